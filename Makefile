@@ -1,0 +1,54 @@
+# Everything needs only `make`, Python 3.11 or newer and, for nats-server, one of: PATH, Debian's package, Homebrew.
+PYTHON ?= python3
+BIN := .venv/bin
+PROTOS := $(wildcard proto/lamplight/v1/*.proto)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: install ## dark street at night, a cloud node, an edge node: pictures and figures in demo-output/
+	$(BIN)/python deploy/demo/run.py
+
+.PHONY: test
+test: install ## run every test
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: install ## format, lint, types, import rules, freshness of the generated code, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy common cloud_node edge_node
+	$(BIN)/lint-imports
+	$(BIN)/python deploy/check_proto.py
+	$(BIN)/python -m pytest
+
+.PHONY: format
+format: install ## format and tidy the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: proto
+proto: install ## generate the code beside the .proto files
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
+
+.PHONY: install
+install: .venv/.installed .nats/path ## .venv with everything, and a nats-server
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+.nats/path: deploy/get-nats-server.sh
+	mkdir -p .nats
+	sh deploy/get-nats-server.sh > $@.new && mv $@.new $@
+
+.PHONY: clean
+clean: ## remove what was made, the environment included
+	rm -rf .venv .nats demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

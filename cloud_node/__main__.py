@@ -1,0 +1,3 @@
+from cloud_node.cli import main
+
+main()

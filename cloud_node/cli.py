@@ -1,0 +1,57 @@
+"""The commands of a cloud node."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from cloud_node.settings import CloudSettings
+from common import memory, process, settings, telemetry
+
+DESCRIPTION = """Light up the dark frames of edge nodes.
+
+Frames come in over gRPC, are batched by priority and enhanced with LAE-GAN, and the
+results are published over NATS. Enhance files on this machine with
+`python -m cloud_node enhance IN OUT` (see its own --help)."""
+
+EPILOG = """examples:
+  python -m cloud_node                        first GPU, else the CPU; own NATS server
+  python -m cloud_node --gpus 0,1 --host 0.0.0.0 --nats nats://10.0.0.5:4222
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 python -m cloud_node
+
+Every flag can also be an environment variable (LAMPLIGHT_PORT=...) or a line of the
+TOML file given with --config (port = ...; groups are tables: [batch])."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `python -m cloud_node`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    process.run(lambda: _enhance(arguments[1:]) if arguments[:1] == ["enhance"] else _serve(arguments))
+
+
+def _enhance(arguments: Sequence[str]) -> int:
+    from cloud_node.enhance import run
+
+    return run(arguments)
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    given = settings.load(CloudSettings, arguments, prog="python -m cloud_node", description=DESCRIPTION, epilog=EPILOG)
+    process.configure_logging(given.verbose)
+    memory.tune_malloc()
+    return asyncio.run(_live(given))
+
+
+async def _live(given: CloudSettings) -> int:
+    from cloud_node.node import CloudNode
+
+    node = CloudNode(given)
+    telemetry.start("lamplight-cloud", node.name)
+    stop = asyncio.Event()
+    with process.stop_on_signals(stop):
+        try:
+            await node.start()
+            await node.serve(stop)
+        finally:
+            await node.drain()
+            await asyncio.to_thread(telemetry.stop)
+    return 0

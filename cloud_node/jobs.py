@@ -1,0 +1,59 @@
+"""A frame inside the cloud node, and where its result goes."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from common.frame import Frame, Outcome, Result
+from common.packing import EncodedImage, ImageFormat, PackedImage
+from common.pixels import RawImage
+from common.telemetry import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How a result image is to be encoded."""
+
+    image_format: ImageFormat
+    quality: int = 0  # 0 = as measured best
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One accepted frame on its way through the node."""
+
+    frame: Frame
+    encoding: Encoding
+    timeline: Timeline
+    release: Callable[[], None] = lambda: None  # credit returns to the edge; harmless when called again
+    reply: "asyncio.Future[Result] | None" = None  # for the unary call; else the result is published
+    raw: RawImage | None = None  # already unpacked, for the unary call
+    arrived_unix_ns: int = field(default_factory=time.time_ns)
+    arrived_ns: int = field(default_factory=time.monotonic_ns)
+
+    def result(
+        self,
+        outcome: Outcome,
+        reason: str = "",
+        image: PackedImage | EncodedImage | None = None,
+        model: str = "",
+        sharpness: tuple[float, float] = (0.0, 0.0),
+        batch_size: int = 0,
+    ) -> Result:
+        """What became of the frame."""
+        return Result(
+            id=self.frame.id,
+            attempt=self.frame.attempt,
+            priority=self.frame.priority,
+            captured_unix_ns=self.frame.captured_unix_ns,
+            outcome=outcome,
+            image=image,
+            reason=reason,
+            model=model,
+            sharpness_before=sharpness[0],
+            sharpness_after=sharpness[1],
+            stages_ns=dict(self.timeline.stages_ns),
+            batch_size=batch_size,
+            trace=self.timeline.trace,
+        )

@@ -1,0 +1,1 @@
+"""Training of LAE-GAN: data pools, low-light synthesis and the loop. `python -m cloud_node.training --help`."""

@@ -1,0 +1,3 @@
+from cloud_node.training.cli import main
+
+raise SystemExit(main())

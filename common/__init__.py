@@ -1,0 +1,1 @@
+"""What both sides of Lamplight speak: frames, packing, queues, transport. Never imports torch."""

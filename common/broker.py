@@ -1,0 +1,419 @@
+"""NATS JetStream: streams, subjects, consumers, and publishing in parts. docs/results.md describes it for others."""
+
+import asyncio
+import contextlib
+import logging
+import re
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import nats.errors
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+
+from common.errors import BrokerUnavailable, SettingsError, TransportError
+from common.frame import Priority
+from common.nats_connection import Connection
+
+log = logging.getLogger(__name__)
+
+SUBJECT = "lamplight.results"
+ESSENTIAL_STREAM = "lamplight-essential"
+OTHER_STREAM = "lamplight-results"
+ACK_WAIT_S = 15.0  # the edge says that it is still at work every third of this
+MAX_DELIVER = 50
+MAX_ACK_PENDING = 4096
+MAX_WAITING = 64
+INACTIVE_MARGIN_S = 3600.0  # an unused consumer outlives the results it could fetch
+DUPLICATE_WINDOW_S = 120.0
+PART_BYTES = 512 * 1024
+STREAM_NAME_IN_USE = 10058
+PUBLISH_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_S = 5.0
+
+HEADER_MESSAGE_ID = "Nats-Msg-Id"
+HEADER_FRAME = "Lamplight-Frame"
+HEADER_PRIORITY = "Lamplight-Priority"
+HEADER_PART = "Lamplight-Part"
+HEADER_BYTES = "Lamplight-Bytes"
+
+
+class PublishRefused(TransportError):
+    """NATS will never take this message; trying again does not help."""
+
+
+class Consumer(NamedTuple):
+    """A durable pull consumer of one edge and priority."""
+
+    priority: Priority
+    stream: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Bounds of one stream. The oldest messages go first, of the subject or of the stream."""
+
+    max_bytes: int
+    max_age_s: float
+    max_messages_per_subject: int  # parts kept for one edge and priority, so that no edge evicts another's
+
+
+ESSENTIAL_LIMITS = StreamLimits(1 << 30, 24 * 3600, 4096)
+OTHER_LIMITS = StreamLimits(512 << 20, 300, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One part, ready to send."""
+
+    subject: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+def stream_of(priority: Priority) -> str:
+    """Essential results are kept on file, the others in memory."""
+    return ESSENTIAL_STREAM if priority is Priority.ESSENTIAL else OTHER_STREAM
+
+
+def check_edge(edge: str) -> str:
+    """The edge's name if it can be part of a subject. Raises SettingsError otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", edge):
+        raise SettingsError(f"edge name {edge!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
+    return edge
+
+
+def subject_of(edge: str, priority: Priority) -> str:
+    """lamplight.results.<edge>.<priority>. Raises SettingsError for an edge name that is no subject token."""
+    return f"{SUBJECT}.{check_edge(edge)}.{priority.name.lower()}"
+
+
+def consumer_of(edge: str, priority: Priority) -> Consumer:
+    return Consumer(priority, stream_of(priority), f"{check_edge(edge)}-{priority.name.lower()}")
+
+
+def header_bytes(headers: Mapping[str, str]) -> int:
+    """Bytes that NATS headers take on the wire."""
+    return 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
+
+
+def split(
+    edge: str,
+    priority: Priority,
+    body: bytes,
+    message_id: str,
+    headers: Mapping[str, str],
+    *,
+    max_payload: int,
+    part_bytes: int,
+) -> list[Message]:
+    """Cut a body into messages of at most `part_bytes`, and with headers at most 90 % of `max_payload`.
+
+    Each part has its own message id, `message_id/part`, its place, `part/parts` from 1, and the whole body's size.
+
+    Raises:
+        SettingsError: the edge name is no subject token.
+        PublishRefused: the server's max_payload leaves no room beside the headers.
+    """
+    subject = subject_of(edge, priority)
+    base = {**headers, HEADER_PRIORITY: priority.name.lower(), HEADER_BYTES: str(len(body))}
+    longest = {**base, HEADER_MESSAGE_ID: f"{message_id}/99999", HEADER_PART: "99999/99999"}
+    room = min(part_bytes, max_payload * 9 // 10 - header_bytes(longest))
+    if room < 1024:
+        raise PublishRefused(f"the NATS server's max_payload, {max_payload} bytes, is too small: raise it to 1 MiB")
+    count = max(1, -(-len(body) // room))
+    return [
+        Message(
+            subject,
+            body if count == 1 else body[index * room : (index + 1) * room],
+            {**base, HEADER_MESSAGE_ID: f"{message_id}/{index + 1}", HEADER_PART: f"{index + 1}/{count}"},
+        )
+        for index in range(count)
+    ]
+
+
+class Broker:
+    """The cloud node's side of NATS: makes streams and consumers, publishes in parts, and stays connected.
+
+    Memory streams and their consumers are gone after a restart of NATS; what was ensured once is made again on
+    every new connection, and when a publish finds no stream.
+    """
+
+    def __init__(
+        self,
+        servers: str | Sequence[str],
+        *,
+        name: str = "lamplight",
+        part_bytes: int = PART_BYTES,
+        essential: StreamLimits = ESSENTIAL_LIMITS,
+        others: StreamLimits = OTHER_LIMITS,
+        tls: ssl.SSLContext | None = None,
+        credentials: Path | None = None,
+    ) -> None:
+        self._connection = Connection(
+            servers, name=name, on_state=self._state_changed, tls=tls, credentials=credentials
+        )
+        self._part_bytes = part_bytes
+        self._streams = {ESSENTIAL_STREAM: essential, OTHER_STREAM: others}
+        self._ensured = False
+        self._edges: set[str] = set()
+        self._making = asyncio.Lock()
+        self._restoring: asyncio.Task[None] | None = None
+        self._acks: set[asyncio.Future[object]] = set()
+        self._js: JetStreamContext | None = None
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str | Sequence[str],
+        *,
+        name: str = "lamplight",
+        timeout_s: float = 10.0,
+        part_bytes: int = PART_BYTES,
+        essential: StreamLimits = ESSENTIAL_LIMITS,
+        others: StreamLimits = OTHER_LIMITS,
+        tls: ssl.SSLContext | None = None,
+        credentials: Path | None = None,
+    ) -> "Broker":
+        """Connect, once within `timeout_s`, and stay connected from then on.
+
+        Args:
+            url: NATS URLs; one string may name several, with commas.
+            name: shown in the server's monitoring.
+            part_bytes: largest part of a result; a more urgent one waits for no more than that.
+            essential: bounds of the stream of essential results, kept on file.
+            others: bounds of the stream of all others, kept in memory.
+            tls: for servers that want TLS beyond the system's trust store.
+            credentials: a NATS .creds file.
+
+        Raises:
+            BrokerUnavailable: no server answers in time, or it refuses.
+        """
+        broker = cls(
+            url,
+            name=name,
+            part_bytes=part_bytes,
+            essential=essential,
+            others=others,
+            tls=tls,
+            credentials=credentials,
+        )
+        await broker._connection.open(timeout_s)
+        return broker
+
+    @property
+    def connected(self) -> bool:
+        return self._connection.connected
+
+    @property
+    def address(self) -> str:
+        """The servers, without secrets."""
+        return self._connection.address
+
+    async def wait_connected(self) -> None:
+        """Wait until connected, however long that takes."""
+        await self._connection.wait()
+
+    async def close(self) -> None:
+        """Safe to call twice."""
+        if self._restoring is not None:
+            self._restoring.cancel()
+            await asyncio.gather(self._restoring, return_exceptions=True)
+            self._restoring = None
+        await self._connection.close()
+
+    async def ensure_streams(self) -> None:
+        """Make both streams, or bring them to these limits.
+
+        Raises:
+            BrokerUnavailable: NATS is away, has no JetStream, or refuses (no room for these limits).
+        """
+        self._ensured = True
+        async with self._making:
+            await self._ensure_streams()
+
+    async def ensure_consumers(self, edge: str) -> list[Consumer]:
+        """Make an edge's pull consumers, one for each priority, most urgent first. Does no harm when they exist.
+
+        Raises:
+            SettingsError: the edge name is no subject token.
+            BrokerUnavailable: NATS is away or refuses.
+        """
+        check_edge(edge)
+        self._edges.add(edge)
+        async with self._making:
+            try:
+                return await self._ensure_consumers(edge)
+            except BrokerUnavailable as error:
+                if not self._ensured or not isinstance(error.__cause__, nats.js.errors.NotFoundError):
+                    raise
+            await self._ensure_streams()
+            return await self._ensure_consumers(edge)
+
+    def forget(self, edge: str) -> None:
+        """Do not make this edge's consumers again by itself. Those there are end when they are not used."""
+        self._edges.discard(edge)
+
+    def split(
+        self, edge: str, priority: Priority, body: bytes, message_id: str, headers: Mapping[str, str]
+    ) -> list[Message]:
+        """Cut a body into messages that this server takes.
+
+        Raises as the function `split` does, and BrokerUnavailable while NATS is away.
+        """
+        return split(
+            edge,
+            priority,
+            body,
+            message_id,
+            headers,
+            max_payload=self._connection.client.max_payload,
+            part_bytes=self._part_bytes,
+        )
+
+    async def publish(
+        self, edge: str, priority: Priority, body: bytes, message_id: str, headers: Mapping[str, str]
+    ) -> None:
+        """Publish a body, in parts when it is large, and wait until JetStream has them all.
+
+        Raises:
+            SettingsError: the edge name is no subject token.
+            PublishRefused: NATS will never take it.
+            BrokerUnavailable: NATS is away or does not acknowledge; the same id may be published again.
+        """
+        for message in self.split(edge, priority, body, message_id, headers):
+            await self.send(message)
+
+    async def send(self, message: Message) -> None:
+        """Publish one part and wait for its acknowledgement; raises as `publish` does."""
+        try:
+            await self._send(message)
+        except nats.js.errors.NoStreamResponseError:
+            await self._restore()
+            try:
+                await self._send(message)
+            except nats.js.errors.NoStreamResponseError as error:
+                raise BrokerUnavailable(f"no stream takes {message.subject} at {self.address}") from error
+
+    async def _send(self, message: Message) -> None:
+        client = self._connection.client
+        if len(message.body) + header_bytes(message.headers) > client.max_payload:
+            raise PublishRefused(  # nats-py counts the body alone, and the server would hang up
+                f"a part of {len(message.body)} bytes exceeds the server's max_payload of {client.max_payload}"
+            )
+        if self._js is None:
+            self._js = client.jetstream(timeout=REQUEST_TIMEOUT_S)
+        try:
+            ack = await self._js.publish_async(message.subject, message.body, headers=dict(message.headers))
+            self._acks.add(ack)
+            ack.add_done_callback(self._acks.discard)
+            async with asyncio.timeout(PUBLISH_TIMEOUT_S):
+                await ack
+        except nats.js.errors.NoStreamResponseError:
+            raise
+        except nats.js.errors.BadRequestError as error:
+            raise PublishRefused(f"NATS refused a part for {message.subject}: {error.description}") from error
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            reason = str(error) or "no acknowledgement in time"
+            raise BrokerUnavailable(f"NATS at {self.address} did not take a result: {reason}") from error
+
+    def _state_changed(self, connected: bool) -> None:
+        self._js = None
+        for ack in list(self._acks):  # they would only time out
+            if not ack.done():
+                ack.set_exception(nats.errors.ConnectionClosedError())
+        if connected and self._ensured and (self._restoring is None or self._restoring.done()):
+            self._restoring = asyncio.create_task(self._restore_until_done(), name="nats-restore")
+
+    async def _restore_until_done(self) -> None:
+        delay_s = 0.1
+        while self.connected:
+            try:
+                return await self._restore()
+            except BrokerUnavailable as error:
+                log.info("%s; trying again", error)
+                await asyncio.sleep(delay_s)
+                delay_s = min(delay_s * 2, 5.0)
+
+    async def _restore(self) -> None:
+        async with self._making:
+            await self._ensure_streams()
+            for edge in list(self._edges):
+                await self._ensure_consumers(edge)
+
+    async def _ensure_streams(self) -> None:
+        for stream, limits in self._streams.items():
+            config = _stream_config(stream, limits)
+            with self._explained(f"stream {stream}"):
+                js = self._connection.client.jetstream(timeout=REQUEST_TIMEOUT_S)
+                try:
+                    await js.add_stream(config)  # succeeds when the same one exists
+                except nats.js.errors.BadRequestError as error:
+                    if error.err_code != STREAM_NAME_IN_USE:
+                        raise
+                    await js.update_stream(config)
+
+    async def _ensure_consumers(self, edge: str) -> list[Consumer]:
+        consumers = [consumer_of(edge, priority) for priority in Priority]
+        for consumer in consumers:
+            config = ConsumerConfig(
+                durable_name=consumer.name,
+                filter_subject=subject_of(edge, consumer.priority),
+                ack_policy=AckPolicy.EXPLICIT,
+                ack_wait=ACK_WAIT_S,
+                deliver_policy=DeliverPolicy.ALL,
+                max_deliver=MAX_DELIVER,
+                max_ack_pending=MAX_ACK_PENDING,
+                max_waiting=MAX_WAITING,
+                inactive_threshold=self._streams[consumer.stream].max_age_s + INACTIVE_MARGIN_S,
+            )
+            with self._explained(f"consumer {consumer.name}"):
+                js = self._connection.client.jetstream(timeout=REQUEST_TIMEOUT_S)
+                await js.add_consumer(consumer.stream, config)
+        return consumers
+
+    @contextlib.contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except nats.js.errors.APIError as error:
+            reason = error.description or str(error)
+            hint = "enable JetStream" if "not enabled" in reason else "check its limits and what exists there"
+            raise BrokerUnavailable(f"NATS at {self.address} refused {what}: {reason}: {hint}") from error
+        except nats.errors.NoRespondersError as error:
+            raise BrokerUnavailable(
+                f"NATS at {self.address} has no JetStream: start it with `nats-server --jetstream`"
+            ) from error
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise BrokerUnavailable(f"NATS at {self.address} did not answer about {what}: {error}") from error
+
+
+def _stream_config(stream: str, limits: StreamLimits) -> StreamConfig:
+    essential = stream == ESSENTIAL_STREAM
+    priorities = [item for item in Priority if (stream_of(item) == stream)]
+    return StreamConfig(
+        name=stream,
+        description="Lamplight: essential results" if essential else "Lamplight: standard and secondary results",
+        subjects=[f"{SUBJECT}.*.{priority.name.lower()}" for priority in priorities],
+        storage=StorageType.FILE if essential else StorageType.MEMORY,
+        retention=RetentionPolicy.WORK_QUEUE,  # what an edge acknowledged makes room at once
+        discard=DiscardPolicy.OLD,
+        max_bytes=limits.max_bytes,
+        max_age=limits.max_age_s,
+        max_msgs_per_subject=limits.max_messages_per_subject,
+        duplicate_window=min(DUPLICATE_WINDOW_S, limits.max_age_s),
+        num_replicas=1,
+    )

@@ -1,0 +1,96 @@
+"""The error tree. Each error carries its numbers as fields and says in its message what to do.
+
+LamplightError
+├── SettingsError            a flag, variable or settings file is wrong
+├── SourceError              a camera, stream, file or folder cannot be opened or read
+├── ImageError               pixels or packed bytes do not hold together
+│   ├── FrameTooLarge        more pixels or bytes than allowed
+│   └── CorruptImage         the payload is broken, short, or of another size than it claims
+├── DeviceError              the accelerator asked for is not there, or failed
+├── WeightsError             network weights are missing, broken, or of another preset
+├── TransportError           the other side cannot be reached, or refused
+│   ├── CloudUnavailable     no cloud node answers
+│   ├── StreamRefused        a cloud node refused the stream
+│   └── BrokerUnavailable    no NATS server answers, or it refused
+└── PortInUse                the address to listen on is taken
+"""
+
+import grpc
+
+
+class LamplightError(Exception):
+    """Base of every error that a user can do something about."""
+
+    exit_code = 1
+    status = grpc.StatusCode.INTERNAL
+
+
+class SettingsError(LamplightError):
+    """A flag, environment variable or settings file is wrong."""
+
+    exit_code = 2
+    status = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class SourceError(LamplightError):
+    """A camera, stream, file or folder cannot be opened or read."""
+
+    exit_code = 3
+
+
+class ImageError(LamplightError):
+    """Pixels or packed bytes do not hold together."""
+
+    exit_code = 4
+    status = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class FrameTooLarge(ImageError):
+    """A frame has more pixels or bytes than the limit."""
+
+    def __init__(self, size: int, limit: int, unit: str = "pixels") -> None:
+        super().__init__(f"frame has {size:,} {unit}, the limit is {limit:,}: send a smaller one")
+        self.size, self.limit, self.unit = size, limit, unit
+
+
+class CorruptImage(ImageError):
+    """A payload is broken, short, or of another size than it claims."""
+
+
+class DeviceError(LamplightError):
+    """The accelerator asked for is not there, or failed."""
+
+    exit_code = 5
+
+
+class WeightsError(LamplightError):
+    """Network weights are missing, broken, or of another preset."""
+
+    exit_code = 6
+
+
+class TransportError(LamplightError):
+    """The other side cannot be reached, or refused."""
+
+    exit_code = 7
+    status = grpc.StatusCode.UNAVAILABLE
+
+
+class CloudUnavailable(TransportError):
+    """No cloud node answers."""
+
+
+class StreamRefused(TransportError):
+    """A cloud node refused the stream."""
+
+    status = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class BrokerUnavailable(TransportError):
+    """No NATS server answers, or it refused."""
+
+
+class PortInUse(LamplightError):
+    """The address to listen on is taken."""
+
+    exit_code = 8

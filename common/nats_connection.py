@@ -1,0 +1,219 @@
+"""One NATS connection that stays: a client is used until it closes, then a new one is dialled."""
+
+import asyncio
+import logging
+import random
+import re
+import ssl
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+
+from common.errors import BrokerUnavailable
+
+log = logging.getLogger(__name__)
+
+DIAL_TIMEOUT_S = 5.0
+FIRST_DELAY_S = 0.1
+LONGEST_DELAY_S = 5.0
+PING_INTERVAL_S = 15  # two without an answer and the connection counts as dead
+SEND_BUFFER_BYTES = 16 * 1024 * 1024
+
+Dialled = tuple[Client, asyncio.Event]  # connected, and set once it is closed
+
+
+def masked(url: str) -> str:
+    """The URL without its password or token."""
+    return re.sub(r"//([^:@/]*)(:[^@/]*)?@", lambda match: "//***@", url)
+
+
+def server_list(servers: str | Sequence[str]) -> list[str]:
+    """NATS URLs from a list, or from one string with commas. Raises BrokerUnavailable when there is none."""
+    listed = servers.split(",") if isinstance(servers, str) else servers
+    urls = [url.strip() for url in listed if url.strip()]
+    if not urls:
+        raise BrokerUnavailable("no NATS server is named: pass its URL, like nats://127.0.0.1:4222")
+    return urls
+
+
+class Connection:
+    """Keeps a NATS client connected.
+
+    nats-py has two ways to lose a server: it reconnects by itself, or it ends CLOSED for good (an authorisation or
+    protocol error). Its own reconnecting is off here, so that both end CLOSED and one loop, with back-off, heals both.
+
+    Args:
+        servers: NATS URLs; one string may name several, with commas.
+        name: shown in the server's monitoring.
+        on_state: called with True when connected and False when lost, from the event loop.
+        tls: for servers that want TLS beyond the system's trust store.
+        credentials: a NATS .creds file.
+    """
+
+    def __init__(
+        self,
+        servers: str | Sequence[str],
+        *,
+        name: str,
+        on_state: Callable[[bool], None] | None = None,
+        tls: ssl.SSLContext | None = None,
+        credentials: Path | None = None,
+    ) -> None:
+        self._servers = server_list(servers)
+        self._name, self._on_state, self._tls, self._credentials = name, on_state, tls, credentials
+        self._client: Client | None = None
+        self._up = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def address(self) -> str:
+        """The servers, fit for a log line."""
+        return ", ".join(map(masked, self._servers))
+
+    @property
+    def connected(self) -> bool:
+        return self._client is not None and self._client.is_connected
+
+    @property
+    def client(self) -> Client:
+        """The connected client. Raises BrokerUnavailable while there is none."""
+        if self._client is None or not self._client.is_connected:
+            raise BrokerUnavailable(f"not connected to NATS at {self.address}")
+        return self._client
+
+    async def wait(self) -> Client:
+        """Wait until connected, however long that takes."""
+        while not self.connected:
+            await self._up.wait()
+            if not self.connected:  # closed, but not noticed by the loop below yet
+                await asyncio.sleep(FIRST_DELAY_S)
+        return self.client
+
+    async def open(self, timeout_s: float) -> None:
+        """Connect for the first time, then stay connected in the background.
+
+        Raises:
+            BrokerUnavailable: no server answers within `timeout_s`, or it refuses these credentials.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            left = deadline - asyncio.get_running_loop().time()
+            try:
+                dialled = await self._dial(max(left, 0.1))
+                break
+            except BrokerUnavailable as error:
+                left = deadline - asyncio.get_running_loop().time()
+                if left <= FIRST_DELAY_S or "Authorization" in str(error):
+                    raise
+                await asyncio.sleep(FIRST_DELAY_S)
+        self._task = asyncio.create_task(self._keep(dialled), name="nats")
+        await self._up.wait()
+
+    def start(self) -> None:
+        """Connect in the background, now or whenever a server answers."""
+        self._task = asyncio.create_task(self._keep(None), name="nats")
+
+    async def close(self) -> None:
+        """Stop staying connected. Safe to call twice."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _keep(self, dialled: Dialled | None) -> None:
+        while True:
+            client, closed = dialled or await self._dial_until_connected()
+            self._set(client)
+            try:
+                while not client.is_closed:  # asked as well: closing may hang on a dead link before it calls back
+                    await _set_within(closed, 1.0)
+            finally:
+                self._set(None)
+                await _close(client)
+            log.warning("lost NATS at %s, connecting again", self.address)
+            dialled = None
+
+    def _set(self, client: Client | None) -> None:
+        self._client = client
+        if client is None:
+            self._up.clear()
+        else:
+            self._up.set()
+        if self._on_state is not None:
+            self._on_state(client is not None)
+
+    async def _dial_until_connected(self) -> Dialled:
+        delay_s, said = FIRST_DELAY_S, ""
+        while True:
+            try:
+                dialled = await self._dial(DIAL_TIMEOUT_S)
+                log.info("connected to NATS at %s", self.address)
+                return dialled
+            except BrokerUnavailable as error:
+                if str(error) != said:  # one line, not one for each try
+                    said = str(error)
+                    log.warning("%s; trying again until it answers", said)
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+
+    async def _dial(self, timeout_s: float) -> Dialled:
+        """One try at each server. Raises BrokerUnavailable."""
+        reasons: list[str] = []
+        closed = asyncio.Event()
+
+        async def note(error: Exception) -> None:
+            reasons.append(str(error) or type(error).__name__)
+            if not isinstance(error, nats.errors.UnexpectedEOF):
+                log.debug("NATS client: %s", reasons[-1])
+
+        async def note_closed() -> None:
+            closed.set()
+
+        client = Client()
+        extra = {"tls": self._tls} if self._tls else {}
+        try:
+            async with asyncio.timeout(timeout_s):
+                await client.connect(
+                    self._servers,
+                    name=self._name,
+                    error_cb=note,
+                    closed_cb=note_closed,
+                    allow_reconnect=False,
+                    connect_timeout=timeout_s,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=FIRST_DELAY_S,
+                    ping_interval=PING_INTERVAL_S,
+                    pending_size=SEND_BUFFER_BYTES,
+                    user_credentials=str(self._credentials) if self._credentials else None,
+                    **extra,
+                )
+        except (nats.errors.Error, OSError, ssl.SSLError, TimeoutError, ValueError) as error:
+            await _close(client)
+            reason = reasons[-1] if reasons else str(error) or "no answer"
+            raise BrokerUnavailable(
+                f"no NATS server to use at {self.address} ({reason}): start one, or check --nats URL"
+            ) from error
+        except BaseException:
+            await _close(client)
+            raise
+        return client, closed
+
+
+async def _set_within(event: asyncio.Event, timeout_s: float) -> bool:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await event.wait()
+    except TimeoutError:
+        return False
+
+
+async def _close(client: Client) -> None:
+    """Close, but do not wait for a link that is dead."""
+    try:
+        async with asyncio.timeout(1.0):
+            await client.close()
+    except (nats.errors.Error, OSError, TimeoutError, RuntimeError, AttributeError, AssertionError) as error:
+        log.debug("closing a NATS client: %s", error)

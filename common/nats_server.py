@@ -1,0 +1,262 @@
+"""A nats-server of our own, as a child process: for one-machine use, demos and tests."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+import nats
+import nats.errors
+
+from common import child
+from common.errors import BrokerUnavailable, PortInUse
+
+log = logging.getLogger(__name__)
+
+MAX_PAYLOAD_BYTES = 8 * 1024 * 1024  # nats-server warns above this
+START_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 5.0
+RESTART_DELAY_S = 0.5
+RUN_PREFIX = "lamplight-nats-"
+EDGE_MAY_PUBLISH = ["$JS.API.CONSUMER.MSG.NEXT.>", "$JS.API.CONSUMER.INFO.>", "$JS.ACK.>"]
+
+
+def find_server() -> Path:
+    """The nats-server to run: LAMPLIGHT_NATS_SERVER, the one on PATH, or what deploy/get-nats-server.sh fetched.
+
+    Raises:
+        BrokerUnavailable: there is none.
+    """
+    if named := os.environ.get("LAMPLIGHT_NATS_SERVER"):
+        if os.access(named, os.X_OK):
+            return Path(named)
+        raise BrokerUnavailable(f"LAMPLIGHT_NATS_SERVER={named} is not a program that can be run")
+    fetched = Path(__file__).resolve().parent.parent / ".nats" / "nats-server"
+    for candidate in (shutil.which("nats-server"), fetched):
+        if candidate and os.access(candidate, os.X_OK):
+            return Path(candidate)
+    raise BrokerUnavailable("no nats-server found: run deploy/get-nats-server.sh or pass --nats URL")
+
+
+def _url(user: str, password: str, host: str, port: int) -> str:
+    return f"nats://{user}:{password}@{f'[{host}]' if ':' in host else host}:{port}"
+
+
+class EmbeddedServer:
+    """A nats-server with JetStream that ends with this process, kill -9 included, and is restarted if it dies.
+
+    Start it from the main thread: on Linux the server is tied to the thread that started it (see common/child.py).
+    Only who knows the random password, part of the URLs, can connect.
+    """
+
+    def __init__(self, *, password: str | None = None) -> None:
+        self._passwords = {"node": password or secrets.token_urlsafe(24)}
+        self._passwords["edge"] = f"{self._passwords['node']}-edge" if password else secrets.token_urlsafe(24)
+        self._host, self._port = "127.0.0.1", 0
+        self._run_dir: Path | None = None
+        self._locks: list[IO[str]] = []
+        self._process: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+
+    async def start(self, store_dir: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+        """Start and wait until JetStream answers.
+
+        Args:
+            store_dir: where essential results are kept; temporary, and gone at `stop`, unless given.
+            host: address to listen on.
+            port: 0 takes a free one.
+
+        Raises:
+            BrokerUnavailable: there is no nats-server, it does not start, or the store is in use.
+            PortInUse: the port is taken.
+        """
+        if self._process is not None:
+            raise RuntimeError("the server is started already")
+        program = find_server()
+        remove_leftovers()
+        self._host, self._port = host, port
+        self._run_dir = Path(tempfile.mkdtemp(prefix=RUN_PREFIX))
+        try:
+            self._lock(self._run_dir, "")
+            if store_dir is None:
+                store_dir = self._run_dir / "store"
+            store_dir.mkdir(parents=True, exist_ok=True)
+            self._lock(store_dir, f"{store_dir} is in use by another node: give each its own store folder")
+            await self._launch(program, store_dir)
+        except BaseException:
+            await self.stop()
+            raise
+        self._watch = asyncio.create_task(self._keep_running(program, store_dir), name="nats-server")
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def pid(self) -> int | None:
+        """PID of the server (of its guard outside Linux), or None when it does not run."""
+        return self._process.pid if self._process and self._process.returncode is None else None
+
+    @property
+    def url(self) -> str:
+        """For a cloud node on this machine: everything is allowed."""
+        return _url("node", self._passwords["node"], self._reachable(None), self._port)
+
+    def edge_url(self, host: str | None = None) -> str:
+        """For edges: they may fetch and acknowledge, no more. `host` is the name they know this machine by."""
+        return _url("edge", self._passwords["edge"], self._reachable(host), self._port)
+
+    async def stop(self) -> None:
+        """End the server and remove what is temporary. Safe to call twice."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+            self._watch = None
+        if self._process is not None:
+            await _end(self._process)
+            self._process = None
+        if self._run_dir is not None:
+            shutil.rmtree(self._run_dir, ignore_errors=True)
+            self._run_dir = None
+        while self._locks:
+            self._locks.pop().close()
+
+    def _reachable(self, host: str | None) -> str:
+        if host:
+            return host
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+
+    def _lock(self, folder: Path, refusal: str) -> None:
+        handle = _try_lock(folder / "lamplight.lock")
+        if handle is None:
+            raise BrokerUnavailable(refusal or f"{folder} is locked")
+        self._locks.append(handle)
+
+    async def _launch(self, program: Path, store_dir: Path) -> None:
+        assert self._run_dir is not None
+        for stale in self._run_dir.glob("*.ports"):
+            stale.unlink()
+        config = self._run_dir / "server.conf"
+        config.touch(mode=0o600)
+        config.write_text(self._config(store_dir))
+        log_path = self._run_dir / "server.log"
+        shim = [sys.executable, "-I", child.__file__, "--parent", str(os.getpid())]
+        with log_path.open("wb") as log_file:
+            self._process = await asyncio.create_subprocess_exec(
+                *shim,
+                str(program),
+                "--config",
+                str(config),
+                stdin=subprocess.PIPE,  # its end tells the guard that we are gone
+                stdout=log_file,
+                stderr=log_file,
+                start_new_session=True,  # Ctrl-C is for the node, which drains before it stops the server
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not await self._ready():
+            if self._process.returncode is not None or time.monotonic() > deadline:
+                await _end(self._process)
+                tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-8:])
+                if "address already in use" in tail:
+                    raise PortInUse(f"{self._host}:{self._port} is taken: choose another port for nats-server")
+                raise BrokerUnavailable(f"{program} did not start; its last words:\n{tail or '(none)'}")
+            await asyncio.sleep(0.02)
+
+    def _config(self, store_dir: Path) -> str:
+        assert self._run_dir is not None
+        edge = {
+            "publish": {"allow": EDGE_MAY_PUBLISH},
+            "subscribe": {"allow": ["_INBOX.>"]},
+        }
+        users = [
+            {"user": "node", "password": self._passwords["node"]},
+            {"user": "edge", "password": self._passwords["edge"], "permissions": edge},
+        ]
+        settings = {  # nats-server reads JSON as its own format
+            "server_name": self._run_dir.name,
+            "host": self._host,
+            "port": self._port or -1,
+            "ports_file_dir": str(self._run_dir),
+            "max_payload": MAX_PAYLOAD_BYTES,
+            "jetstream": {"store_dir": str(store_dir.resolve())},
+            "authorization": {"users": users},
+        }
+        return json.dumps(settings, indent=1)
+
+    async def _ready(self) -> bool:
+        assert self._run_dir is not None
+        for ports in self._run_dir.glob("*.ports"):
+            with contextlib.suppress(ValueError, LookupError):
+                self._port = int(json.loads(ports.read_text())["nats"][0].rsplit(":", 1)[1])
+                return await _answers(self.url)
+        return False
+
+    async def _keep_running(self, program: Path, store_dir: Path) -> None:
+        while self._process is not None:
+            status = await self._process.wait()
+            log.error("nats-server ended by itself (%s), starting it again on port %d", status, self._port)
+            await asyncio.sleep(RESTART_DELAY_S)
+            try:
+                await self._launch(program, store_dir)
+            except (BrokerUnavailable, PortInUse, OSError) as error:
+                log.error("%s", error)
+
+
+async def _answers(url: str) -> bool:
+    async def quiet(_: Exception) -> None:
+        pass
+
+    try:
+        client = await nats.connect(url, allow_reconnect=False, connect_timeout=2, error_cb=quiet)
+    except (nats.errors.Error, OSError, TimeoutError):
+        return False
+    try:
+        await client.jetstream(timeout=1).account_info()
+    except (nats.errors.Error, TimeoutError):
+        return False
+    finally:
+        await client.close()
+    return True
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+
+
+def _try_lock(path: Path) -> IO[str] | None:
+    """Take the file's lock, which the kernel gives back when this process ends; None if another has it."""
+    handle = path.open("a")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        return None
+    return handle
+
+
+def remove_leftovers(older_than_s: float = 60.0) -> None:
+    """Remove temporary folders of nodes that died without cleaning up. Those of living nodes are locked."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{RUN_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime < older_than_s:
+                continue  # perhaps just being made, not locked yet
+            if lock := _try_lock(folder / "lamplight.lock"):
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.close()

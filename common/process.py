@@ -1,0 +1,53 @@
+"""What both commands share: logs, signals, and errors that end a process."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from common.errors import LamplightError
+
+
+def run(command: Callable[[], int]) -> NoReturn:
+    """Run a command and exit with its code; an error of ours is one line and its own code."""
+    try:
+        sys.exit(command())
+    except LamplightError as error:
+        print(f"lamplight: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def configure_logging(verbose: bool) -> None:
+    """Warnings and our own news to stderr; every step with `verbose`."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s" if verbose else "lamplight: %(message)s",
+        stream=sys.stderr,
+    )
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what it has to say comes as errors of the calls
+
+
+@contextmanager
+def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
+    """The first SIGINT or SIGTERM sets `stop`, to end in good order; the second ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def handle() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, handle)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,206 @@
+"""One frozen settings object per process, from flags, environment and a TOML file.
+
+A settings class is a frozen dataclass whose fields are made by `option`; a field whose type is itself such
+a class is a group: a heading in `--help` and a table in the file. Flags win over environment variables
+(LAMPLIGHT_ and the flag's name), those over the file, that over the defaults.
+"""
+
+import argparse
+import dataclasses
+import os
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from common.errors import SettingsError
+
+S = TypeVar("S")
+PREFIX = "LAMPLIGHT_"
+
+
+def option(default: Any, help: str, *, metavar: str = "", flag: str = "", positional: bool = False) -> Any:
+    """A setting: its default, its one line of help, and how its flag is called if not as the field."""
+    return dataclasses.field(
+        default=default, metadata={"help": help, "metavar": metavar, "flag": flag, "positional": positional}
+    )
+
+
+def group(cls: type[S]) -> S:
+    """A group of settings."""
+    made: S = dataclasses.field(default_factory=cls)
+    return made
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Leaf:
+    path: tuple[str, ...]
+    field: "dataclasses.Field[Any]"
+    kind: Any
+    optional: bool
+
+    @property
+    def flag(self) -> str:
+        return str(self.field.metadata["flag"] or "--" + self.path[-1].replace("_", "-"))
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.flag.lstrip("-").replace("-", "_").upper()
+
+    @property
+    def dest(self) -> str:
+        return ".".join(self.path)
+
+
+def _leaves(cls: type, path: tuple[str, ...] = ()) -> list[_Leaf]:
+    hints = typing.get_type_hints(cls)
+    leaves = []
+    for field in dataclasses.fields(cls):
+        kind, optional = hints[field.name], False
+        if isinstance(kind, types.UnionType):
+            (kind,) = [part for part in typing.get_args(kind) if part is not types.NoneType]
+            optional = True
+        if dataclasses.is_dataclass(kind):
+            leaves += _leaves(typing.cast(type, kind), (*path, field.name))
+        else:
+            leaves.append(_Leaf((*path, field.name), field, kind, optional))
+    return leaves
+
+
+def _convert(leaf: _Leaf, value: Any, where: str) -> Any:
+    """A value from a flag, a variable or the file as the field's type."""
+    kind = leaf.kind
+    try:
+        if typing.get_origin(kind) is tuple:
+            items = value.split(",") if isinstance(value, str) else value
+            return tuple(typing.get_args(kind)[0](item) for item in items)
+        if kind is bool:
+            if isinstance(value, bool):
+                return value
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[str(value).lower()]
+        if isinstance(kind, type) and issubclass(kind, Enum):
+            return kind[str(value).upper()]
+        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            raise ValueError
+        return kind(value)
+    except (KeyError, ValueError, TypeError):
+        raise SettingsError(f"{where}: {value!r} is not {_expected(kind)}") from None
+
+
+def _expected(kind: Any) -> str:
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return "one of " + ", ".join(member.name.lower() for member in kind)
+    if typing.get_origin(kind) is tuple:
+        return "a list of " + typing.get_args(kind)[0].__name__
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
+    return names.get(kind) or str(kind)
+
+
+def _read_file(path: Path, leaves: Sequence[_Leaf]) -> dict[tuple[str, ...], Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = tomllib.loads(text)
+    except OSError as error:
+        raise SettingsError(f"settings file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings file {path}: {error}") from None
+    known = {leaf.path: leaf for leaf in leaves}
+    groups = {leaf.path[:depth] for leaf in leaves for depth in range(1, len(leaf.path))}
+    found: dict[tuple[str, ...], Any] = {}
+
+    def line(key: str) -> str:
+        pattern = re.compile(rf"^\s*\[?\s*{re.escape(key)}\b")
+        numbers = [str(number) for number, row in enumerate(text.splitlines(), 1) if pattern.match(row)]
+        return f"{path}:{numbers[0]}" if numbers else str(path)
+
+    def walk(table: Mapping[str, Any], at: tuple[str, ...]) -> None:
+        for key, value in table.items():
+            here = (*at, key)
+            if here in known:
+                found[here] = _convert(known[here], value, line(key))
+            elif here in groups and isinstance(value, dict):
+                walk(value, here)
+            else:
+                raise SettingsError(f"{line(key)}: unknown setting '{'.'.join(here)}'")
+
+    walk(tree, ())
+    return found
+
+
+def parser(cls: type, prog: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """The command line of a settings class."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--config", metavar="FILE", type=Path, help="settings from a TOML file")
+    sections: dict[tuple[str, ...], Any] = {(): made}
+    for leaf in _leaves(cls):
+        at = leaf.path[:-1]
+        if at not in sections:
+            sections[at] = made.add_argument_group(at[-1].replace("_", " "))
+        metadata, default = leaf.field.metadata, leaf.field.default
+        text = metadata["help"]
+        if default not in (None, "", (), False, dataclasses.MISSING):
+            text += f" (default: {default.name.lower() if isinstance(default, Enum) else default})"
+        arguments: dict[str, Any] = {"help": text.replace("%", "%%"), "default": None}
+        if leaf.kind is bool:
+            arguments |= {"action": argparse.BooleanOptionalAction if default else "store_true"}
+        else:
+            arguments["metavar"] = metadata["metavar"] or leaf.path[-1].upper()
+            if isinstance(leaf.kind, type) and issubclass(leaf.kind, Enum):
+                arguments["metavar"] = "{" + ",".join(member.name.lower() for member in leaf.kind) + "}"
+        if metadata["positional"]:
+            sections[at].add_argument(leaf.dest, **{k: v for k, v in arguments.items() if k != "default"})
+        else:
+            sections[at].add_argument(leaf.flag, dest=leaf.dest, **arguments)
+    return made
+
+
+def load(
+    cls: type[S],
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    prog: str = "",
+    description: str = "",
+    epilog: str = "",
+) -> S:
+    """Read the settings; `--help` and unknown flags exit.
+
+    Raises:
+        SettingsError: for a value or key that does not fit, naming the flag, variable or line.
+    """
+    leaves = _leaves(cls)
+    given = vars(parser(cls, prog, description, epilog).parse_args(argv))
+    values: dict[tuple[str, ...], Any] = {}
+    config = given["config"] or environ.get(PREFIX + "CONFIG")
+    if config:
+        values |= _read_file(Path(config), leaves)
+    for leaf in leaves:
+        if environ.get(leaf.variable):
+            values[leaf.path] = _convert(leaf, environ[leaf.variable], leaf.variable)
+        if given[leaf.dest] is not None:
+            values[leaf.path] = _convert(leaf, given[leaf.dest], leaf.flag)
+    return _build(cls, values, ())
+
+
+def _build(cls: type[S], values: Mapping[tuple[str, ...], Any], at: tuple[str, ...]) -> S:
+    hints = typing.get_type_hints(cls)
+    arguments: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        here = (*at, field.name)
+        if dataclasses.is_dataclass(hints[field.name]):
+            arguments[field.name] = _build(typing.cast(type, hints[field.name]), values, here)
+        elif here in values:
+            arguments[field.name] = values[here]
+    try:
+        return cls(**arguments)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None

@@ -1,0 +1,93 @@
+"""The commands of an edge node."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from common import memory, process, settings, telemetry
+from common.channel import with_port
+from edge_node.settings import EdgeSettings
+
+DESCRIPTION = """Read text in the dark.
+
+Takes frames from a camera, stream, file or folder, has a cloud node light them up,
+finds the text in what comes back, and writes it down in DIR/readings.jsonl.
+One picture: `python -m edge_node enhance IN OUT` (see its own --help)."""
+
+EPILOG = """examples:
+  python -m edge_node --camera 0
+  python -m edge_node --source rtsp://user:password@10.0.0.7/stream --cloud gpu-box:50051
+  python -m edge_node --source night.mp4 --annotate --output out/
+  python -m edge_node --source photos/ --priority essential --result-format lossless
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 python -m edge_node --camera 0
+
+Every flag can also be an environment variable (LAMPLIGHT_CLOUD=...) or a line of the
+TOML file given with --config (cloud = ...; groups are tables: [sending])."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of `python -m edge_node`."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    process.run(lambda: enhance(arguments[1:]) if arguments[:1] == ["enhance"] else _watch(arguments))
+
+
+def _watch(arguments: Sequence[str]) -> int:
+    given = settings.load(EdgeSettings, arguments, prog="python -m edge_node", description=DESCRIPTION, epilog=EPILOG)
+    process.configure_logging(given.verbose)
+    memory.tune_malloc()
+    return asyncio.run(_run(replace(given, cloud=with_port(given.cloud))))
+
+
+async def _run(given: EdgeSettings) -> int:
+    from common.text_detection import create_detector
+    from edge_node.node import EdgeNode
+    from edge_node.reader import Reader
+    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine
+    from edge_node.sources import open_source
+
+    reading, folder = given.reading, given.output.output
+    detector = None
+    if reading.detector != "none":
+        detector = create_detector(reading.detector, threads=reading.detector_threads, limit_side=reading.detector_side)
+    source = open_source(given.camera, given.source, size=given.camera_size, loop=given.loop)
+    total = min(filter(None, (source.total, given.limit)), default=None)
+    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), TerminalLine(total)]
+    if given.output.annotate:
+        sinks.append(AnnotatedImages(folder / "annotated"))
+    if given.output.video:
+        sinks.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
+
+    node = EdgeNode(given, source, Reader(detector), sinks)
+    telemetry.start("lamplight-edge", f"{given.name}-{node.session}")
+    stop = asyncio.Event()
+    with process.stop_on_signals(stop):
+        try:
+            await node.run(stop)
+        finally:
+            await asyncio.to_thread(telemetry.stop)
+    if node.captured.dropped:
+        gone = node.captured.dropped
+        print(f"lamplight: {gone} frames were replaced by newer ones before they could be sent", file=sys.stderr)
+    print(f"lamplight: readings are in {folder / 'readings.jsonl'}", file=sys.stderr)
+    return 0
+
+
+def enhance(argv: Sequence[str]) -> int:
+    """`python -m edge_node enhance IN OUT`: one picture over the unary call."""
+    from edge_node.client import Client
+
+    parser = argparse.ArgumentParser(
+        prog="python -m edge_node enhance", description="Have a cloud node enhance one picture."
+    )
+    parser.add_argument("source", type=Path, metavar="IN", help="an image file")
+    parser.add_argument("target", type=Path, metavar="OUT", help="where to write the enhanced one")
+    parser.add_argument("--cloud", default="localhost", metavar="HOST[:PORT]", help="cloud node (default: localhost)")
+    given = parser.parse_args(argv)
+    with Client(given.cloud) as client:
+        lit = client.enhance(given.source)
+    lit.save(given.target)
+    print(f"{given.target}: {lit.model}, sharpness {lit.sharpness_before:.3f} to {lit.sharpness_after:.3f}")
+    return 0

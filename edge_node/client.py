@@ -1,0 +1,128 @@
+"""One picture at a time: for a phone's gateway, a script or a notebook.
+
+with Client("localhost:50051") as client:
+    lit = client.enhance("dark.jpg")
+    lit.save("lit.jpg")
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import grpc
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from common import packing, wire
+from common.channel import client_options, with_port
+from common.errors import CloudUnavailable, ImageError, SourceError, StreamRefused, TransportError
+from common.frame import Priority
+from common.packing import EncodedImage, ImageFormat
+from common.pixels import Bytes, RawImage
+from lamplight.v1 import enhancement_pb2 as pb
+from lamplight.v1 import enhancement_pb2_grpc, image_pb2
+
+FORMATS = {"JPEG": ImageFormat.JPEG, "WEBP": ImageFormat.WEBP, "PNG": ImageFormat.PNG}
+
+
+@dataclass(frozen=True, slots=True)
+class Lit:
+    """An enhanced picture: (H, W, 3) uint8 RGB, the model that made it, and sharpness (0..1) before and after."""
+
+    rgb: Bytes
+    model: str
+    sharpness_before: float
+    sharpness_after: float
+
+    def save(self, path: str | Path, quality: int = 95) -> None:
+        """Write an image file. Raises SourceError when it cannot be written."""
+        try:
+            Image.fromarray(self.rgb).save(path, quality=quality)
+        except (OSError, ValueError) as error:
+            raise SourceError(f"cannot write {path}: {error}") from None
+
+
+class Client:
+    """Asks a cloud node to enhance single pictures, over the unary call. Safe to share between threads."""
+
+    def __init__(self, address: str = "localhost", timeout_s: float = 60.0) -> None:
+        self.address, self.timeout_s = with_port(address), timeout_s
+        self._channel = grpc.insecure_channel(self.address, options=client_options())
+        self._stub = enhancement_pb2_grpc.EnhancementStub(self._channel)
+
+    def enhance(
+        self,
+        picture: str | Path | bytes | Bytes,
+        *,
+        priority: Priority = Priority.STANDARD,
+        result_format: ImageFormat = ImageFormat.LOSSLESS,
+        quality: int = 0,
+        deadline_ms: int = 0,
+    ) -> Lit:
+        """Enhance a JPEG, WebP or PNG file (path or bytes), another image file, or an (H, W, 3) uint8 array.
+
+        Raises:
+            ImageError: the picture is none, or too large for the node.
+            CloudUnavailable: no node answers.
+            StreamRefused, TransportError: the node refused or failed; its reason is the message.
+        """
+        request = pb.Image(
+            priority=int(priority),
+            deadline_ms=deadline_ms,
+            encoding=image_pb2.ResultEncoding(format=int(result_format), quality=quality),
+        )
+        if isinstance(picture, np.ndarray):
+            request.packed.CopyFrom(wire.packed_to_proto(packing.pack(RawImage.from_rgb(picture))))
+        else:
+            request.encoded.CopyFrom(wire.encoded_to_proto(_encoded(picture)))
+        try:
+            answer = self._stub.Enhance(request, timeout=self.timeout_s)
+        except grpc.RpcError as error:
+            raise self._translate(error) from None
+        result = wire.result_from_proto(answer)
+        if result.image is None:
+            raise TransportError(f"{self.address} sent a result without an image")
+        return Lit(packing.decode(result.image), result.model, result.sharpness_before, result.sharpness_after)
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _translate(self, error: grpc.RpcError) -> Exception:
+        detail = f"{self.address}: {error.details()}"
+        match error.code():
+            case grpc.StatusCode.UNAVAILABLE:
+                return CloudUnavailable(f"{detail}. Start a node with `python -m cloud_node`, or name another")
+            case grpc.StatusCode.INVALID_ARGUMENT:
+                return ImageError(detail)
+            case grpc.StatusCode.FAILED_PRECONDITION:
+                return StreamRefused(detail)
+            case grpc.StatusCode.DEADLINE_EXCEEDED:
+                return TransportError(f"{self.address}: no answer within {self.timeout_s:g} s")
+        return TransportError(detail)
+
+
+def _encoded(picture: str | Path | bytes) -> EncodedImage:
+    """The file as it is, when the node reads its format; else as PNG."""
+    name = "the picture" if isinstance(picture, bytes) else str(picture)
+    try:
+        data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+        with Image.open(io.BytesIO(data)) as opened:
+            known = FORMATS.get(opened.format or "")
+            if known is not None:
+                return EncodedImage(known, opened.width, opened.height, data)
+            file = io.BytesIO()
+            opened.convert("RGB").save(file, "PNG", compress_level=1)
+            return EncodedImage(ImageFormat.PNG, opened.width, opened.height, file.getvalue())
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not an image") from None
+    except OSError as error:
+        raise ImageError(f"{name} cannot be read: {error.strerror or error}") from None

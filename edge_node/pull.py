@@ -1,0 +1,92 @@
+"""One JetStream pull consumer, asked for a few messages ahead."""
+
+import asyncio
+import json
+import time
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from common.broker import Consumer
+
+EXPIRES_S = 30.0
+HEARTBEAT_S = 5.0
+SILENCE_S = 2.5 * HEARTBEAT_S
+
+
+class ConsumerMissing(Exception):
+    """The consumer, or its stream, is not there (any more)."""
+
+
+class Pull:
+    """Keeps up to `window` messages asked for; each request is for one message, so none is sent that is not wanted.
+
+    nats-py's own fetch returns when its whole batch is there or its time is over: too late for a lone result.
+    """
+
+    def __init__(self, client: Client, consumer: Consumer, window: int) -> None:
+        self.consumer, self.window = consumer, window
+        self._client = client
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
+        self._inbox = client.new_inbox()
+        self._asked: list[float] = []  # when the requests still open end
+        self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()  # None: the connection is gone
+        self._subscribed = False
+
+    async def check(self) -> None:
+        """Raises ConsumerMissing; BrokerUnavailable's causes, nats.errors.Error, when nobody answers."""
+        try:
+            await self._client.jsm(timeout=2.0).consumer_info(self.consumer.stream, self.consumer.name)
+        except (nats.js.errors.NotFoundError, nats.errors.NoRespondersError) as error:
+            raise ConsumerMissing(f"consumer {self.consumer.name} is not there: {error}") from error
+
+    async def ask(self) -> None:
+        """Ask for messages up to the window."""
+        if not self._subscribed:
+            await self._client.subscribe(self._inbox, cb=self._arrived.put, pending_msgs_limit=0, pending_bytes_limit=0)
+            self._subscribed = True
+        request = {"batch": 1, "expires": int(EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
+        body = json.dumps(request).encode()
+        now = time.monotonic()
+        self._asked = [ends for ends in self._asked if ends > now]
+        while len(self._asked) < self.window:
+            self._asked.append(now + EXPIRES_S + 1.0)
+            await self._client.publish(self._subject, body, reply=self._inbox)
+
+    async def next(self) -> Msg | None:
+        """The next message, or None when a request ended without one (ask again).
+
+        Raises:
+            ConsumerMissing: it was deleted, or nothing was heard from it for too long and it is not there.
+            nats.errors.Error: the connection is gone.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    message = await self._arrived.get()
+            except TimeoutError:  # not even a heartbeat
+                self._asked.clear()
+                await self.check()
+                return None
+            if message is None:
+                raise nats.errors.ConnectionClosedError
+            headers = message.headers or {}
+            status = headers.get("Status")
+            if status == "100":
+                continue
+            if self._asked:
+                self._asked.pop(0)
+            if status is None:
+                return message
+            if status == "503" or "Deleted" in headers.get("Description", ""):
+                self._asked.clear()
+                raise ConsumerMissing(f"consumer {self.consumer.name} is not there")
+            if status not in ("404", "408"):  # refused: do not ask in a hot loop
+                await asyncio.sleep(0.2)
+            return None
+
+    def end(self) -> None:
+        """The connection is gone: let `next` say so."""
+        self._arrived.put_nowait(None)

@@ -1,0 +1,26 @@
+"""Reader: find the text in an enhanced frame."""
+
+from common.frame import Region
+from common.pixels import Bytes
+from common.text_detection import TextDetector
+
+
+class Reader:
+    """Reads frames with a detector; `Reader(None)` (`--detector none`) finds nothing, at no cost."""
+
+    def __init__(self, detector: TextDetector | None) -> None:
+        self.detector = detector
+
+    def load(self) -> None:
+        """Load the detector's model before the first frame, so that what it lacks is known at the start.
+
+        Raises:
+            SettingsError, WeightsError: the detector's package or weights are missing.
+        """
+        load = getattr(self.detector, "load", None)
+        if load is not None:
+            load()
+
+    def read(self, rgb: Bytes) -> tuple[Region, ...]:
+        """Text regions of an (H, W, 3) uint8 RGB image; raises what the detector raises."""
+        return self.detector.detect(rgb) if self.detector else ()

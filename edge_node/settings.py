@@ -1,0 +1,107 @@
+"""Every setting of an edge node, with its default."""
+
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.channel import DEFAULT_PORT
+from common.frame import Priority
+from common.packing import ImageFormat
+from common.settings import group, option
+
+
+def host_name() -> str:
+    """This machine's name, as far as it fits into an edge's name."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:64] or "edge"
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """How frames are sent."""
+
+    priority: Priority = option(Priority.STANDARD, "of every frame")
+    deadline_ms: int = option(0, "a frame older than this is given up; 0 = never", metavar="MS")
+    result_format: ImageFormat | None = option(None, "how results come back; without it the cloud node chooses")
+    quality: int = option(0, "1..100 for JPEG and WebP results; 0 = the cloud node chooses")
+    preset: str = option("", "network preset to ask for; without it the cloud node's")
+    in_flight: int = option(8, "frames sent and not yet read, at most")
+    part_kib: int = option(1024, "larger frames travel in parts of this size, so that essential ones overtake")
+    retry_s: float = option(30.0, "a frame without a result after this long is sent again")
+    attempts: int = option(5, "a frame without a result after this many is given up")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How text is found."""
+
+    detector: str = option("dbnet", "text detector; none = light up alone")
+    detector_threads: int = option(0, "CPU threads of the detector; 0 = its own choice")
+    detector_side: int = option(736, "frames are scaled to this shorter side for the detector", metavar="PIXELS")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What is left behind."""
+
+    output: Path = option(Path("readings"), "folder for everything below", metavar="DIR")
+    annotate: bool = option(False, "write each frame, dark and lit side by side with boxes, into DIR/annotated/")
+    video: bool = option(False, "write the lit frames with boxes as DIR/annotated.mp4")
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeSettings:
+    """Settings of `python -m edge_node`."""
+
+    camera: str | None = option(None, "camera number or device, as 0 or /dev/video0", metavar="N")
+    source: str | None = option(
+        None, "video file, RTSP address, image, or folder of images, instead of a camera", metavar="WHAT"
+    )
+    size: str = option("", "size to ask of a camera, as 1280x720", metavar="WxH")
+    fps: float = option(0.0, "at most this many frames a second; 0 = as they come")
+    limit: int = option(0, "stop after this many frames; 0 = at the end of the source")
+    loop: bool = option(False, "start a file or folder again at its end")
+    cloud: str = option(f"localhost:{DEFAULT_PORT}", "cloud node", metavar="HOST[:PORT]")
+    nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL")
+    edge: str = option("", "this edge's name (default: this machine's)", metavar="NAME")
+    connect_timeout_s: float = option(0.0, "give up when no cloud node answers for this long; 0 = keep trying")
+    verbose: bool = option(False, "log each step")
+    sending: Sending = group(Sending)
+    reading: Reading = group(Reading)
+    output: Output = group(Output)
+
+    def __post_init__(self) -> None:
+        if (self.camera is None) == (self.source is None):
+            raise ValueError(
+                "say what to look at: --camera 0, or --source with a video file, RTSP address, image or folder"
+            )
+        if self.size and not re.fullmatch(r"\d+x\d+", self.size):
+            raise ValueError(f"--size {self.size}: as 1280x720")
+        if self.edge and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.edge):
+            raise ValueError(f"--edge {self.edge}: use 1 to 64 of A-Z a-z 0-9 _ -")
+        for name, value, least in (
+            ("--in-flight", self.sending.in_flight, 1),
+            ("--part-kib", self.sending.part_kib, 16),
+            ("--attempts", self.sending.attempts, 1),
+            ("--deadline-ms", self.sending.deadline_ms, 0),
+            ("--fps", self.fps, 0),
+            ("--limit", self.limit, 0),
+            ("--retry-s", self.sending.retry_s, 0.1),
+        ):
+            if value < least:
+                raise ValueError(f"{name} {value}: at least {least}")
+        if self.sending.result_format is ImageFormat.PNG:
+            raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
+        if not 0 <= self.sending.quality <= 100:
+            raise ValueError(f"--quality {self.sending.quality}: 0..100")
+
+    @property
+    def name(self) -> str:
+        return self.edge or host_name()
+
+    @property
+    def camera_size(self) -> tuple[int, int] | None:
+        if not self.size:
+            return None
+        width, _, height = self.size.partition("x")
+        return int(width), int(height)

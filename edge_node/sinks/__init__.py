@@ -1,0 +1,17 @@
+"""Where readings go: JSON lines, annotated images and video, the terminal. One file each behind `Sink`."""
+
+from edge_node.sinks.annotated_images import AnnotatedImages
+from edge_node.sinks.annotated_video import AnnotatedVideo
+from edge_node.sinks.json_lines import JsonLines, reading_to_json
+from edge_node.sinks.sink import Shown, Sink
+from edge_node.sinks.terminal import TerminalLine
+
+__all__ = [
+    "AnnotatedImages",
+    "AnnotatedVideo",
+    "JsonLines",
+    "Shown",
+    "Sink",
+    "TerminalLine",
+    "reading_to_json",
+]

@@ -1,0 +1,52 @@
+"""A folder of JPEG pictures, one a frame."""
+
+import io
+import re
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from edge_node.sinks.drawing import annotate
+from edge_node.sinks.sink import Failures, Shown, check_writable
+
+QUALITY: Final = 90
+MAX_NAME_BYTES: Final = 120
+
+
+class AnnotatedImages:
+    """Writes `000017-street.jpg`: the frame's sequence number, then its name made safe.
+
+    Raises:
+        SettingsError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: Path | str, side_by_side: bool = True) -> None:
+        self.folder, self.side_by_side = Path(folder), side_by_side
+        check_writable(self.folder)
+        self.failures = Failures(f"pictures to {self.folder}")
+
+    def write(self, shown: Shown) -> None:
+        picture = annotate(shown, self.side_by_side)
+        if picture is None:
+            return
+        content = io.BytesIO()
+        Image.fromarray(picture).save(content, "JPEG", quality=QUALITY)
+        reading = shown.reading
+        path = self.folder / f"{reading.id.sequence:06d}-{safe_stem(reading.name)}.jpg"
+        with self.failures.counted():
+            path.write_bytes(content.getvalue())
+
+    def close(self) -> None:
+        """Nothing is left open between frames."""
+
+
+def safe_stem(name: str) -> str:
+    """A frame's name as the stem of a file name on any system.
+
+    >>> safe_stem("street.jpg"), safe_stem("clip.mp4#17"), safe_stem("../../etc/passwd"), safe_stem("rtsp://cam/1")
+    ('street', 'clip.mp4_17', 'etc_passwd', 'rtsp_cam_1')
+    """
+    stem = re.sub(r"\.(jpe?g|png|webp|bmp|tiff?)$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(r"[^\w.-]+", "_", stem).strip("._-")
+    return stem.encode()[:MAX_NAME_BYTES].decode(errors="ignore") or "frame"

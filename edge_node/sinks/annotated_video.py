@@ -1,0 +1,89 @@
+"""An H.264 video of the annotated frames."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import numpy as np
+
+from common.errors import SettingsError
+from common.pixels import Bytes
+from edge_node.sinks.drawing import annotate
+from edge_node.sinks.sink import Failures, Shown, check_writable
+
+# Fragments keep what was written playable when the node is killed.
+CONTAINER: Final = {"movflags": "frag_keyframe+empty_moov+default_base_moof", "flush_packets": "1"}
+ENCODER: Final = "libx264" if "libx264" in av.codecs_available else "h264"
+SECONDS_BETWEEN_KEYFRAMES: Final = 2
+
+
+class AnnotatedVideo:
+    """Writes an MP4 at a constant rate; when the frame size changes, a new file: out.mp4, out-2.mp4...
+
+    Odd sizes are padded by a pixel, because 4:2:0 needs even ones.
+
+    Raises:
+        SettingsError: the file cannot be written, or `fps` is not above 0.
+    """
+
+    def __init__(self, path: Path | str, fps: float = 10.0, side_by_side: bool = True) -> None:
+        self.path, self.side_by_side = Path(path), side_by_side
+        if not fps > 0:
+            raise SettingsError(f"a video needs a frame rate above 0, not {fps}")
+        if self.path.suffix.lower() != ".mp4" or self.path.is_dir():
+            raise SettingsError(f"cannot write the video {self.path}: name a file that ends in .mp4")
+        check_writable(self.path.parent)
+        self.fps = Fraction(fps).limit_denominator(1001)
+        self.failures = Failures(str(self.path))
+        self.paths: list[Path] = []
+        self._container: Any = None
+        self._stream: Any = None
+        self._frames = 0
+
+    def write(self, shown: Shown) -> None:
+        picture = annotate(shown, self.side_by_side)
+        if picture is None:
+            return
+        picture = even(picture)
+        height, width, _ = picture.shape
+        with self.failures.counted():
+            if self._stream is None or (self._stream.width, self._stream.height) != (width, height):
+                self._finish()
+                self._start(width, height)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = self._frames, 1 / self.fps
+            self._frames += 1
+            self._container.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        with self.failures.counted():
+            self._finish()
+
+    def _start(self, width: int, height: int) -> None:
+        number = len(self.paths) + 1
+        path = self.path if number == 1 else self.path.with_stem(f"{self.path.stem}-{number}")
+        container: Any = av.open(str(path), "w", format="mp4", options=CONTAINER)
+        stream = container.add_stream(ENCODER, rate=self.fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.gop_size = max(1, round(self.fps * SECONDS_BETWEEN_KEYFRAMES))
+        if ENCODER == "libx264":
+            stream.options = {"preset": "veryfast", "crf": "21"}
+        container.start_encoding()  # opens the file: what is wrong with it comes up here
+        self._container, self._stream, self._frames = container, stream, 0
+        self.paths.append(path)
+
+    def _finish(self) -> None:
+        container, stream = self._container, self._stream
+        self._container = self._stream = None
+        if container is not None:
+            try:
+                container.mux(stream.encode(None))
+            finally:
+                container.close()
+
+
+def even(picture: Bytes) -> Bytes:
+    """Pad an (H, W, 3) picture to even sides by repeating its last row and column."""
+    height, width, _ = picture.shape
+    return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

@@ -1,0 +1,108 @@
+"""readings.jsonl: one JSON object a line for every settled frame; the schema is in docs/edge.md."""
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from common.errors import SettingsError
+from common.frame import Reading
+from edge_node.sinks.sink import Failures, Shown, check_writable
+
+SCHEMA: Final = 1
+STAGES: Final = (
+    "source", "gate", "pack", "uplink", "ingress", "scheduler",
+    "engine", "publisher", "downlink", "unpack", "reader", "sinks",
+)  # fmt: skip
+
+
+class JsonLines:
+    """Appends readings to a file, each line whole and on its way to the disk before the next.
+
+    Raises:
+        SettingsError: the file cannot be written.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        check_writable(self.path.parent)
+        try:
+            self._file: int | None = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            self._broken_line = not _ends_whole(self._file)
+        except OSError as error:
+            raise SettingsError(f"cannot write readings to {self.path}: {error.strerror}") from None
+        self.failures = Failures(str(self.path))
+
+    def write(self, shown: Shown) -> None:
+        if self._file is None:
+            return
+        line = json.dumps(reading_to_json(shown.reading), ensure_ascii=False, allow_nan=False) + "\n"
+        # A file name that is not UTF-8 has lone surrogates; as \udcXX they are valid JSON.
+        data = line.encode("utf-8", "backslashreplace")
+        if self._broken_line:
+            data = b"\n" + data
+        with self.failures.counted():
+            self._broken_line = True
+            written = os.write(self._file, data)
+            if written < len(data):
+                raise OSError(f"{written} of {len(data)} bytes written, the disk is full")
+            self._broken_line = False
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def _ends_whole(file: int) -> bool:
+    """Whether the last line is complete; it is not after a crash or a full disk."""
+    size = os.fstat(file).st_size
+    return size == 0 or os.pread(file, 1, size - 1) == b"\n"
+
+
+def reading_to_json(reading: Reading) -> dict[str, Any]:
+    """A reading as the object that readings.jsonl holds; see docs/edge.md for the schema."""
+    return {
+        "schema": SCHEMA,
+        "frame": str(reading.id),
+        "edge": reading.id.edge,
+        "session": reading.id.session,
+        "sequence": reading.id.sequence,
+        "name": reading.name,
+        "captured_unix_ns": reading.captured_unix_ns,
+        "priority": reading.priority.name.lower(),
+        "outcome": reading.outcome.name.lower(),
+        "reason": reading.reason,
+        "model": reading.model,
+        "sharpness": {
+            "before": _number(reading.sharpness_before, 6),
+            "after": _number(reading.sharpness_after, 6),
+        },
+        "latency_ms": _number(reading.latency_ns / 1e6, 3),
+        "stages_ms": {stage: _number(reading.stages_ns[stage] / 1e6, 3) for stage in in_order(reading.stages_ns)},
+        "bytes": {"raw": reading.bytes_raw, "up": reading.bytes_up, "down": reading.bytes_down},
+        "regions": [
+            {
+                "polygon": [[_number(x, 2), _number(y, 2)] for x, y in region.polygon],
+                "score": _number(region.score, 4),
+            }
+            for region in reading.regions
+        ],
+    }
+
+
+def in_order(stages: Iterable[str]) -> list[str]:
+    """Stage names in the order a frame walks them, parts ("engine/copy") after their stage, unknown ones last."""
+
+    def place(stage: str) -> int:
+        name = stage.partition("/")[0]
+        return STAGES.index(name) if name in STAGES else len(STAGES)
+
+    return sorted(stages, key=lambda stage: (place(stage), "/" in stage))
+
+
+def _number(value: float, digits: int) -> float | None:
+    """Rounded; None for NaN and infinity, which JSON does not have."""
+    return round(float(value), digits) if math.isfinite(value) else None

@@ -1,0 +1,75 @@
+"""What every sink is, and what they share: what to do when writing fails."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from common.errors import SettingsError
+from common.frame import Reading
+from common.pixels import Bytes, RawImage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A reading with the pictures it came from."""
+
+    reading: Reading
+    enhanced: Bytes | None  # (H, W, 3) uint8 RGB; None where the frame was not enhanced
+    dark: RawImage | None  # as the camera gave it
+
+
+class Sink(Protocol):
+    """A place where readings go. `write` and `close` are called from one thread at a time."""
+
+    def write(self, shown: Shown) -> None:
+        """Take one settled frame. Failing to write is logged and counted, never raised."""
+        ...
+
+    def close(self) -> None:
+        """Finish what was written; may be called again."""
+        ...
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and write a little there.
+
+    Raises:
+        SettingsError: it cannot be made or written to, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        advice = "free space, change its permissions or choose another folder"
+        raise SettingsError(f"cannot write in {folder}: {error.strerror or error}; {advice}") from None
+
+
+class Failures:
+    """Counts writes that failed; logs the first of a row and how many there were."""
+
+    def __init__(self, what: str) -> None:
+        self.count = 0
+        self._what, self._in_a_row = what, 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Swallow an OSError from the body; every later write is tried again."""
+        try:
+            yield
+        except OSError as error:
+            self.count += 1
+            self._in_a_row += 1
+            if self._in_a_row == 1:
+                logger.error("cannot write %s: %s; the node goes on without", self._what, error.strerror or error)
+        else:
+            if self._in_a_row:
+                logger.warning("%s is written again; %d frames are missing there", self._what, self._in_a_row)
+            self._in_a_row = 0

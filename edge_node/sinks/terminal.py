@@ -1,0 +1,88 @@
+"""One line in the terminal that says how it goes."""
+
+import statistics
+import time
+from collections import Counter, deque
+from typing import Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from common.frame import Outcome
+from edge_node.sinks.sink import Shown
+
+RECENT: Final = 200  # frames that the median latency is of
+RATE_WINDOW_S: Final = 10.0
+
+
+class TerminalLine:
+    """A live line on stderr; where that is no terminal, a plain line every `every_s` seconds and at the end.
+
+    Args:
+        total: frames in all, where known.
+    """
+
+    def __init__(self, total: int | None = None, *, console: Console | None = None, every_s: float = 10.0) -> None:
+        self.total, self.every_s = total, every_s
+        self.frames = 0
+        self.regions = 0
+        self.outcomes: Counter[Outcome] = Counter()
+        self._latencies_ms: deque[float] = deque(maxlen=RECENT)
+        self._times: deque[float] = deque()
+        self._console = console or Console(stderr=True)
+        self._printed: float | None = None
+        self._closed = False
+        self._live: Live | None = None
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self._renderable, console=self._console, refresh_per_second=4)
+            self._live.start()
+
+    def write(self, shown: Shown) -> None:
+        reading = shown.reading
+        self.frames += 1
+        self.regions += len(reading.regions)
+        self.outcomes[reading.outcome] += 1
+        if reading.outcome is Outcome.ENHANCED:
+            self._latencies_ms.append(reading.latency_ns / 1e6)
+        now = time.monotonic()
+        self._times.append(now)
+        while now - self._times[0] > RATE_WINDOW_S:
+            self._times.popleft()
+        if self._live is None and (self._printed is None or now - self._printed >= self.every_s):
+            self._printed = now
+            self._print()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._live is not None:
+            self._live.stop()
+        else:
+            self._print()
+
+    def line(self) -> str:
+        """The line as plain text."""
+        frames = f"{self.frames}/{self.total}" if self.total else f"{self.frames}"
+        parts = [f"{frames} frames", f"{self.regions} text regions"]
+        if self._latencies_ms:
+            parts.append(f"p50 {statistics.median(list(self._latencies_ms)):,.0f} ms")
+        parts.append(f"{self._rate():.1f} frames/s")
+        for outcome in (Outcome.EXPIRED, Outcome.FAILED):
+            if self.outcomes[outcome]:
+                parts.append(f"{self.outcomes[outcome]} {outcome.name.lower()}")
+        return "   ".join(parts)
+
+    def _rate(self) -> float:
+        now = time.monotonic()
+        recent = [moment for moment in list(self._times) if now - moment <= RATE_WINDOW_S]
+        if len(recent) < 2 or recent[-1] == recent[0]:
+            return 0.0
+        return (len(recent) - 1) / (recent[-1] - recent[0])
+
+    def _renderable(self) -> Text:
+        return Text(self.line(), no_wrap=True, overflow="ellipsis")
+
+    def _print(self) -> None:
+        self._console.print(self.line(), highlight=False, soft_wrap=True)

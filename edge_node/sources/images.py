@@ -1,0 +1,153 @@
+"""Image files: one, or a folder of them in the order of their names."""
+
+import io
+import logging
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import numpy as np
+from PIL import Image, ImageOps
+
+from common.errors import FrameTooLarge, ImageError, SourceError
+from common.packing import MAX_PIXELS
+from common.pixels import PixelFormat, RawImage
+from edge_node.sources.planes import native_format, to_raw
+from edge_node.sources.source import Captured
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+JPEG_MAGIC: Final = b"\xff\xd8\xff"
+EXIF_ORIENTATION: Final = 0x0112
+
+
+class ImageFiles:
+    """Image files one after another; `total` counts those that can be read, as far as is known.
+
+    In a series a broken file is skipped with a logged warning and counted in `skipped`.
+
+    Raises (from `frames`):
+        SourceError: the only file, or every file, is broken.
+    """
+
+    live = False
+
+    def __init__(self, paths: Sequence[Path], name: str, *, loop: bool = False) -> None:
+        self.name, self.loop, self.skipped = name, loop, 0
+        self._paths = list(paths)
+        self._closed = threading.Event()
+
+    @property
+    def total(self) -> int | None:
+        return None if self.loop else len(self._paths) - self.skipped
+
+    def frames(self) -> Iterator[Captured]:
+        while True:
+            readable = 0
+            for path in self._paths:
+                if self._closed.is_set():
+                    return
+                try:
+                    image = read_image(path)
+                except SourceError as error:
+                    if len(self._paths) == 1:
+                        raise
+                    self.skipped += 1
+                    logger.warning("skipped: %s", error)
+                    continue
+                readable += 1
+                yield Captured(image, time.time_ns(), path.name)
+            if readable == 0:
+                raise SourceError(f"none of the {len(self._paths)} images in {self.name} can be read")
+            if not self.loop:
+                return
+
+    def close(self) -> None:
+        self._closed.set()
+
+
+def open_folder(folder: Path, *, loop: bool = False) -> ImageFiles:
+    """The images of a folder, not of its subfolders; "2.jpg" comes before "10.jpg".
+
+    Raises:
+        SourceError: the folder cannot be read or has no images.
+    """
+    try:
+        paths = [
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+        ]
+    except OSError as error:
+        raise SourceError(f"cannot look into {folder}: {error.strerror}") from None
+    if not paths:
+        raise SourceError(f"{folder} has no images ({', '.join(s[1:] for s in SUFFIXES)}) in it")
+    return ImageFiles(sorted(paths, key=natural_key), folder.name or str(folder), loop=loop)
+
+
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorts numbers in names by their value."""
+    parts = re.findall(r"([0-9]+)|([^0-9]+)", path.name.lower())
+    return [(0, int(number), "") if number else (1, 0, text) for number, text in parts], path.name
+
+
+def read_image(path: Path) -> RawImage:
+    """Read an image file, upright by its EXIF orientation.
+
+    JPEG files that are 4:2:0, 4:2:2 or grey give their own planes, full range; everything else RGB24:
+    palettes and CMYK converted, 16 bits reduced to 8, transparent parts black.
+
+    Raises:
+        SourceError: it is missing, empty, broken, or no image.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from None
+    if not content:
+        raise SourceError(f"{path} is empty")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise FrameTooLarge(image.width * image.height, MAX_PIXELS)
+            if content.startswith(JPEG_MAGIC):
+                planes = _jpeg_planes(content, image.getexif().get(EXIF_ORIENTATION, 1))
+                if planes is not None:
+                    return planes
+            return _to_rgb24(image)
+    except (FrameTooLarge, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise SourceError(f"{path}: {error}") from None
+    except (OSError, SyntaxError, ValueError, EOFError, ImageError, MemoryError) as error:
+        raise SourceError(f"{path} is no image or is broken: {error}") from None
+
+
+def _jpeg_planes(content: bytes, exif: Any) -> RawImage | None:
+    """The planes of a whole JPEG whose format the wire knows, else None."""
+    exif = exif if exif in range(1, 9) else 1
+    decoder: Any = av.CodecContext.create("mjpeg", "r")
+    decoder.options = {"err_detect": "explode"}
+    try:
+        frames = decoder.decode(av.Packet(content)) + decoder.decode(None)
+    except av.FFmpegError:
+        return None
+    if len(frames) != 1 or native_format(frames[0], exif) in (None, PixelFormat.RGB24):
+        return None
+    return to_raw(frames[0], exif)
+
+
+def _to_rgb24(image: Image.Image) -> RawImage:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey, whatever Pillow's mode for them
+        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return RawImage.from_rgb(np.repeat(grey[:, :, None], 3, axis=2))
+    if image.mode == "F":
+        raise ValueError("floating-point pixels are not supported")
+    if image.has_transparency_data:
+        upper = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), upper)
+    return RawImage.from_rgb(np.asarray(image.convert("RGB")))

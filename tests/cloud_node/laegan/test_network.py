@@ -1,0 +1,206 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cloud_node.laegan import PRESETS, WeightsError, create, load, save, weights_version
+from cloud_node.laegan.network import LAEGAN, SKFF, ZeroDCE, enhance_curve
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
+
+
+@pytest.fixture(params=list(PRESETS))
+def network(request: pytest.FixtureRequest) -> LAEGAN:
+    torch.manual_seed(0)
+    model = create(request.param).eval()
+    torch.nn.init.normal_(model.agm.head.weight, std=0.05)  # a new head is zero and would hide AGM-Net
+    return model
+
+
+def psnr(a: Tensor, b: Tensor) -> float:
+    return -10 * math.log10(torch.mean((a - b) ** 2).item())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 33), (33, 17), (64, 91)])
+def test_any_size_comes_back_in_range(network: LAEGAN, size: tuple[int, int]) -> None:
+    with torch.inference_mode():
+        for out in (network(torch.rand(2, 3, *size)), network.pre_enhance(torch.rand(2, 3, *size))):
+            assert out.shape == (2, 3, *size)
+            assert 0 <= out.min() and out.max() <= 1
+
+
+def test_the_papers_frame_size() -> None:
+    with torch.inference_mode():
+        assert create("fast").eval()(torch.rand(1, 3, 400, 600)).shape == (1, 3, 400, 600)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 1, 64, 64), (1, 3, 15, 64)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="H, W >= 16"):
+        create("fast")(torch.rand(shape))
+
+
+def test_a_batch_gives_what_its_frames_give(network: LAEGAN) -> None:
+    frames = torch.rand(3, 3, 48, 40) * torch.tensor([0.05, 0.3, 1.0]).view(3, 1, 1, 1)
+    with torch.inference_mode():
+        together = network(frames)
+        alone = torch.cat([network(frame[None]) for frame in frames])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_flat_black_and_white_stay_finite(network: LAEGAN, level: float) -> None:
+    with torch.inference_mode():
+        out = network(torch.full((1, 3, 32, 48), level))
+    assert torch.isfinite(out).all() and 0 <= out.min() and out.max() <= 1
+    if level == 1.0:  # attention 0: nothing is added, and the curve keeps white
+        torch.testing.assert_close(out, torch.ones_like(out), atol=1e-5, rtol=0)
+
+
+def test_attention_scales_the_residual(network: LAEGAN) -> None:
+    """Where the frame is bright (A = 0) the residual is 0, however strong it is elsewhere."""
+    low = torch.zeros(1, 3, 32, 64)
+    low[..., 32:] = 1
+    with torch.inference_mode():
+        residual = network.agm(low, low)
+    assert residual[..., 32:].abs().max() < 1e-5
+    assert residual[..., :32].abs().max() > 1e-4
+
+
+def test_new_network_is_its_zero_dce_stage() -> None:
+    model = create("fast").eval()
+    frame = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(frame), model.pre_enhance(frame))
+
+
+@pytest.mark.parametrize("channels", [24, 3, 1])
+def test_curve_is_the_published_formula(channels: int) -> None:
+    low, alpha = torch.rand(1, 3, 4, 5), torch.rand(1, channels, 4, 5) * 2 - 1
+    expected = low.clone()
+    for n in range(8):
+        for c in range(3):
+            a = alpha[:, {24: 3 * n + c, 3: c, 1: 0}[channels]]
+            x = expected[:, c].clone()
+            expected[:, c] = x + a * x * (1 - x)
+    torch.testing.assert_close(enhance_curve(low, alpha), expected)
+
+
+@pytest.mark.parametrize("strength", [-1.0, -0.3, 0.5, 1.0])
+def test_curve_is_monotone_and_keeps_the_range(strength: float) -> None:
+    ramp = torch.linspace(0, 1, 256).view(1, 1, 1, 256).expand(1, 3, 1, 256)
+    out = enhance_curve(ramp, torch.full((1, 24, 1, 256), strength))
+    assert (out.diff(dim=-1) >= -1e-6).all()
+    assert out[..., 0].abs().max() == 0 and (out[..., -1] - 1).abs().max() < 1e-6
+
+
+def test_published_zero_dce_has_79416_parameters() -> None:
+    assert sum(p.numel() for p in ZeroDCE(PRESETS["reference"]).parameters()) == 79_416
+
+
+def test_reference_is_as_large_as_computed() -> None:
+    """4.18 M by hand for SRB blocks at width 32 and an RGB + A input, plus the Zero-DCE stage."""
+    assert sum(p.numel() for p in create("reference").agm.parameters()) == pytest.approx(4.18e6, rel=0.01)
+
+
+def test_fusion_weights_sum_to_one() -> None:
+    features = [torch.randn(2, 16, 8, 8) for _ in range(4)]
+    weights = SKFF(16, 4).weights(features)
+    assert weights.shape == (4, 2, 16, 1, 1)
+    torch.testing.assert_close(weights.sum(dim=0), torch.ones(2, 16, 1, 1))
+
+
+def test_gradients_reach_every_parameter(network: LAEGAN) -> None:
+    network.train()(torch.rand(1, 3, 32, 32) * 0.3).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+def test_unknown_preset_lists_the_known() -> None:
+    with pytest.raises(ValueError, match="reference, fast"):
+        create("huge")
+
+
+def test_untrained_preset_says_so() -> None:
+    with pytest.raises(WeightsError, match="'reference' has no trained weights yet.*'fast'.*--weights"):
+        load("reference")
+
+
+def test_weights_of_another_preset_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    save(create("fast"), "fast", path, version="fast-0", steps=3)
+    assert weights_version("fast", path) == "fast-0"
+    with pytest.raises(WeightsError, match="'fast', not of 'reference'"):
+        load("reference", path)
+
+
+def test_truncated_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "cut.safetensors"
+    save(create("fast"), "fast", path, version="fast-0", steps=3)
+    whole = path.read_bytes()
+    for kept in (whole[:5], whole[:1000], whole[: len(whole) // 2], b"", b"no weights at all"):
+        path.write_bytes(kept)
+        with pytest.raises(WeightsError, match="'fast'.*cut.safetensors"):
+            load("fast", path)
+    with pytest.raises(WeightsError, match="no file.*absent"):
+        load("fast", tmp_path / "absent.safetensors")
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    save(create("reference"), "fast", path, version="fast-0", steps=3)
+    with pytest.raises(WeightsError, match="does not fit"):
+        load("fast", path)
+
+
+def test_half_precision_storage_changes_nothing_visible(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create("fast").eval()
+    torch.nn.init.normal_(model.agm.head.weight, std=0.05)
+    save(model, "fast", tmp_path / "half.safetensors", version="fast-0", steps=0)
+    frame = torch.rand(1, 3, 64, 64) * 0.2
+    with torch.inference_mode():
+        stored = load("fast", tmp_path / "half.safetensors")(frame)
+        assert (stored - model(frame)).abs().max() < 1 / 255
+
+
+def night_photo() -> tuple[Tensor, Tensor]:
+    """A synthetic street sign by day, and the same in 1/15 of the light with noise, 8 bit."""
+    generator = torch.Generator().manual_seed(1)
+    day = torch.full((1, 3, 128, 192), 0.35)
+    day[..., :40, :] = torch.tensor([0.55, 0.65, 0.8]).view(1, 3, 1, 1)
+    day[..., 50:100, 40:150] = torch.tensor([0.15, 0.3, 0.6]).view(1, 3, 1, 1)
+    day[..., 65:85, 50:140:8] = 0.9
+    light = day**2.2 / 15
+    noisy = light + torch.randn(day.shape, generator=generator) * (light * 4e-4 + 1e-6).sqrt()
+    return day, (noisy.clamp(0, 1) ** (1 / 2.2) * 255).round() / 255
+
+
+def test_committed_weights_light_up_the_dark() -> None:
+    day, night = night_photo()
+    model = load("fast")
+    assert weights_version("fast").startswith("fast-")
+    with torch.inference_mode():
+        lit, pre = model(night), model.pre_enhance(night)
+    assert lit.mean() > 2 * night.mean()
+    assert psnr(lit, day) > psnr(night, day) + 3
+    assert psnr(lit, day) > psnr(pre, day) - 0.5
+
+
+def test_committed_weights_keep_the_bright() -> None:
+    day, _ = night_photo()
+    bright = (day + 0.3).clamp(0, 1)
+    with torch.inference_mode():
+        assert (load("fast")(bright) - bright).abs().mean() < 0.08
+
+
+@pytest.mark.parametrize("dtype", list(TOLERANCE))
+def test_dtypes_agree(dtype: torch.dtype) -> None:
+    _, night = night_photo()
+    night = night[..., :64, :64]
+    with torch.inference_mode():
+        out = load("fast", dtype=dtype)(night)
+        assert out.dtype == torch.float32
+        assert (out - load("fast")(night)).abs().max() <= TOLERANCE[dtype]

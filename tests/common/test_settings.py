@@ -1,0 +1,136 @@
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from cloud_node.settings import CloudSettings
+from common.errors import SettingsError
+from common.packing import ImageFormat
+from common.settings import group, load, option
+from edge_node.settings import EdgeSettings
+
+
+class Colour(Enum):
+    RED = 1
+    BLUE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    depth_ms: int = option(5, "how deep")
+
+
+@dataclass(frozen=True, slots=True)
+class Outer:
+    name: str = option("x", "what it is called")
+    size: int = option(1, "how large")
+    share: float = option(0.5, "how much")
+    loud: bool = option(False, "speak up")
+    colour: Colour = option(Colour.RED, "which colour")
+    numbers: tuple[int, ...] | None = option(None, "some numbers")
+    path: Path | None = option(None, "where")
+    inner: Inner = group(Inner)
+
+
+def test_defaults() -> None:
+    assert load(Outer, [], {}) == Outer()
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text('name = "file"\nsize = 2\nshare = 1\n[inner]\ndepth_ms = 7\n')
+    made = load(Outer, ["--config", str(file), "--name", "flag"], {"LAMPLIGHT_NAME": "env", "LAMPLIGHT_SIZE": "3"})
+    assert (made.name, made.size, made.share, made.inner.depth_ms) == ("flag", 3, 1.0, 7)
+
+
+def test_every_kind_of_value_from_flags() -> None:
+    made = load(Outer, ["--loud", "--colour", "blue", "--numbers", "1,2", "--path", "/x", "--depth-ms", "9"], {})
+    assert made == Outer(loud=True, colour=Colour.BLUE, numbers=(1, 2), path=Path("/x"), inner=Inner(9))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("size = 1\nsizes = 3\n", r"s\.toml:2: unknown setting 'sizes'"),
+        ("[inner]\ndeep = 3\n", r"s\.toml:2: unknown setting 'inner\.deep'"),
+        ("\nsize = 'large'\n", r"s\.toml:2: 'large' is not a whole number"),
+        ("size = 1.5\n", r"s\.toml:1: 1\.5 is not a whole number"),
+        ("size = true\n", r"s\.toml:1: True is not a whole number"),
+        ("size = \n", "s.toml"),
+        ("inner = 3\n", r"s\.toml:1: unknown setting 'inner'"),
+        ("colour = 'green'\n", "one of red, blue"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=message):
+        load(Outer, ["--config", str(file)], {})
+
+
+def test_a_missing_file() -> None:
+    with pytest.raises(SettingsError, match="nowhere.toml: No such file"):
+        load(Outer, ["--config", "nowhere.toml"], {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "environ", "message"),
+    [
+        (["--size", "big"], {}, "--size: 'big' is not a whole number"),
+        ([], {"LAMPLIGHT_SHARE": "half"}, "LAMPLIGHT_SHARE: 'half' is not a number"),
+        ([], {"LAMPLIGHT_LOUD": "perhaps"}, "LAMPLIGHT_LOUD: 'perhaps' is not true or false"),
+        (["--numbers", "1,x"], {}, "not a list of int"),
+    ],
+)
+def test_a_wrong_value_names_its_origin(flags: list[str], environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load(Outer, flags, environ)
+
+
+def test_help_shows_groups_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        load(Outer, ["--help"], {}, prog="python -m outer")
+    text = capsys.readouterr().out
+    assert exit.value.code == 0
+    for expected in ("inner:", "--depth-ms", "(default: 5)", "{red,blue}", "python -m outer"):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "say what to look at"),
+        (["--camera", "0", "--source", "x"], "say what to look at"),
+        (["--camera", "0", "--size", "big"], "as 1280x720"),
+        (["--camera", "0", "--edge", "a.b"], "--edge"),
+        (["--camera", "0", "--in-flight", "0"], "--in-flight 0: at least 1"),
+        (["--camera", "0", "--quality", "101"], "--quality 101"),
+        (["--camera", "0", "--result-format", "png"], "png is not offered"),
+    ],
+)
+def test_edge_settings_that_make_no_sense(flags: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load(EdgeSettings, flags, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--gpus", "0", "--device", "cpu"], "exclude each other"),
+        (["--port", "70000"], "--port 70000"),
+        (["--quality", "-1"], "--quality -1"),
+        (["--result-format", "png"], "png is not offered"),
+    ],
+)
+def test_cloud_settings_that_make_no_sense(flags: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        load(CloudSettings, flags, {})
+
+
+def test_both_commands_have_sensible_defaults() -> None:
+    assert load(CloudSettings, ["--gpus", "0,1"], {}).gpus == (0, 1)
+    edge = load(EdgeSettings, ["--camera", "0", "--size", "640x480", "--result-format", "webp"], {})
+    assert edge.camera_size == (640, 480)
+    assert edge.sending.result_format is ImageFormat.WEBP
+    assert edge.name

@@ -1,0 +1,73 @@
+"""Fixtures that every test may use."""
+
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Real photographs beside the checkout; skips where there are none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no photographs at {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
+    """A real OTLP/gRPC receiver that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self._requests: list = []
+        self._server = grpc.server(ThreadPoolExecutor(2))
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server.start()
+
+    def Export(self, request, context):
+        self._requests.append(request)
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+    def resources(self) -> Iterator:
+        for request in list(self._requests):
+            yield from request.resource_spans
+
+    def spans(self) -> list:
+        return [span for resource in self.resources() for scope in resource.scope_spans for span in scope.spans]
+
+    def services(self) -> set[str]:
+        """service.name of everything that reported."""
+        return {service for service, _ in self.by_service()}
+
+    def by_service(self) -> list[tuple[str, object]]:
+        """(service.name, span) of every span."""
+        found = []
+        for resource in self.resources():
+            [service] = [a.value.string_value for a in resource.resource.attributes if a.key == "service.name"]
+            found += [(service, span) for scope in resource.scope_spans for span in scope.spans]
+        return found
+
+    def close(self) -> None:
+        self._server.stop(None).wait()
+
+
+@pytest.fixture
+def otlp() -> Iterator[OtlpReceiver]:
+    receiver = OtlpReceiver()
+    yield receiver
+    receiver.close()

@@ -1,0 +1,101 @@
+import logging
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from common.errors import SettingsError
+from common.frame import Outcome
+from edge_node.sinks import AnnotatedVideo
+from edge_node.sinks.drawing import annotate
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_frames_and_rate(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "out" / "annotated.mp4"
+    sink = AnnotatedVideo(path, fps=12.5)
+    shown = [make_shown(i, size=(361, 241)) for i in range(1, 8)]
+    for one in shown:
+        sink.write(one)
+    sink.close()
+    sink.close()
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert float(stream.average_rate) == pytest.approx(12.5)
+        assert (stream.width % 2, stream.height % 2) == (0, 0)
+    frames = frames_of(path)
+    assert len(frames) == 7
+    expected = annotate(shown[0])
+    assert np.abs(block_means(frames[0]) - block_means(expected)).max() < 12
+
+
+def block_means(picture: np.ndarray) -> np.ndarray:
+    """Means of 16x16 blocks: the noise of single pixels does not survive 4:2:0."""
+    height, width = (side // 16 for side in picture.shape[:2])
+    return picture[: height * 16, : width * 16].reshape(height, 16, width, 16, 3).mean(axis=(1, 3))
+
+
+def test_another_size_starts_another_file(tmp_path: Path, make_shown) -> None:
+    sink = AnnotatedVideo(tmp_path / "a.mp4")
+    for sequence, size in enumerate([(400, 300), (400, 300), (500, 300), (400, 300)]):
+        sink.write(make_shown(sequence, size=size))
+    sink.close()
+    assert [p.name for p in sink.paths] == ["a.mp4", "a-2.mp4", "a-3.mp4"]
+    assert [len(frames_of(p)) for p in sink.paths] == [2, 1, 1]
+
+
+def test_frames_that_were_not_enhanced_are_shown_too(tmp_path: Path, make_shown) -> None:
+    sink = AnnotatedVideo(tmp_path / "a.mp4")
+    sink.write(make_shown(1, size=(400, 300)))
+    sink.write(make_shown(2, size=(400, 300), outcome=Outcome.EXPIRED))
+    sink.close()
+    assert [len(frames_of(p)) for p in sink.paths] == [2]
+
+
+def test_what_is_written_is_playable_before_the_end(tmp_path: Path, make_shown) -> None:
+    sink = AnnotatedVideo(tmp_path / "a.mp4", fps=2)
+    for sequence in range(80):
+        sink.write(make_shown(sequence))
+    assert len(frames_of(tmp_path / "a.mp4")) >= 4
+    sink.close()
+    assert len(frames_of(tmp_path / "a.mp4")) == 80
+
+
+def test_no_frames_make_no_file(tmp_path: Path) -> None:
+    AnnotatedVideo(tmp_path / "a.mp4").close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan")])
+def test_rates_that_are_none(tmp_path: Path, fps: float) -> None:
+    with pytest.raises(SettingsError, match="frame rate"):
+        AnnotatedVideo(tmp_path / "a.mp4", fps=fps)
+
+
+def test_paths_that_are_no_video(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="ends in .mp4"):
+        AnnotatedVideo(tmp_path / "a.avi")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot write in"):
+        AnnotatedVideo(tmp_path / "file" / "a.mp4")
+
+
+def test_a_folder_that_vanishes_is_logged(tmp_path: Path, make_shown, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "video"
+    sink = AnnotatedVideo(folder / "a.mp4")
+    folder.rmdir()
+    with caplog.at_level(logging.WARNING):
+        sink.write(make_shown(1))
+        folder.mkdir()
+        sink.write(make_shown(2))
+        sink.close()
+    assert sink.failures.count == 1
+    assert "cannot write" in caplog.text
+    assert [len(frames_of(p)) for p in sink.paths] == [1]

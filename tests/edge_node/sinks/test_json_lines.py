@@ -1,0 +1,138 @@
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import SettingsError
+from common.frame import Outcome, Priority
+from edge_node.sinks import JsonLines, reading_to_json
+from edge_node.sinks.json_lines import in_order
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+def test_the_schema(make_shown) -> None:
+    reading = make_shown(17, priority=Priority.ESSENTIAL).reading
+    assert reading_to_json(reading) == {
+        "schema": 1,
+        "frame": "gate-1/s1/17",
+        "edge": "gate-1",
+        "session": "s1",
+        "sequence": 17,
+        "name": "street17.jpg",
+        "captured_unix_ns": 1_700_000_000_000_000_017,
+        "priority": "essential",
+        "outcome": "enhanced",
+        "reason": "",
+        "model": "fast-1",
+        "sharpness": {"before": 0.012346, "after": 0.25},
+        "latency_ms": 123.457,
+        "stages_ms": {"source": 0.001, "engine": 7.654, "reader": 5.0},
+        "bytes": {"raw": 9216, "up": 4000, "down": 5000},
+        "regions": [{"polygon": [[4.0, 5.0], [40.25, 5.0], [40.25, 20.0], [4.0, 20.0]], "score": 0.8765}],
+    }
+    assert list(reading_to_json(reading)["stages_ms"]) == ["source", "engine", "reader"]
+
+
+def test_stages_are_in_the_order_of_the_walk() -> None:
+    mixed = ["reader", "other", "engine/copy", "uplink", "engine", "source"]
+    assert in_order(mixed) == ["source", "uplink", "engine", "engine/copy", "reader", "other"]
+
+
+def test_every_line_is_there_at_once_and_later_runs_append(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "new" / "readings.jsonl"
+    sink = JsonLines(path)
+    sink.write(make_shown(1))
+    assert json.loads(path.read_text())["sequence"] == 1
+    sink.write(make_shown(2, outcome=Outcome.EXPIRED))
+    sink.close()
+    sink.close()
+    again = JsonLines(str(path))
+    again.write(make_shown(3))
+    again.close()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["sequence"] for line in lines] == [1, 2, 3]
+    assert lines[1]["outcome"] == "expired"
+    assert lines[1]["reason"] == "its deadline passed"
+
+
+def test_numbers_and_names_that_json_does_not_have(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "readings.jsonl"
+    sink = JsonLines(path)
+    sink.write(make_shown(1, sharpness_after=float("nan"), name="stra\u00dfe \u8857 \udce9\n.jpg"))
+    sink.close()
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line)["sharpness"]["after"] is None
+    assert json.loads(line)["name"] == "stra\u00dfe \u8857 \udce9\n.jpg"
+
+
+def test_a_line_cut_by_a_crash_stays_alone(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "readings.jsonl"
+    path.write_text('{"schema": 1, "fra')
+    sink = JsonLines(path)
+    sink.write(make_shown(4))
+    sink.close()
+    assert json.loads(path.read_text().splitlines()[1])["sequence"] == 4
+
+
+def test_what_cannot_be_written_is_an_error_at_opening(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot write readings"):
+        JsonLines(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot write in"):
+        JsonLines(tmp_path / "file" / "readings.jsonl")
+    with pytest.raises(SettingsError, match="cannot write in /proc"):
+        JsonLines("/proc/readings.jsonl")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(SettingsError, match="Permission denied"):
+        JsonLines(tmp_path / "readings.jsonl")
+
+
+def test_a_full_disk_later_is_logged_once_and_the_lines_after_it_are_whole(
+    tmp_path: Path, make_shown, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "readings.jsonl"
+    sink = JsonLines(path)
+    sink.write(make_shown(1))
+    size = path.stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with caplog.at_level(logging.WARNING):
+        try:  # a real limit on the file's size; Python ignores SIGXFSZ, so writes fail with EFBIG
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, hard))
+            for sequence in (2, 3, 4):
+                sink.write(make_shown(sequence))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sink.write(make_shown(5))
+    sink.close()
+    assert sink.failures.count == 3
+    assert caplog.text.count("cannot write") == 1
+    assert "3 frames are missing" in caplog.text
+    lines = path.read_text().splitlines()
+    assert json.loads(lines[0])["sequence"] == 1
+    assert json.loads(lines[-1])["sequence"] == 5
+
+
+def test_lines_survive_a_node_that_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "readings.jsonl"
+    program = f"""
+import os, signal
+from common.frame import FrameId, Outcome, Priority, Reading
+from edge_node.sinks.json_lines import JsonLines
+from edge_node.sinks.sink import Shown
+sink = JsonLines({str(path)!r})
+for i in range(50):
+    sink.write(Shown(Reading(FrameId("e", "s", i), "a", 0, Priority.STANDARD, Outcome.FAILED), None, None))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, timeout=60, check=False)
+    assert [json.loads(line)["sequence"] for line in path.read_text().splitlines()] == list(range(50))

@@ -1,0 +1,248 @@
+"""Streams from real servers on free ports: MJPEG over HTTP, and a small RTSP server that speaks TCP."""
+
+import io
+import itertools
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.errors import SourceError
+from common.packing import to_rgb
+from common.pixels import ColorRange, PixelFormat
+from edge_node.sources import open_source
+from edge_node.sources.stream import open_stream, without_password
+
+WIDTH, HEIGHT = 96, 64
+
+
+def picture(i: int) -> np.ndarray:
+    x, y = np.meshgrid(np.linspace(0, 1, WIDTH), np.linspace(0, 1, HEIGHT))
+    return (50 + 100 * np.stack([x, y, np.full_like(x, i % 10 / 10)], axis=2)).astype(np.uint8)
+
+
+class MjpegCamera(BaseHTTPRequestHandler):
+    """/endless goes on, /short ends after 30 pictures, /stalls goes silent after 30."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        if self.path == "/words":
+            self.send_response(200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+            self.wfile.write(b"hello")
+            return
+        if self.path not in ("/endless", "/short", "/stalls"):
+            self.send_error(401 if self.path == "/locked" else 404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        stop: threading.Event = self.server.stop  # type: ignore[attr-defined]
+        count = itertools.count() if self.path == "/endless" else range(30)
+        try:
+            for i in count:
+                if stop.wait(0.01):
+                    return
+                jpeg = io.BytesIO()
+                Image.fromarray(picture(i)).save(jpeg, "JPEG", subsampling=1, quality=90)
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {jpeg.tell()}\r\n\r\n"
+                self.wfile.write(head.encode() + jpeg.getvalue() + b"\r\n")
+            if self.path == "/stalls":
+                stop.wait(60)
+        except OSError:
+            pass
+        self.close_connection = True
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def serving(server: socketserver.BaseServer) -> Iterator[int]:
+    server.stop = threading.Event()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.stop.set()  # type: ignore[attr-defined]
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@pytest.fixture
+def mjpeg() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), MjpegCamera)
+    with serving(server) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def test_mjpeg_over_http(mjpeg: str) -> None:
+    stream = open_source(source=f"{mjpeg}/endless")
+    assert (stream.live, stream.total) == (True, None)
+    captured = list(itertools.islice(stream.frames(), 4))
+    stream.close()
+    for frame in captured:
+        image = frame.image
+        assert (image.width, image.height, image.pixel_format) == (WIDTH, HEIGHT, PixelFormat.I422)
+        assert image.color_range is ColorRange.FULL
+        assert np.abs(to_rgb(image).astype(int)[:, :, :2] - picture(0)[:, :, :2]).mean() < 5
+
+
+def test_the_end_of_a_stream_is_an_error(mjpeg: str) -> None:
+    frames = open_source(source=f"{mjpeg}/short").frames()
+    with pytest.raises(SourceError, match="ended|broke off"):
+        for captured in frames:
+            assert captured.image.width == WIDTH
+
+
+def test_a_stream_that_goes_silent_is_an_error(mjpeg: str) -> None:
+    stream = open_stream(f"{mjpeg}/stalls", stall_s=0.5)
+    with pytest.raises(SourceError, match="no picture for 0.5 s|broke off"):
+        for captured in stream.frames():
+            assert captured.image.width == WIDTH
+
+
+def test_close_ends_a_blocked_read(mjpeg: str) -> None:
+    stream = open_stream(f"{mjpeg}/stalls")
+    silent = threading.Event()
+
+    def consume() -> None:
+        for _ in stream.frames():
+            silent.set()
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    assert silent.wait(10)
+    stream.close()
+    consumer.join(5)
+    assert not consumer.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/nothing", "nothing at this path"), ("/locked", "name and a password"), ("/words", "no video")],
+)
+def test_what_a_server_refuses(mjpeg: str, path: str, words: str) -> None:
+    with pytest.raises(SourceError, match=words):
+        open_source(source=mjpeg + path)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_nothing_listens(scheme: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(SourceError, match="nothing listens") as error:
+        open_source(source=f"{scheme}://user:secret@127.0.0.1:{port}/live")
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_a_server_that_never_answers(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"{scheme}://127.0.0.1:{deaf.getsockname()[1]}/live"
+        with pytest.raises(SourceError, match="no picture within 0.5 s"):
+            open_stream(url, open_timeout_s=0.5)
+
+
+def test_unknown_schemes_and_passwords() -> None:
+    with pytest.raises(SourceError, match="rtsp://, rtsps://, http://, https://"):
+        open_source(source="ftp://example.org/a.mp4")
+    assert without_password("rtsp://me:secret@cam:554/live?token=1#x") == "rtsp://cam:554/live"
+
+
+class RtspCamera(socketserver.StreamRequestHandler):
+    """H.264 of 60 pictures over interleaved TCP, then the connection closes."""
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rtp:
+            rtp.bind(("127.0.0.1", 0))
+            rtp.settimeout(5)
+            self.answer(rtp)
+
+    def answer(self, rtp: socket.socket) -> None:
+        while True:
+            request = self.rfile.readline().decode().split()
+            headers = {}
+            while line := self.rfile.readline().decode().strip():
+                key, _, value = line.partition(":")
+                headers[key.lower()] = value.strip()
+            if not request:
+                return
+            method, body, extra = request[0], "", ""
+            if method == "OPTIONS":
+                extra = "Public: OPTIONS, DESCRIBE, SETUP, PLAY, TEARDOWN\r\n"
+            elif method == "DESCRIBE":
+                body = (
+                    "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=camera\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n"
+                    "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\n"
+                    "a=control:track0\r\n"
+                )
+                extra = f"Content-Type: application/sdp\r\nContent-Length: {len(body)}\r\n"
+            elif method == "SETUP":
+                assert "TCP" in headers["transport"]
+                extra = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n"
+            self.wfile.write(f"RTSP/1.0 200 OK\r\nCSeq: {headers['cseq']}\r\nSession: 1\r\n{extra}\r\n{body}".encode())
+            if method == "PLAY":
+                self.play(rtp)
+                return
+
+    def play(self, rtp: socket.socket) -> None:
+        stop: threading.Event = self.server.stop  # type: ignore[attr-defined]
+        address = f"rtp://127.0.0.1:{rtp.getsockname()[1]}?pkt_size=1300"
+        stream: Any
+        try:
+            with av.open(address, "w", format="rtp") as container:
+                stream = container.add_stream("libx264", rate=50)
+                stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+                stream.codec_context.gop_size = 5
+                stream.options = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": "repeat-headers=1"}
+                for i in range(60):
+                    if stop.wait(0.01):
+                        return
+                    for packet in stream.encode(av.VideoFrame.from_ndarray(picture(i), format="rgb24")):
+                        container.mux(packet)
+                        self.forward(rtp)
+        except OSError:
+            pass  # the client went
+
+    def forward(self, rtp: socket.socket) -> None:
+        rtp.setblocking(False)
+        while True:
+            try:
+                datagram = rtp.recv(2000)
+            except BlockingIOError:
+                return
+            self.wfile.write(b"$\0" + len(datagram).to_bytes(2, "big") + datagram)
+
+
+class RtspServer(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+
+
+def test_rtsp_over_tcp() -> None:
+    with serving(RtspServer(("127.0.0.1", 0), RtspCamera)) as port:
+        stream = open_source(source=f"rtsp://me:secret@127.0.0.1:{port}/live")
+        assert stream.name == f"rtsp://127.0.0.1:{port}/live"
+        frames = stream.frames()
+        first = next(frames)
+        image = first.image
+        assert (image.width, image.height, image.pixel_format) == (WIDTH, HEIGHT, PixelFormat.I420)
+        assert first.name == stream.name
+        assert np.abs(to_rgb(image).astype(int)[:, :, :2] - picture(0)[:, :, :2]).mean() < 8
+        with pytest.raises(SourceError, match="ended|broke off"):
+            list(frames)

@@ -1,0 +1,40 @@
+"""A cloud node for all, processes for one test, and dark photographs."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from processes import Cloud, Process, dark_sign
+
+
+@pytest.fixture(scope="session")
+def cloud() -> Iterator[Cloud]:
+    """One node for every test that does not harm it."""
+    node = Cloud()
+    yield node
+    assert node.end() == 0, node.output
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Process]]:
+    """Starts processes that end with the test: start(Cloud, ...) or start(Process, ...)."""
+    started: list[Process] = []
+
+    def make(kind: type[Process], *arguments: str, **options: object) -> Process:
+        started.append(kind(*arguments, **options))
+        return started[-1]
+
+    yield make
+    for process in started:
+        process.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of four dark photographs with text."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, text in enumerate(("STATION", "EXIT 12", "MAIN ROAD", "PARKING")):
+        dark_sign(text).save(folder / f"{number}.png")
+    return folder

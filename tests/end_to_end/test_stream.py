@@ -1,0 +1,248 @@
+"""A real node and hand-made streams: what a broken or hostile edge may send."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+import numpy as np
+import pytest
+from processes import Cloud
+
+from common import packing, wire
+from common.channel import connect
+from common.pixels import PixelFormat, RawImage
+from lamplight.v1 import enhancement_pb2 as pb
+from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, image_pb2
+
+
+class Stream:
+    """An edge's side of a stream, by hand."""
+
+    def __init__(self, call: grpc.aio.StreamStreamCall) -> None:
+        self.call = call
+
+    async def open(self, edge: str, session: str, **more: object) -> pb.Opened:
+        await self.call.write(pb.EdgeMessage(open=pb.Open(edge=edge, session=session, **more)))
+        return (await self.expect("opened")).opened
+
+    async def frame(self, frame: frame_pb2.Frame) -> None:
+        await self.call.write(pb.EdgeMessage(frame=frame))
+
+    async def expect(self, *kinds: str) -> pb.CloudMessage:
+        """The next message of one of these kinds; credits in between are passed over."""
+        async with asyncio.timeout(30):
+            while True:
+                message = await self.call.read()
+                assert message is not grpc.aio.EOF, f"{await self.call.code()}: {await self.call.details()}"
+                if message.WhichOneof("message") in kinds:
+                    return message
+
+    async def end(self) -> tuple[grpc.StatusCode, str]:
+        """How the node ends the stream."""
+        async with asyncio.timeout(30):
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                while await self.call.read() is not grpc.aio.EOF:
+                    pass
+            return await self.call.code(), await self.call.details()
+
+
+@asynccontextmanager
+async def streams(cloud: Cloud) -> AsyncIterator[Callable[[], Stream]]:
+    async with connect(cloud.address) as channel:
+        stub = enhancement_pb2_grpc.EnhancementStub(channel)
+        calls = []
+
+        def make() -> Stream:
+            calls.append(stub.Stream())
+            return Stream(calls[-1])
+
+        yield make
+        for call in calls:
+            call.cancel()
+
+
+def name() -> str:
+    return f"edge-{uuid.uuid4().hex[:8]}"
+
+
+def good(sequence: int = 0, width: int = 64, height: int = 48, **more: object) -> frame_pb2.Frame:
+    rgb = np.random.default_rng(0).integers(0, 30, (height, width, 3), dtype=np.uint8)
+    packed = wire.packed_to_proto(packing.pack(RawImage.from_rgb(rgb)))
+    return frame_pb2.Frame(sequence=sequence, image=packed, captured_unix_ns=1, **more)
+
+
+def bad(**changes: object) -> frame_pb2.Frame:
+    frame = good(1)
+    for field, value in changes.items():
+        setattr(frame.image, field, value)
+    return frame
+
+
+def flipped() -> bytes:
+    payload = bytearray(good().image.payload)
+    payload[len(payload) // 2] ^= 0x55
+    return bytes(payload)
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason", "detail"),
+    [
+        (bad(width=0), pb.REJECT_REASON_MALFORMED, "0x48"),
+        (bad(height=70_000), pb.REJECT_REASON_MALFORMED, "64x70000"),
+        (bad(width=60_000, height=60_000), pb.REJECT_REASON_TOO_LARGE, "3,600,000,000 pixels"),
+        (bad(pixel_format=77), pb.REJECT_REASON_MALFORMED, "77"),
+        (bad(pixel_format=0), pb.REJECT_REASON_MALFORMED, "0"),
+        (bad(filter=999), pb.REJECT_REASON_MALFORMED, "999"),
+        (bad(color_range=9), pb.REJECT_REASON_MALFORMED, "9"),
+        (bad(payload=b""), pb.REJECT_REASON_MALFORMED, "not a zstd frame"),
+        (bad(payload=b"junk junk junk"), pb.REJECT_REASON_MALFORMED, "not a zstd frame"),
+        (bad(width=65), pb.REJECT_REASON_MALFORMED, "claims"),
+        (bad(pixel_format=int(PixelFormat.GRAY8)), pb.REJECT_REASON_MALFORMED, "claims"),
+        (frame_pb2.Frame(sequence=1), pb.REJECT_REASON_MALFORMED, "no image"),
+    ],
+)
+async def test_a_bad_frame_is_rejected_and_the_stream_lives(
+    cloud: Cloud, frame: frame_pb2.Frame, reason: int, detail: str
+) -> None:
+    async with streams(cloud) as make:
+        stream = make()
+        await stream.open(name(), "s")
+        await stream.frame(frame)
+        rejected = (await stream.expect("rejected")).rejected
+        assert (rejected.sequence, rejected.reason, rejected.retry_after_ms) == (1, reason, 0)
+        assert detail in rejected.detail
+        await stream.frame(good(2))
+        assert (await stream.expect("accepted", "rejected")).accepted.sequence == 2
+
+
+@pytest.mark.parametrize("payload", [flipped(), good().image.payload[:-20]])
+async def test_a_corrupt_payload_fails_as_a_result(cloud: Cloud, payload: bytes) -> None:
+    """Its header is sound, so it is accepted; that it is broken shows when it is unpacked."""
+    import nats
+
+    async with streams(cloud) as make:
+        stream, edge = make(), name()
+        opened = await stream.open(edge, "s")
+        await stream.frame(bad(payload=payload))
+        assert (await stream.expect("accepted", "rejected")).WhichOneof("message") == "accepted"
+        client = await nats.connect(opened.results.servers[0])
+        [consumer] = [item for item in opened.results.consumers if item.priority == frame_pb2.PRIORITY_STANDARD]
+        pull = await client.jetstream().pull_subscribe_bind(consumer.consumer, consumer.stream)
+        [message] = await pull.fetch(1, timeout=30)
+        from lamplight.v1 import result_pb2
+
+        result = result_pb2.Result.FromString(message.data)
+        assert (result.sequence, result.outcome) == (1, result_pb2.OUTCOME_FAILED)
+        assert "payload" in result.reason
+        await client.close()
+        await stream.frame(good(2))
+        assert (await stream.expect("accepted", "rejected")).accepted.sequence == 2
+
+
+async def test_the_same_sequence_twice_and_beyond_the_window(cloud: Cloud) -> None:
+    async with streams(cloud) as make:
+        stream = make()
+        opened = await stream.open(name(), "s")
+        assert opened.window_frames == 4 and opened.max_pixels > 0 and opened.model.startswith("fast-")
+        for sequence in range(12):
+            await stream.frame(good(sequence, 600, 400))
+        verdicts = [await stream.expect("accepted", "rejected") for _ in range(12)]
+        accepted = [item.accepted.sequence for item in verdicts if item.HasField("accepted")]
+        rejected = [item.rejected for item in verdicts if item.HasField("rejected")]
+        assert len(accepted) >= 4 and rejected
+        assert all(item.reason == pb.REJECT_REASON_WINDOW and item.retry_after_ms for item in rejected)
+
+
+async def test_every_credit_returns(cloud: Cloud) -> None:
+    async with streams(cloud) as make:
+        stream = make()
+        await stream.open(name(), "s")
+        frames = [good(0), bad(width=0), good(2)]
+        for frame in frames:
+            await stream.frame(frame)
+        credits = [(await stream.expect("credit")).credit for _ in frames]
+        assert sum(credit.frames for credit in credits) == 3
+        assert sum(credit.bytes for credit in credits) == sum(len(frame.image.payload) for frame in frames)
+
+
+async def test_a_second_stream_of_the_same_session_takes_over(cloud: Cloud) -> None:
+    async with streams(cloud) as make:
+        old, new, edge = make(), make(), name()
+        await old.open(edge, "s")
+        await new.open(edge, "s")
+        code, detail = await old.end()
+        assert code is grpc.StatusCode.ABORTED and "took over" in detail
+        await new.frame(good(0))
+        assert (await new.expect("accepted", "rejected")).accepted.sequence == 0
+
+
+async def test_another_session_under_a_live_edges_name_is_refused(cloud: Cloud) -> None:
+    async with streams(cloud) as make:
+        holder, thief, edge = make(), make(), name()
+        await holder.open(edge, "s1")
+        await thief.call.write(pb.EdgeMessage(open=pb.Open(edge=edge, session="s2")))
+        await holder.expect("probe")
+        await holder.call.write(pb.EdgeMessage(alive=pb.Alive()))
+        code, detail = await thief.end()
+        assert code is grpc.StatusCode.FAILED_PRECONDITION and "in use by another session" in detail
+        await holder.frame(good(0))
+        assert (await holder.expect("accepted", "rejected")).accepted.sequence == 0
+
+
+async def test_a_silent_holder_loses_its_name(cloud: Cloud) -> None:
+    async with streams(cloud) as make:
+        holder, heir, edge = make(), make(), name()
+        await holder.open(edge, "s1")
+        await heir.open(edge, "s2")
+        assert (await holder.end())[0] is grpc.StatusCode.ABORTED
+
+
+@pytest.mark.parametrize(
+    ("opening", "words"),
+    [
+        (pb.Open(edge="a.b", session="s"), "use 1 to 64"),
+        (pb.Open(edge="a", session=""), "use 1 to 64"),
+        (pb.Open(edge="a", session="s", preset="reference"), "serves preset 'fast'"),
+        (pb.Open(edge="a", session="s", encoding=image_pb2.ResultEncoding(format=99)), "not known"),
+        (pb.Open(edge="a", session="s", encoding=image_pb2.ResultEncoding(quality=101)), "quality 101"),
+    ],
+)
+async def test_openings_that_are_refused(cloud: Cloud, opening: pb.Open, words: str) -> None:
+    async with streams(cloud) as make:
+        stream = make()
+        await stream.call.write(pb.EdgeMessage(open=opening))
+        code, detail = await stream.end()
+        assert code is grpc.StatusCode.FAILED_PRECONDITION and words in detail
+
+
+async def test_a_stream_must_begin_with_open_and_open_once(cloud: Cloud) -> None:
+    async with streams(cloud) as make:
+        first = make()
+        await first.frame(good())
+        assert "must be Open" in (await first.end())[1]
+        second, edge = make(), name()
+        await second.open(edge, "s")
+        await second.call.write(pb.EdgeMessage(open=pb.Open(edge=edge, session="s")))
+        assert "not expected" in (await second.end())[1]
+
+
+async def test_parts_arrive_as_a_frame_and_broken_parts_are_rejected(cloud: Cloud) -> None:
+    async with streams(cloud) as make:
+        stream = make()
+        await stream.open(name(), "s")
+        whole = good(5).SerializeToString()
+        cut = [whole[:100], whole[100:]]
+        for index, data in enumerate(cut):
+            part = frame_pb2.FramePart(sequence=5, index=index, count=2, total_bytes=len(whole), data=data)
+            await stream.call.write(pb.EdgeMessage(part=part))
+        assert (await stream.expect("accepted", "rejected")).accepted.sequence == 5
+        broken = frame_pb2.FramePart(sequence=6, index=1, count=2, total_bytes=9, data=b"x")
+        await stream.call.write(pb.EdgeMessage(part=broken))
+        rejected = (await stream.expect("accepted", "rejected")).rejected
+        assert (rejected.sequence, rejected.reason) == (6, pb.REJECT_REASON_MALFORMED)
+        junk = frame_pb2.FramePart(sequence=7, index=0, count=1, total_bytes=3, data=b"\xff\xff\xff")
+        await stream.call.write(pb.EdgeMessage(part=junk))
+        assert (await stream.expect("accepted", "rejected")).rejected.sequence == 7

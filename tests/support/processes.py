@@ -1,0 +1,111 @@
+"""Real processes: a cloud node, edge nodes, and what they leave."""
+
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from skimage import data
+
+ROOT = Path(__file__).resolve().parents[2]
+TIMEOUT_S = 120
+
+
+class Process:
+    """A command that runs; its lines can be waited for."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._new: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._collect, daemon=True).start()
+
+    def _collect(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.lines.append(line.rstrip())
+            self._new.put(line.rstrip())
+        self._process.stdout.close()
+        self._new.put(None)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """The first line from now on that matches."""
+        while True:
+            try:
+                line = self._new.get(timeout=TIMEOUT_S)
+            except queue.Empty:
+                raise AssertionError(f"no line with {pattern!r} in time:\n{self.output}") from None
+            if line is None:
+                raise AssertionError(f"ended without a line with {pattern!r}:\n{self.output}")
+            if match := re.search(pattern, line):
+                return match
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal, wait; returns the exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        try:
+            return self._process.wait(TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise AssertionError(f"did not end in time:\n{self.output}") from None
+
+
+class Cloud(Process):
+    """A cloud node that is ready."""
+
+    def __init__(self, *arguments: str, port: int = 0, env: dict[str, str] | None = None) -> None:
+        super().__init__("-m", "cloud_node", "--device", "cpu", "--port", str(port), *arguments, env=env)
+        try:
+            self.address = self.wait_for(r"ready on (\S+)").group(1)
+        except AssertionError:
+            self.end(signal.SIGKILL)
+            raise
+
+    @property
+    def port(self) -> int:
+        return int(self.address.rpartition(":")[2])
+
+
+def edge_arguments(cloud: str, source: Path | str, output: Path, *more: str) -> list[str]:
+    fixed = ["-m", "edge_node", "--cloud", cloud, "--source", str(source), "--output", str(output)]
+    return [*fixed, "--edge", f"edge-{output.name}"[:64].replace(".", "-"), *more]
+
+
+def readings(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "readings.jsonl").read_text().splitlines()]
+
+
+def dark_sign(text: str, size: tuple[int, int] = (600, 400)) -> Image.Image:
+    """A photograph with large words on it, darkened twelve times."""
+    photo = Image.fromarray(data.astronaut()).resize(size)
+    draw = ImageDraw.Draw(photo)
+    draw.rectangle((60, 60, 420, 160), fill="white")
+    draw.text((80, 80), text, fill="black", font_size=52)
+    noise = np.random.default_rng(len(text)).normal(0, 0.8, (size[1], size[0], 3))
+    return Image.fromarray((np.asarray(photo) / 12 + noise).clip(0, 255).astype(np.uint8))
