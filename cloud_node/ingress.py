@@ -227,7 +227,7 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
             deadline_ms=request.deadline_ms,
             trace=wire.trace_from_proto(request.trace),
         )
-        reply = loop.create_future()
+        reply: asyncio.Future[Result] = loop.create_future()
         job = Job(frame, self._encoding(request.encoding), Timeline(frame.trace), reply=reply, raw=raw)
         if not self._submit(job, raw.width, raw.height, request.deadline_ms):
             raise StreamRefused("too many frames wait on this node: try again in a second")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from common.broker import HEADER_FRAME, Broker, Message
 from common.errors import BrokerUnavailable, LamplightError
 from common.frame import Priority, Result
+from common.nats_connection import end_tasks
 from common.packing import PackedImage
 from common.wire import result_to_proto
 
@@ -99,9 +100,11 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._in_flight):
-                group.create_task(self._work())
+        workers = [asyncio.create_task(self._work(), name="publisher") for _ in range(self._in_flight)]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            await end_tasks(workers)
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until all is published, `timeout_s` at most; returns how many results are left."""

@@ -25,7 +25,7 @@ from nats.js.api import (
 
 from common.errors import BrokerUnavailable, SettingsError, TransportError
 from common.frame import Priority
-from common.nats_connection import Connection
+from common.nats_connection import Connection, end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class StreamLimits:
 
 
 ESSENTIAL_LIMITS = StreamLimits(1 << 30, 24 * 3600, 4096)
-OTHER_LIMITS = StreamLimits(512 << 20, 300, 256)
+OTHER_LIMITS = StreamLimits(256 << 20, 300, 256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,8 +230,7 @@ class Broker:
     async def close(self) -> None:
         """Safe to call twice."""
         if self._restoring is not None:
-            self._restoring.cancel()
-            await asyncio.gather(self._restoring, return_exceptions=True)
+            await end_tasks([self._restoring])
             self._restoring = None
         await self._connection.close()
 

@@ -70,12 +70,12 @@ def unpyramid(samples: Bytes, pixel_format: PixelFormat, width: int, height: int
     axes = pyramid_axes(joined)
 
     tail = halved(joined, axes)
-    start = math.prod(tail)
-    planes = np.cumsum(stream[:start].reshape(tail), axis=COLUMNS, dtype=np.uint8)
+    planes = stream[: math.prod(tail)].reshape(tail).cumsum(axis=COLUMNS, dtype=np.uint8)
     planes = grow(planes, stream, joined, axes)
     if pixel_format is PixelFormat.RGB24:
         planes[1:] += planes[0]
     rest[...] = planes[len(luma) :]
+    # To luma alone, what it grew to so far is the start of a stream whose residuals follow.
     luma[...] = grow(planes[: len(luma)], stream[rest.size :], luma.shape, luma_axes)
     return data
 

@@ -5,8 +5,9 @@ import logging
 import random
 import re
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import nats
 import nats.errors
@@ -119,8 +120,7 @@ class Connection:
     async def close(self) -> None:
         """Stop staying connected. Safe to call twice."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task])
             self._task = None
 
     async def _keep(self, dialled: Dialled | None) -> None:
@@ -132,7 +132,7 @@ class Connection:
                     await _set_within(closed, 1.0)
             finally:
                 self._set(None)
-                await _close(client)
+                await close_client(client)
             log.warning("lost NATS at %s, connecting again", self.address)
             dialled = None
 
@@ -191,15 +191,27 @@ class Connection:
                     **extra,
                 )
         except (nats.errors.Error, OSError, ssl.SSLError, TimeoutError, ValueError) as error:
-            await _close(client)
+            await close_client(client)
             reason = reasons[-1] if reasons else str(error) or "no answer"
             raise BrokerUnavailable(
                 f"no NATS server to use at {self.address} ({reason}): start one, or check --nats URL"
             ) from error
         except BaseException:
-            await _close(client)
+            await close_client(client)
             raise
         return client, closed
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks and wait for them. nats-py swallows a cancellation in places, so it is repeated."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        done, left = await asyncio.wait(left, timeout=0.5)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # seen: whoever wants it has it already
 
 
 async def _set_within(event: asyncio.Event, timeout_s: float) -> bool:
@@ -210,8 +222,8 @@ async def _set_within(event: asyncio.Event, timeout_s: float) -> bool:
         return False
 
 
-async def _close(client: Client) -> None:
-    """Close, but do not wait for a link that is dead."""
+async def close_client(client: Client) -> None:
+    """Close a client in whatever state; do not wait for a link that is dead."""
     try:
         async with asyncio.timeout(1.0):
             await client.close()

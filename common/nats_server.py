@@ -16,11 +16,12 @@ import time
 from pathlib import Path
 from typing import IO
 
-import nats
 import nats.errors
+from nats.aio.client import Client
 
 from common import child
 from common.errors import BrokerUnavailable, PortInUse
+from common.nats_connection import close_client
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,7 @@ MAX_PAYLOAD_BYTES = 8 * 1024 * 1024  # nats-server warns above this
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
 RESTART_DELAY_S = 0.5
+LONGEST_RESTART_DELAY_S = 10.0
 RUN_PREFIX = "lamplight-nats-"
 EDGE_MAY_PUBLISH = ["$JS.API.CONSUMER.MSG.NEXT.>", "$JS.API.CONSUMER.INFO.>", "$JS.ACK.>"]
 
@@ -84,7 +86,7 @@ class EmbeddedServer:
         if self._process is not None:
             raise RuntimeError("the server is started already")
         program = find_server()
-        remove_leftovers()
+        _remove_leftovers()
         self._host, self._port = host, port
         self._run_dir = Path(tempfile.mkdtemp(prefix=RUN_PREFIX))
         try:
@@ -203,30 +205,33 @@ class EmbeddedServer:
         return False
 
     async def _keep_running(self, program: Path, store_dir: Path) -> None:
+        delay_s = RESTART_DELAY_S
         while self._process is not None:
             status = await self._process.wait()
             log.error("nats-server ended by itself (%s), starting it again on port %d", status, self._port)
-            await asyncio.sleep(RESTART_DELAY_S)
-            try:
-                await self._launch(program, store_dir)
-            except (BrokerUnavailable, PortInUse, OSError) as error:
-                log.error("%s", error)
+            while True:
+                await asyncio.sleep(delay_s)
+                try:
+                    await self._launch(program, store_dir)
+                    delay_s = RESTART_DELAY_S
+                    break
+                except (BrokerUnavailable, PortInUse, OSError) as error:
+                    log.error("%s", error)
+                    delay_s = min(delay_s * 2, LONGEST_RESTART_DELAY_S)
 
 
 async def _answers(url: str) -> bool:
     async def quiet(_: Exception) -> None:
         pass
 
+    client = Client()
     try:
-        client = await nats.connect(url, allow_reconnect=False, connect_timeout=2, error_cb=quiet)
+        await client.connect(url, allow_reconnect=False, connect_timeout=2, max_reconnect_attempts=1, error_cb=quiet)
+        await client.jetstream(timeout=1).account_info()
     except (nats.errors.Error, OSError, TimeoutError):
         return False
-    try:
-        await client.jetstream(timeout=1).account_info()
-    except (nats.errors.Error, TimeoutError):
-        return False
     finally:
-        await client.close()
+        await close_client(client)
     return True
 
 
@@ -251,7 +256,7 @@ def _try_lock(path: Path) -> IO[str] | None:
     return handle
 
 
-def remove_leftovers(older_than_s: float = 60.0) -> None:
+def _remove_leftovers(older_than_s: float = 60.0) -> None:
     """Remove temporary folders of nodes that died without cleaning up. Those of living nodes are locked."""
     for folder in Path(tempfile.gettempdir()).glob(f"{RUN_PREFIX}*"):
         with contextlib.suppress(OSError):

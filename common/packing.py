@@ -22,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 # What text detection keeps: measured by benchmarks/result_formats.py, discussed in docs/packing.md.
-DEFAULT_QUALITY: Final = 90
+DEFAULT_QUALITY: Final = 85
 JPEG_SUBSAMPLING: Final = "4:2:0"
 WEBP_METHOD: Final = 0
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"

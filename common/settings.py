@@ -95,9 +95,9 @@ def _expected(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "one of " + ", ".join(member.name.lower() for member in kind)
     if typing.get_origin(kind) is tuple:
-        return "a list of " + typing.get_args(kind)[0].__name__
+        return f"a list of {typing.get_args(kind)[0].__name__}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
-    return names.get(kind) or str(kind)
+    return str(names.get(kind, kind))
 
 
 def _read_file(path: Path, leaves: Sequence[_Leaf]) -> dict[tuple[str, ...], Any]:

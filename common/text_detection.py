@@ -201,7 +201,7 @@ def iou(a: Polygon | Region, b: Polygon | Region) -> float:
     >>> iou([(0, 0), (2, 0), (2, 2), (0, 2)], [(1, 0), (3, 0), (3, 2), (1, 2)])
     0.3333333333333333
     """
-    from shapely import MultiPoint  # type: ignore[import-untyped]  # comes with rapidocr
+    from shapely import MultiPoint  # comes with rapidocr
 
     one, other = (MultiPoint(_outline(shape)).convex_hull for shape in (a, b))
     intersection = one.intersection(other).area

@@ -60,7 +60,9 @@ async def _run(given: EdgeSettings) -> int:
     if given.output.video:
         sinks.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
 
-    node = EdgeNode(given, source, Reader(detector), sinks)
+    reader = Reader(detector)
+    await asyncio.to_thread(reader.load)  # a missing model shows now, and no frame waits for it
+    node = EdgeNode(given, source, reader, sinks)
     telemetry.start("lamplight-edge", f"{given.name}-{node.session}")
     stop = asyncio.Event()
     with process.stop_on_signals(stop):

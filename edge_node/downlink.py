@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from common.broker import ACK_WAIT_S, Consumer
 from common.errors import BrokerUnavailable, CorruptImage, ImageError
 from common.frame import Priority, Result
-from common.nats_connection import Connection
+from common.nats_connection import Connection, end_tasks
 from common.wire import priority_from_proto, result_from_proto
 from edge_node.assembly import Assembler, Assembly, part_of
 from edge_node.pull import ConsumerMissing, Pull
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 WINDOW = {Priority.ESSENTIAL: 8, Priority.STANDARD: 2, Priority.SECONDARY: 1}
 READY = 4  # whole results of one priority that wait for the reader
 YIELD_S = 0.5  # longest wait of a part for more urgent ones, so that nothing starves
+ASK_AGAIN_S = 2.0
 STALE_S = 60.0
 ASSEMBLY_BYTES = 256 * 1024 * 1024
 FIRST_DELAY_S = 0.1
@@ -83,7 +84,9 @@ class Downlink:
         credentials: Path | None = None,
     ) -> None:
         self.received = self.errors = self.foreign = self.duplicates = self.incomplete = 0
-        self._connection = Connection(servers, name=f"edge {edge}", on_state=on_state, tls=tls, credentials=credentials)
+        self._connection = Connection(
+            servers, name=f"edge {edge}", on_state=self._state_changed, tls=tls, credentials=credentials
+        )
         self._consumers = [Consumer(priority_from_proto(number), stream, name) for number, stream, name in consumers]
         self._edge, self._session = edge, session
         self._on_missing, self._on_state, self._stale_s = on_missing, on_state, stale_s
@@ -94,8 +97,6 @@ class Downlink:
         self._queue: asyncio.PriorityQueue[tuple[Priority, int, str]] = asyncio.PriorityQueue()
         self._slots = {priority: asyncio.Semaphore(READY) for priority in Priority}
         self._idle = {priority: asyncio.Event() for priority in Priority}
-        for event in self._idle.values():
-            event.set()
         self._done: dict[str, None] = {}
         self._order = 0
         self._life: asyncio.Task[None] | None = None
@@ -135,9 +136,7 @@ class Downlink:
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end_tasks(tasks)
             await self._connection.close()
 
     def _state_changed(self, connected: bool) -> None:
@@ -177,20 +176,23 @@ class Downlink:
         pull = Pull(client, consumer, WINDOW[priority])
         self._pulls.add(pull)
         try:
-            await pull.check()
+            self._note_pending(priority, await pull.check())
             note_progress()
             while True:
                 await self._let_pass(priority)
                 await pull.ask()
                 message = await pull.next()
-                if message is None or message.metadata.num_pending == 0:
-                    self._idle[priority].set()
-                else:
-                    self._idle[priority].clear()
+                self._note_pending(priority, message.metadata.num_pending if message else 0)
                 if message is not None:
                     await self._take(message, priority)
         finally:
             self._pulls.discard(pull)
+
+    def _note_pending(self, priority: Priority, pending: int) -> None:
+        if pending:
+            self._idle[priority].clear()
+        else:
+            self._idle[priority].set()
 
     async def _let_pass(self, priority: Priority) -> None:
         """Wait while more urgent results are coming, but never for long."""
@@ -202,7 +204,7 @@ class Downlink:
 
     async def _ask_for_consumers(self) -> None:
         async with self._asking:
-            if self._on_missing is None or time.monotonic() - self._asked_s < 2.0:
+            if self._on_missing is None or time.monotonic() - self._asked_s < ASK_AGAIN_S:
                 return
             try:
                 await self._on_missing()

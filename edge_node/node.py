@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common import packing
@@ -17,6 +16,7 @@ from common.flow import BoundedQueue, Policy, QueueClosed
 from common.frame import Frame, FrameId, Outcome, Reading, Region, Result
 from common.pixels import Bytes
 from common.telemetry import STAGES, Timeline
+from edge_node.capture import capture
 from edge_node.downlink import Downlink
 from edge_node.ledger import Flight, Ledger
 from edge_node.reader import Reader
@@ -32,6 +32,18 @@ log = logging.getLogger(__name__)
 REJECTED_WAIT_S = 0.1
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A settled frame that waits for the reader."""
+
+    flight: Flight
+    result: Result
+    size: int
+    enhanced: Bytes | None
+    unix_ns: int = field(default_factory=time.time_ns)
+    ns: int = field(default_factory=time.perf_counter_ns)
+
+
 class EdgeNode:
     """Frames from a source to readings in sinks.
 
@@ -45,9 +57,7 @@ class EdgeNode:
         self.ledger = Ledger()
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         self.captured: BoundedQueue[Captured] = BoundedQueue("source", 1 if source.live else 2, policy)
-        self._received: BoundedQueue[tuple[Flight, Result, int]] = BoundedQueue(
-            "reader", settings.sending.in_flight + 1, Policy.WAIT
-        )
+        self._received: BoundedQueue[_Arrived] = BoundedQueue("reader", settings.sending.in_flight + 1, Policy.WAIT)
         self._slots = asyncio.Semaphore(settings.sending.in_flight)
         self._uplink = Uplink(
             settings.cloud,
@@ -70,12 +80,13 @@ class EdgeNode:
         Raises:
             LamplightError: the source broke, or no cloud node could be used.
         """
+        settings, source = self.settings, self.source
         link = asyncio.create_task(self._uplink.run())
         care = asyncio.create_task(self._care())
         read = asyncio.create_task(self._read_results())
         send = asyncio.create_task(self._send_frames())
         halt = asyncio.create_task(stop.wait())
-        work = asyncio.ensure_future(asyncio.gather(self._capture(), send))
+        work = asyncio.ensure_future(asyncio.gather(capture(source, self.captured, settings.fps, settings.limit), send))
         tasks: list[asyncio.Future[Any]] = [work, link, read, care, halt]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -91,55 +102,14 @@ class EdgeNode:
                     async with asyncio.timeout(5.0):
                         await self._settled(link, read)
             else:
-                work.result()
+                await send  # what the source gave before it ended, or broke
                 await self._settled(link, read)
+                work.result()
         finally:
             self.source.close()
             await self._close([link, care, read, send, halt], work)
 
     # --- out ---
-
-    async def _capture(self) -> None:
-        """Frames from the source's thread into the queue."""
-        loop = asyncio.get_running_loop()
-        finished: asyncio.Future[None] = loop.create_future()
-
-        def finish(error: BaseException | None) -> None:
-            if not finished.done():
-                finished.set_exception(error) if error else finished.set_result(None)
-
-        def pump() -> None:
-            error: BaseException | None = None
-            try:
-                self._pump(loop)
-            except (QueueClosed, asyncio.CancelledError):
-                pass
-            except BaseException as raised:
-                error = raised
-            with contextlib.suppress(RuntimeError):  # the loop is gone
-                loop.call_soon_threadsafe(finish, error)
-
-        threading.Thread(target=pump, name="source", daemon=True).start()
-        try:
-            await finished
-        finally:
-            await self.captured.close()
-
-    def _pump(self, loop: asyncio.AbstractEventLoop) -> None:
-        settings, due, count = self.settings, time.monotonic(), 0
-        for captured in self.source.frames():
-            if settings.fps:
-                wait = due - time.monotonic()
-                if wait > 0 and self.source.live:
-                    continue  # a newer one will be there when it is due
-                if wait > 0:
-                    time.sleep(wait)
-                    captured = replace(captured, captured_unix_ns=time.time_ns())
-                due = max(due + 1 / settings.fps, time.monotonic())
-            asyncio.run_coroutine_threadsafe(self.captured.put(captured), loop).result()
-            count += 1
-            if count == settings.limit:
-                return
 
     async def _send_frames(self) -> None:
         """Take a frame once it can go, so that a live source waits with its newest."""
@@ -151,6 +121,8 @@ class EdgeNode:
             except QueueClosed:
                 self._slots.release()
                 return
+            if not self.source.live:  # a file waits for us, not we for it
+                captured = replace(captured, captured_unix_ns=time.time_ns())
             flight = await self._pack(captured)
             self.ledger.add(flight)
             await self._deliver(flight)
@@ -267,6 +239,7 @@ class EdgeNode:
             on_missing=self._make_consumers,
         )
         self._receiving = asyncio.create_task(self._downlink.run(self._result))
+        self._receiving.add_done_callback(self._finished)
 
     async def _make_consumers(self) -> None:
         self._uplink.renew()
@@ -280,36 +253,44 @@ class EdgeNode:
         inside_ns = sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
         travel_ns = max(0, now_ns - flight.sent_unix_ns - inside_ns)
         flight.timeline.add("downlink", now_ns - travel_ns, travel_ns, (), bytes=size)
-        await self._received.put((flight, result, size))
-
-    async def _read_results(self) -> None:
-        loop = asyncio.get_running_loop()
-        async for flight, result, size in self._received:
-            try:
-                await self._read(loop, flight, result, size)
-            except Exception:
-                log.exception("frame %s could not be read", result.id)
-            finally:
-                self._slots.release()
-
-    async def _read(self, loop: asyncio.AbstractEventLoop, flight: Flight, result: Result, size: int) -> None:
         enhanced: Bytes | None = None
-        regions: tuple[Region, ...] = ()
         if result.image is not None:
             try:
                 with flight.timeline.stage("unpack"):
+                    loop = asyncio.get_running_loop()
                     enhanced = await loop.run_in_executor(self._pixels, packing.decode, result.image)
             except ImageError as error:
                 result = replace(result, outcome=Outcome.FAILED, reason=f"the result came back broken: {error}")
-        if enhanced is not None:
-            with flight.timeline.stage("reader"):
-                regions = await loop.run_in_executor(self._reading, self.reader.read, enhanced)
-        reading = _reading(flight, result, regions, time.time_ns() - flight.frame.captured_unix_ns, size)
+        await self._received.put(_Arrived(flight, result, size, enhanced))
+
+    async def _read_results(self) -> None:
+        async for arrived in self._received:
+            try:
+                await self._read(arrived.flight, arrived)
+            except Exception:
+                log.exception("frame %s could not be read", arrived.result.id)
+            finally:
+                self._slots.release()
+
+    async def _read(self, flight: Flight, arrived: "_Arrived") -> None:
+        loop, result = asyncio.get_running_loop(), arrived.result
+        regions: tuple[Region, ...] = ()
+        if arrived.enhanced is not None:
+            try:
+                regions = await loop.run_in_executor(self._reading, self.reader.read, arrived.enhanced)
+            except Exception as error:
+                log.exception("text detection failed on frame %s", result.id)
+                result = replace(result, outcome=Outcome.FAILED, reason=f"text detection failed: {error}")
+            flight.timeline.add(
+                "reader", arrived.unix_ns, time.perf_counter_ns() - arrived.ns, (), regions=len(regions)
+            )
+        latency_ns = time.time_ns() - flight.frame.captured_unix_ns
+        reading = _reading(flight, result, regions, latency_ns, arrived.size)
         reason = reading.reason if reading.outcome is not Outcome.ENHANCED else ""
         outcome = reading.outcome.name.lower()
         flight.timeline.end(reason, {"lamplight.outcome": outcome, "lamplight.regions": len(regions)})
         with flight.timeline.stage("sinks"):
-            await loop.run_in_executor(self._pixels, self._write, Shown(reading, enhanced, flight.dark))
+            await loop.run_in_executor(self._pixels, self._write, Shown(reading, arrived.enhanced, flight.dark))
 
     def _write(self, shown: Shown) -> None:
         for sink in self.sinks:
@@ -329,7 +310,7 @@ class EdgeNode:
                 reason=reason,
                 trace=frame.trace,
             )
-            self._spawn(self._received.put((flight, result, 0)))
+            self._spawn(self._received.put(_Arrived(flight, result, 0, None)))
 
     # --- care ---
 
@@ -357,7 +338,12 @@ class EdgeNode:
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(coroutine)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s", error, exc_info=error)
 
     async def _close(self, tasks: Sequence["asyncio.Task[Any]"], work: "asyncio.Future[Any]") -> None:
         self._uplink.close()

@@ -35,10 +35,12 @@ class Pull:
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()  # None: the connection is gone
         self._subscribed = False
 
-    async def check(self) -> None:
-        """Raises ConsumerMissing; BrokerUnavailable's causes, nats.errors.Error, when nobody answers."""
+    async def check(self) -> int:
+        """How many messages wait. Raises ConsumerMissing, or nats.errors.Error when nobody answers."""
         try:
-            await self._client.jsm(timeout=2.0).consumer_info(self.consumer.stream, self.consumer.name)
+            jetstream = self._client.jsm(timeout=2.0)
+            info = await jetstream.consumer_info(self.consumer.stream, self.consumer.name)
+            return int(info.num_pending or 0)
         except (nats.js.errors.NotFoundError, nats.errors.NoRespondersError) as error:
             raise ConsumerMissing(f"consumer {self.consumer.name} is not there: {error}") from error
 

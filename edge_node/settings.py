@@ -25,7 +25,7 @@ class Sending:
     result_format: ImageFormat | None = option(None, "how results come back; without it the cloud node chooses")
     quality: int = option(0, "1..100 for JPEG and WebP results; 0 = the cloud node chooses")
     preset: str = option("", "network preset to ask for; without it the cloud node's")
-    in_flight: int = option(8, "frames sent and not yet read, at most")
+    in_flight: int = option(4, "frames sent and not yet read, at most")
     part_kib: int = option(1024, "larger frames travel in parts of this size, so that essential ones overtake")
     retry_s: float = option(30.0, "a frame without a result after this long is sent again")
     attempts: int = option(5, "a frame without a result after this many is given up")

@@ -9,7 +9,7 @@ sensor, as measured for ELD and PMN. Needs the `dev` extra and scikit-learn, whi
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,7 @@ from PIL import Image
 
 from cloud_node.training.darkness import CAMERAS, record, to_linear, to_srgb
 from common.text_detection import create_detector, match
-from deploy.demo.clip import CLIP, TRUTH, Bytes, decode
+from deploy.demo.clip import CLIP, TRUTH, Bytes, FrameTruth, decode, load_truth
 from deploy.demo.scenes import PHOTOGRAPHS, SCENES, Scene, Window
 from deploy.demo.signs import SCALE, Floats, hang
 
@@ -194,7 +194,7 @@ def luma(path: Path) -> Bytes:
         return np.stack([frame.to_ndarray()[: frame.height] for frame in container.decode(video=0)])
 
 
-def check(frames: list[ClipFrame], clip: Path) -> None:
+def check(frames: list[ClipFrame], clip: Path, truth: Sequence[FrameTruth]) -> None:
     """Print how well the clip keeps the noise, and how much of the text is found by day and at night."""
     with TemporaryDirectory() as folder:
         lossless = Path(folder) / "lossless.mp4"
@@ -209,11 +209,10 @@ def check(frames: list[ClipFrame], clip: Path) -> None:
     print(f"mean level at night: {', '.join(f'{p.mean():.0f}' for p in pictures['night'][::FRAMES_PER_SCENE])}")
     for name, shown in pictures.items():
         there = found = matched = 0
-        for picture, frame in zip(shown, frames, strict=True):
+        for picture, true in zip(shown, truth, strict=True):
             regions = detector.detect(picture)
-            truth = [[(float(x), float(y)) for x, y in outline] for outline in frame.outlines]
-            there, found = there + len(truth), found + len(regions)
-            matched += len(match(regions, truth))
+            there, found = there + len(true.outlines), found + len(regions)
+            matched += len(match(regions, true.outlines))
         print(
             f"{name}: {matched} of {there} found, recall {matched / there:.3f}, precision {matched / max(1, found):.3f}"
         )
@@ -234,7 +233,7 @@ def main() -> None:
     truth.write_text(described.replace('{"frame"', '\n{"frame"') + "\n", encoding="utf-8")
     print(f"{clip}: {len(frames)} frames, {clip.stat().st_size:,} bytes; {truth}: {truth.stat().st_size:,} bytes")
     if args.check:
-        check(frames, clip)
+        check(frames, clip, load_truth(truth))
 
 
 if __name__ == "__main__":

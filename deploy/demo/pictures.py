@@ -49,7 +49,7 @@ def lit_panel(path: Path, width: int, height: int) -> Bytes:
 
 
 def before_after(pairs: Sequence[Pair], path: Path, *, columns: int = 2, panel_width: int = 480) -> None:
-    """Write a grid of pairs as PNG: dark on the left, enhanced on the right with found and true boxes."""
+    """Write a grid of pairs in the format of the suffix: dark left, enhanced right with found and true boxes."""
     strip, gap, margin = 30, 6, 14
     panel_height = round(panel_width * pairs[0].dark.shape[0] / pairs[0].dark.shape[1])
     cell = (2 * panel_width + gap, panel_height + strip)
@@ -73,7 +73,7 @@ def before_after(pairs: Sequence[Pair], path: Path, *, columns: int = 2, panel_w
     legend = "left: as the camera sees it    right: lit up    green: text found    white dashes: text that is there"
     draw.text((margin + 2, canvas.height - strip - 2), legend, FAINT, plain)
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path, optimize=True)
+    canvas.save(path, optimize=True, quality=90)
 
 
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:

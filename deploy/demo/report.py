@@ -29,7 +29,7 @@ class FrameReading:
     reason: str
     model: str
     latency_ms: float
-    stages_ms: dict[str, float]
+    stages_ms: dict[str, float]  # without parts of stages such as engine/enhance
     bytes_raw: int
     bytes_up: int
     bytes_down: int
@@ -135,7 +135,7 @@ def _parse(line: dict[str, Any]) -> FrameReading:
         reason=str(line["reason"]),
         model=str(line["model"]),
         latency_ms=float(line["latency_ms"]),
-        stages_ms={str(name): float(ms) for name, ms in line["stages_ms"].items()},
+        stages_ms={name: float(ms) for name, ms in line["stages_ms"].items() if "/" not in name},
         bytes_raw=int(size["raw"]),
         bytes_up=int(size["up"]),
         bytes_down=int(size["down"]),

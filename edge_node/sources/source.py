@@ -13,7 +13,7 @@ class Captured:
 
     image: RawImage
     captured_unix_ns: int  # when the decoded frame was in hand
-    name: str  # "street.jpg", "clip.mp4#17" (the first is #1), "camera 0"
+    name: str  # "street.jpg", "clip.mp4#17" (the first is #0), "camera 0"
 
 
 class Source(Protocol):

@@ -46,8 +46,8 @@ class VideoFile:
             while True:
                 number = 0
                 for frame in self._decode():
-                    number += 1
                     yield Captured(to_raw(frame, frame_exif(frame)), time.time_ns(), f"{self.name}#{number}")
+                    number += 1
                 if self._closed.is_set():
                     return
                 if number == 0:

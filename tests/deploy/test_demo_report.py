@@ -141,7 +141,7 @@ def test_nothing_enhanced_is_an_error(tmp_path):
 def test_stages_follow_the_walk_and_unclaimed_time_is_waiting(tmp_path):
     path = write(
         tmp_path,
-        line(0, latency_ms=10.0, stages_ms={"reader": 4.0, "new": 1.0, "pack": 1.0}),
+        line(0, latency_ms=10.0, stages_ms={"reader": 4.0, "reader/part": 3.0, "new": 1.0, "pack": 1.0}),
         line(1, latency_ms=20.0, stages_ms={"reader": 8.0, "pack": 2.0}),
     )
     stages = report.stage_figures(report.load_readings(path, 2))

@@ -13,7 +13,7 @@ from common.pixels import ColorRange, PixelFormat
 from edge_node.sources import open_source
 
 
-def gradients(count: int, width: int = 160, height: int = 120) -> list[np.ndarray]:
+def gradients(count: int, width: int = 192, height: int = 120) -> list[np.ndarray]:
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     return [(50 + 150 * np.stack([x, y, np.full_like(x, i / count)], axis=2)).astype(np.uint8) for i in range(count)]
 
@@ -48,7 +48,7 @@ def test_frames_of_a_file(
     assert (source.name, source.live) == (name, False)
     assert source.total in (6, None)
     captured = list(source.frames())
-    assert [c.name for c in captured] == [f"{name}#{i}" for i in range(1, 7)]
+    assert [c.name for c in captured] == [f"{name}#{i}" for i in range(6)]
     for frame, picture in zip(captured, pictures, strict=True):
         assert (frame.image.pixel_format, frame.image.color_range) == (expected, values)
         assert np.abs(to_rgb(frame.image).astype(int) - picture).mean() < 6
@@ -151,7 +151,7 @@ def test_loop_and_close(encode_video: Any) -> None:
         names.append(captured.name)
         if len(names) == 7:
             source.close()
-    assert names == [f"a.mp4#{i}" for i in (1, 2, 3, 1, 2, 3, 1)]
+    assert names == [f"a.mp4#{i}" for i in (0, 1, 2, 0, 1, 2, 0)]
 
 
 def test_close_from_another_thread_and_before_the_start(encode_video: Any) -> None:

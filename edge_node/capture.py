@@ -1,0 +1,66 @@
+"""Frames from a source, which blocks, into a queue of the event loop."""
+
+import asyncio
+import contextlib
+import threading
+import time
+
+from common.flow import BoundedQueue, QueueClosed
+from edge_node.sources import Captured, Source
+
+
+async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.0, limit: int = 0) -> None:
+    """Read a source in a thread of its own until it ends, then close the queue.
+
+    Args:
+        fps: at most so many frames a second; 0 = as they come. A live source skips frames, a file is held back.
+        limit: end after so many frames; 0 = with the source.
+
+    Raises:
+        SourceError: the source broke.
+    """
+    loop = asyncio.get_running_loop()
+    finished: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: Exception | None) -> None:
+        if finished.done():
+            return
+        if error is None:
+            finished.set_result(None)
+        else:
+            finished.set_exception(error)
+
+    def run() -> None:
+        error: Exception | None = None
+        try:
+            _pump(source, queue, loop, fps, limit)
+        except (QueueClosed, asyncio.CancelledError):
+            pass
+        except Exception as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            loop.call_soon_threadsafe(finish, error)
+
+    threading.Thread(target=run, name="source", daemon=True).start()
+    try:
+        await finished
+    finally:
+        await queue.close()
+
+
+def _pump(
+    source: Source, queue: BoundedQueue[Captured], loop: asyncio.AbstractEventLoop, fps: float, limit: int
+) -> None:
+    due, count = time.monotonic(), 0
+    for captured in source.frames():
+        if fps:
+            wait_s = due - time.monotonic()
+            if wait_s > 0 and source.live:
+                continue  # a newer one will be there when it is due
+            if wait_s > 0:
+                time.sleep(wait_s)
+            due = max(due + 1 / fps, time.monotonic())
+        asyncio.run_coroutine_threadsafe(queue.put(captured), loop).result()
+        count += 1
+        if count == limit:
+            return

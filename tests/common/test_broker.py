@@ -1,0 +1,244 @@
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import nats
+import nats.errors
+import pytest
+from nats.js.api import StreamConfig
+from results import running_server, until
+
+from common import broker as broker_module
+from common.broker import Broker, Message, PublishRefused, StreamLimits, header_bytes, split
+from common.errors import BrokerUnavailable, SettingsError
+from common.frame import Priority
+from common.nats_connection import masked, server_list
+from common.nats_server import EmbeddedServer
+
+HEADERS = {"Lamplight-Frame": "cam-1/s/1"}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[EmbeddedServer]:
+    async with running_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def broker(server: EmbeddedServer) -> AsyncIterator[Broker]:
+    broker = await Broker.connect(server.url, name="test")
+    await broker.ensure_streams()
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture
+async def look(server: EmbeddedServer) -> AsyncIterator[nats.js.JetStreamContext]:
+    """A plain client, to look at what is there."""
+    client = await nats.connect(server.url)
+    yield client.jetstream()
+    await client.close()
+
+
+async def test_streams_are_made_once_and_brought_to_new_limits(server, broker, look) -> None:
+    await broker.ensure_streams()
+    essential = (await look.stream_info("lamplight-essential")).config
+    others = (await look.stream_info("lamplight-results")).config
+    assert (essential.storage, others.storage) == ("file", "memory")
+    assert essential.subjects == ["lamplight.results.*.essential"]
+    assert others.subjects == ["lamplight.results.*.standard", "lamplight.results.*.secondary"]
+    assert essential.discard == others.discard == "old"
+    smaller = await Broker.connect(server.url, others=StreamLimits(1 << 20, 30, 7))
+    await smaller.ensure_streams()
+    changed = (await look.stream_info("lamplight-results")).config
+    assert (changed.max_bytes, changed.max_age, changed.max_msgs_per_subject) == (1 << 20, 30, 7)
+    await smaller.close()
+
+
+async def test_one_edge_never_evicts_another(server, look) -> None:
+    broker = await Broker.connect(server.url, others=StreamLimits(1 << 20, 300, 3))
+    await broker.ensure_streams()
+    await broker.publish("quiet", Priority.STANDARD, b"mine", "quiet/s/0/0", {})
+    for number in range(10):
+        await broker.publish("loud", Priority.STANDARD, b"x", f"loud/s/{number}/0", {})
+    subjects = (await look.stream_info("lamplight-results", subjects_filter=">")).state.subjects
+    assert subjects == {"lamplight.results.quiet.standard": 1, "lamplight.results.loud.standard": 3}
+    await broker.close()
+
+
+async def test_consumers_of_one_edge(broker, look) -> None:
+    consumers = await broker.ensure_consumers("cam-1")
+    assert await broker.ensure_consumers("cam-1") == consumers
+    assert [consumer.priority for consumer in consumers] == list(Priority)
+    for priority, stream, name in consumers:
+        config = (await look.consumer_info(stream, name)).config
+        assert config.filter_subject == f"lamplight.results.cam-1.{priority.name.lower()}"
+        assert config.ack_policy == "explicit"
+
+
+@pytest.mark.parametrize("edge", ["", "a.b", "a*", ">", "a b", "x" * 65, "ü"])
+async def test_an_edge_name_that_is_no_subject_token(broker, edge: str) -> None:
+    with pytest.raises(SettingsError, match="edge name"):
+        await broker.ensure_consumers(edge)
+    with pytest.raises(SettingsError, match="edge name"):
+        await broker.publish(edge, Priority.STANDARD, b"x", "id", {})
+
+
+async def test_a_large_body_goes_in_parts(broker, look) -> None:
+    body = os.urandom(3_000_000)
+    [essential, *_] = await broker.ensure_consumers("cam-1")
+    await broker.publish("cam-1", Priority.ESSENTIAL, body, "cam-1/s/1/0", HEADERS)
+    subscription = await look.pull_subscribe_bind(essential.name, essential.stream)
+    received = [(await subscription.fetch(1))[0] for _ in range(6)]
+    assert b"".join(message.data for message in received) == body
+    assert [message.headers["Lamplight-Part"] for message in received] == [f"{n}/6" for n in range(1, 7)]
+    assert [message.headers["Nats-Msg-Id"] for message in received] == [f"cam-1/s/1/0/{n}" for n in range(1, 7)]
+    assert {message.headers["Lamplight-Bytes"] for message in received} == {"3000000"}
+    assert {message.headers["Lamplight-Frame"] for message in received} == {"cam-1/s/1"}
+
+
+async def test_the_same_attempt_is_kept_once_and_another_again(broker, look) -> None:
+    for attempt in (0, 0, 1):
+        await broker.publish("cam-1", Priority.STANDARD, b"x", f"cam-1/s/1/{attempt}", HEADERS)
+    assert (await look.stream_info("lamplight-results")).state.messages == 2
+
+
+def test_parts_leave_room_for_headers() -> None:
+    headers = {**HEADERS, "tracestate": "v=" + "x" * 500}
+    messages = split(
+        "cam-1", Priority.STANDARD, b"x" * 100_000, "cam-1/s/1/0", headers, max_payload=10_000, part_bytes=1 << 20
+    )
+    assert sum(len(message.body) for message in messages) == 100_000
+    assert all(len(message.body) + header_bytes(message.headers) <= 9_000 for message in messages)
+
+
+def test_an_empty_body_is_one_part() -> None:
+    [message] = split("cam-1", Priority.STANDARD, b"", "id", {}, max_payload=1 << 20, part_bytes=1 << 20)
+    assert message.headers["Lamplight-Part"] == "1/1" and message.body == b""
+
+
+def test_a_server_that_takes_next_to_nothing_is_refused() -> None:
+    with pytest.raises(PublishRefused, match="max_payload, 1024 bytes"):
+        split("cam-1", Priority.STANDARD, b"x", "id", {}, max_payload=1024, part_bytes=1 << 20)
+
+
+async def test_header_bytes_are_those_of_the_wire(server) -> None:
+    sender, receiver = await nats.connect(server.url), await nats.connect(server.url)
+    subscription = await receiver.subscribe("x")
+    await receiver.flush()
+    headers = {"Nats-Msg-Id": "cam-1/s/1/0/1", "tracestate": "a=b"}
+    limit = sender.max_payload
+    await sender.publish("x", b"x" * (limit - header_bytes(headers)), headers=headers)
+    message = await subscription.next_msg(timeout=30)
+    assert len(message.data) + header_bytes(headers) == limit
+    await sender.close()
+    await receiver.close()
+
+
+async def test_a_message_that_is_too_large_with_its_headers_is_refused_here(broker) -> None:
+    message = Message("lamplight.results.cam-1.standard", b"x" * (8 * 1024 * 1024), {"a": "b"})
+    with pytest.raises(PublishRefused, match="max_payload"):
+        await broker.send(message)
+    assert broker.connected
+
+
+async def test_a_client_that_the_server_threw_out_is_replaced(broker, look) -> None:
+    client = broker._connection.client
+    await client.publish("x", b"x" * client.max_payload, headers={"too": "large"})  # nats-py lets it pass
+    await until(lambda: client.is_closed)
+    await broker.wait_connected()
+    assert broker._connection.client is not client
+    await broker.publish("cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", HEADERS)
+    assert (await look.stream_info("lamplight-results")).state.messages == 1
+
+
+async def test_memory_streams_and_consumers_are_made_again_after_a_restart(server, broker) -> None:
+    consumers = await broker.ensure_consumers("cam-1")
+    await broker.publish("cam-1", Priority.ESSENTIAL, b"kept", "cam-1/s/1/0", HEADERS)
+    await broker.publish("cam-1", Priority.STANDARD, b"lost", "cam-1/s/2/0", HEADERS)
+    old = server.pid
+    os.kill(old, signal.SIGKILL)
+    await until(lambda: not broker.connected)
+    with pytest.raises(BrokerUnavailable, match="not connected"):
+        await broker.publish("cam-1", Priority.STANDARD, b"x", "cam-1/s/3/0", HEADERS)
+    await broker.wait_connected()
+    await until(lambda: broker._restoring is not None and broker._restoring.done())
+    client = await nats.connect(server.url)
+    look = client.jetstream()
+    assert (await look.stream_info("lamplight-essential")).state.messages == 1
+    assert (await look.stream_info("lamplight-results")).state.messages == 0
+    for _, stream, name in consumers:
+        assert (await look.consumer_info(stream, name)).name == name
+    await client.close()
+
+
+async def test_a_stream_that_vanished_is_made_again_by_a_publish(broker, look) -> None:
+    await broker.ensure_consumers("cam-1")
+    await look.delete_stream("lamplight-results")
+    await broker.publish("cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", HEADERS)
+    assert (await look.stream_info("lamplight-results")).state.messages == 1
+    assert (await look.consumer_info("lamplight-results", "cam-1-standard")).num_pending == 1
+
+
+async def test_consumers_for_a_stream_that_vanished(broker, look) -> None:
+    await look.delete_stream("lamplight-results")
+    assert len(await broker.ensure_consumers("cam-1")) == 3
+
+
+async def test_a_publish_under_way_fails_at_once_when_nats_is_killed(server, broker, monkeypatch) -> None:
+    monkeypatch.setattr(broker_module, "PUBLISH_TIMEOUT_S", 600)
+    pid = server.pid
+    os.kill(pid, signal.SIGSTOP)
+    body = os.urandom(1000)
+
+    async def kill_soon() -> None:
+        await until(lambda: len(broker._acks) == 1)
+        os.kill(pid, signal.SIGKILL)
+
+    killing = asyncio.create_task(kill_soon())
+    with pytest.raises(BrokerUnavailable, match="did not take a result"):
+        await broker.publish("cam-1", Priority.ESSENTIAL, body, "cam-1/s/1/0", HEADERS)
+    await killing
+
+
+async def test_nats_that_does_not_answer(free_port: int) -> None:
+    with pytest.raises(BrokerUnavailable, match=f"127.0.0.1:{free_port}.*Connect call failed.*--nats URL"):
+        await Broker.connect(f"nats://127.0.0.1:{free_port}", timeout_s=0.3)
+
+
+async def test_a_wrong_password_is_refused_and_never_shown(server) -> None:
+    with pytest.raises(BrokerUnavailable, match="Authorization") as refused:
+        await Broker.connect(f"nats://node:hunter2@127.0.0.1:{server.port}", timeout_s=60)
+    assert "hunter2" not in str(refused.value)
+
+
+async def test_an_edge_may_not_make_streams(server, monkeypatch) -> None:
+    monkeypatch.setattr(broker_module, "REQUEST_TIMEOUT_S", 0.3)
+    broker = await Broker.connect(server.edge_url())
+    with pytest.raises(BrokerUnavailable, match="did not answer about stream"):
+        await broker.ensure_streams()
+    await broker.close()
+
+
+async def test_a_stream_of_another_kind_in_the_way(server, look) -> None:
+    await look.add_stream(StreamConfig(name="lamplight-essential", subjects=["else"]))
+    broker = await Broker.connect(server.url)
+    with pytest.raises(BrokerUnavailable, match="refused stream lamplight-essential"):
+        await broker.ensure_streams()
+    await broker.close()
+
+
+async def test_limits_that_do_not_fit(server) -> None:
+    broker = await Broker.connect(server.url, others=StreamLimits(1 << 50, 300, 3))
+    with pytest.raises(BrokerUnavailable, match="refused stream lamplight-results: insufficient"):
+        await broker.ensure_streams()
+    await broker.close()
+
+
+def test_servers_are_listed_and_their_secrets_hidden() -> None:
+    assert server_list("nats://a:1, nats://b:2,") == ["nats://a:1", "nats://b:2"]
+    assert masked("nats://user:pa:ss@host:4222") == "nats://***@host:4222" == masked("nats://token@host:4222")
+    assert masked("nats://host:4222") == "nats://host:4222"
+    with pytest.raises(BrokerUnavailable, match="no NATS server is named"):
+        server_list(" , ")

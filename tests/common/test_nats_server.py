@@ -1,0 +1,204 @@
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nats.errors
+import psutil
+import pytest
+from nats.aio.client import Client
+
+from common import child, nats_server
+from common.errors import BrokerUnavailable, PortInUse
+from common.nats_connection import close_client
+from common.nats_server import EmbeddedServer, find_server
+
+NODE = """
+import asyncio
+from common.nats_connection import close_client
+from common.nats_server import EmbeddedServer
+async def main():
+    server = EmbeddedServer()
+    await server.start()
+    print(server.pid, server._run_dir, flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+
+
+async def connect(url: str) -> Client:
+    async def ignore(_: Exception) -> None:
+        pass
+
+    client = Client()
+    try:
+        await client.connect(url, allow_reconnect=False, max_reconnect_attempts=1, error_cb=ignore)
+    except BaseException:
+        await close_client(client)  # nats-py leaves its socket open
+        raise
+    return client
+
+
+async def test_serves_jetstream_until_it_is_stopped() -> None:
+    server = EmbeddedServer()
+    await server.start()
+    client = await connect(server.url)
+    assert client.max_payload == 8 * 1024 * 1024
+    await client.jetstream().add_stream(name="s", subjects=["s"])
+    await client.close()
+    pid, run_dir = server.pid, server._run_dir
+    assert run_dir.is_dir() and (run_dir / "server.conf").stat().st_mode & 0o777 == 0o600
+    await server.stop()
+    await server.stop()
+    assert not psutil.pid_exists(pid) and not run_dir.exists()
+
+
+async def test_nobody_without_the_password_gets_in() -> None:
+    server = EmbeddedServer()
+    await server.start()
+    try:
+        with pytest.raises(nats.errors.Error, match="Authorization"):
+            await connect(f"nats://127.0.0.1:{server.port}")
+    finally:
+        await server.stop()
+
+
+async def test_an_edge_can_fetch_and_no_more() -> None:
+    server = EmbeddedServer()
+    await server.start()
+    owner, edge = await connect(server.url), await connect(server.edge_url())
+    try:
+        jetstream = owner.jetstream()
+        await jetstream.add_stream(name="s", subjects=["s"])
+        await jetstream.add_consumer("s", durable_name="c", ack_policy="explicit")
+        await edge.publish("s", b"forged")
+        await edge.flush()
+        await jetstream.publish("s", b"real")
+        assert (await jetstream.stream_info("s")).state.messages == 1
+        subscription = await edge.jetstream().pull_subscribe_bind("c", "s")
+        [message] = await subscription.fetch(1)
+        assert message.data == b"real"
+    finally:
+        await edge.close()
+        await owner.close()
+        await server.stop()
+
+
+async def test_a_given_store_is_kept_and_is_for_one_server(tmp_path: Path) -> None:
+    first, second = EmbeddedServer(), EmbeddedServer()
+    await first.start(tmp_path / "store")
+    client = await connect(first.url)
+    await client.jetstream().add_stream(name="s", subjects=["s"], storage="file")
+    await client.jetstream().publish("s", b"kept")
+    await client.close()
+    with pytest.raises(BrokerUnavailable, match="another node"):
+        await second.start(tmp_path / "store")
+    await first.stop()
+    await second.start(tmp_path / "store")
+    client = await connect(second.url)
+    assert (await client.jetstream().stream_info("s")).state.messages == 1
+    await client.close()
+    await second.stop()
+
+
+async def test_a_port_that_is_taken(free_port: int) -> None:
+    first, second = EmbeddedServer(), EmbeddedServer()
+    await first.start(port=free_port)
+    try:
+        with pytest.raises(PortInUse, match=str(free_port)):
+            await second.start(port=free_port)
+        assert second.pid is None
+    finally:
+        await first.stop()
+
+
+async def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "nats-server"
+    broken.write_text("#!/bin/sh\necho the disk is full >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("LAMPLIGHT_NATS_SERVER", str(broken))
+    with pytest.raises(BrokerUnavailable, match="the disk is full"):
+        await EmbeddedServer().start()
+
+
+async def test_it_is_started_again_when_it_is_killed() -> None:
+    server = EmbeddedServer()
+    await server.start()
+    try:
+        old, url = server.pid, server.url
+        os.kill(old, signal.SIGKILL)
+        while server.pid in (None, old):
+            await asyncio.sleep(0.02)
+        while True:
+            try:
+                client = await connect(url)
+                break
+            except (nats.errors.Error, OSError):
+                await asyncio.sleep(0.05)
+        assert (await client.jetstream().account_info()).memory == 0
+        await client.close()
+    finally:
+        await server.stop()
+
+
+def test_it_goes_when_its_node_is_killed() -> None:
+    node = subprocess.Popen([sys.executable, "-c", NODE], stdout=subprocess.PIPE, text=True)
+    assert node.stdout is not None
+    pid, run_dir = node.stdout.readline().split()
+    server = psutil.Process(int(pid))
+    assert server.is_running()
+    node.send_signal(signal.SIGKILL)
+    node.wait()
+    node.stdout.close()
+    assert psutil.wait_procs([server], timeout=20)[0] == [server]
+    leftover = Path(run_dir)
+    assert leftover.is_dir()
+    nats_server._remove_leftovers(older_than_s=0)
+    assert not leftover.exists()
+
+
+def test_the_guard_ends_its_command_with_its_parent() -> None:
+    script = (
+        "import os, subprocess, sys\n"
+        f"guard = subprocess.Popen([sys.executable, {child.__file__!r}, '--parent', str(os.getpid()), '--guard',\n"
+        "    'sleep', '600'], stdin=subprocess.PIPE)\n"
+        "print(guard.pid, flush=True)\n"
+        "guard.wait()\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    guard = psutil.Process(int(parent.stdout.readline()))
+    while not (commands := guard.children()):
+        time.sleep(0.02)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    parent.stdout.close()
+    assert not psutil.wait_procs([guard, *commands], timeout=20)[1]
+
+
+def test_a_command_whose_parent_is_gone_already_does_not_start() -> None:
+    command = [sys.executable, child.__file__, "--parent", "1", "echo", "started"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if sys.platform == "linux":
+        assert done.returncode == 1 and done.stdout == ""
+    else:
+        assert done.stdout == "started\n"
+
+
+def test_where_a_server_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = find_server()
+    assert os.access(real, os.X_OK)
+    monkeypatch.setenv("LAMPLIGHT_NATS_SERVER", str(tmp_path / "nothing"))
+    with pytest.raises(BrokerUnavailable, match="nothing"):
+        find_server()
+    monkeypatch.delenv("LAMPLIGHT_NATS_SERVER")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "nats-server").symlink_to(real)
+    assert find_server() == tmp_path / "nats-server"
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(nats_server, "__file__", str(tmp_path / "common" / "nats_server.py"))
+    with pytest.raises(BrokerUnavailable, match=r"deploy/get-nats-server.sh or pass --nats URL"):
+        find_server()
