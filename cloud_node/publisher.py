@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from common.broker import HEADER_FRAME, Broker, Message
+from common.broker import Broker
 from common.errors import BrokerUnavailable, LamplightError
 from common.frame import Priority, Result
 from common.nats_connection import end_tasks
 from common.packing import PackedImage
+from common.subjects import HEADER_FRAME, Message
 from common.wire import result_to_proto
 
 log = logging.getLogger(__name__)

@@ -1,14 +1,12 @@
-"""NATS JetStream: streams, subjects, consumers, and publishing in parts. docs/results.md describes it for others."""
+"""The cloud node's side of NATS JetStream: streams, consumers, and publishing in parts."""
 
 import asyncio
 import contextlib
 import logging
-import re
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import nats.errors
 import nats.js.errors
@@ -23,43 +21,36 @@ from nats.js.api import (
     StreamConfig,
 )
 
-from common.errors import BrokerUnavailable, SettingsError, TransportError
+from common.errors import BrokerUnavailable
 from common.frame import Priority
 from common.nats_connection import Connection, end_tasks
+from common.subjects import (
+    ACK_WAIT_S,
+    ESSENTIAL_STREAM,
+    OTHER_STREAM,
+    PART_BYTES,
+    SUBJECT,
+    Consumer,
+    Message,
+    PublishRefused,
+    check_edge,
+    consumer_of,
+    header_bytes,
+    split,
+    stream_of,
+    subject_of,
+)
 
 log = logging.getLogger(__name__)
 
-SUBJECT = "lamplight.results"
-ESSENTIAL_STREAM = "lamplight-essential"
-OTHER_STREAM = "lamplight-results"
-ACK_WAIT_S = 15.0  # the edge says that it is still at work every third of this
 MAX_DELIVER = 50
 MAX_ACK_PENDING = 4096
 MAX_WAITING = 64
 INACTIVE_MARGIN_S = 3600.0  # an unused consumer outlives the results it could fetch
 DUPLICATE_WINDOW_S = 120.0
-PART_BYTES = 512 * 1024
 STREAM_NAME_IN_USE = 10058
 PUBLISH_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 5.0
-
-HEADER_MESSAGE_ID = "Nats-Msg-Id"
-HEADER_FRAME = "Lamplight-Frame"
-HEADER_PRIORITY = "Lamplight-Priority"
-HEADER_PART = "Lamplight-Part"
-HEADER_BYTES = "Lamplight-Bytes"
-
-
-class PublishRefused(TransportError):
-    """NATS will never take this message; trying again does not help."""
-
-
-class Consumer(NamedTuple):
-    """A durable pull consumer of one edge and priority."""
-
-    priority: Priority
-    stream: str
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,76 +64,6 @@ class StreamLimits:
 
 ESSENTIAL_LIMITS = StreamLimits(1 << 30, 24 * 3600, 4096)
 OTHER_LIMITS = StreamLimits(256 << 20, 300, 256)
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One part, ready to send."""
-
-    subject: str
-    body: bytes
-    headers: Mapping[str, str]
-
-
-def stream_of(priority: Priority) -> str:
-    """Essential results are kept on file, the others in memory."""
-    return ESSENTIAL_STREAM if priority is Priority.ESSENTIAL else OTHER_STREAM
-
-
-def check_edge(edge: str) -> str:
-    """The edge's name if it can be part of a subject. Raises SettingsError otherwise."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", edge):
-        raise SettingsError(f"edge name {edge!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
-    return edge
-
-
-def subject_of(edge: str, priority: Priority) -> str:
-    """lamplight.results.<edge>.<priority>. Raises SettingsError for an edge name that is no subject token."""
-    return f"{SUBJECT}.{check_edge(edge)}.{priority.name.lower()}"
-
-
-def consumer_of(edge: str, priority: Priority) -> Consumer:
-    return Consumer(priority, stream_of(priority), f"{check_edge(edge)}-{priority.name.lower()}")
-
-
-def header_bytes(headers: Mapping[str, str]) -> int:
-    """Bytes that NATS headers take on the wire."""
-    return 12 + sum(len(name.encode()) + len(value.encode()) + 4 for name, value in headers.items())
-
-
-def split(
-    edge: str,
-    priority: Priority,
-    body: bytes,
-    message_id: str,
-    headers: Mapping[str, str],
-    *,
-    max_payload: int,
-    part_bytes: int,
-) -> list[Message]:
-    """Cut a body into messages of at most `part_bytes`, and with headers at most 90 % of `max_payload`.
-
-    Each part has its own message id, `message_id/part`, its place, `part/parts` from 1, and the whole body's size.
-
-    Raises:
-        SettingsError: the edge name is no subject token.
-        PublishRefused: the server's max_payload leaves no room beside the headers.
-    """
-    subject = subject_of(edge, priority)
-    base = {**headers, HEADER_PRIORITY: priority.name.lower(), HEADER_BYTES: str(len(body))}
-    longest = {**base, HEADER_MESSAGE_ID: f"{message_id}/99999", HEADER_PART: "99999/99999"}
-    room = min(part_bytes, max_payload * 9 // 10 - header_bytes(longest))
-    if room < 1024:
-        raise PublishRefused(f"the NATS server's max_payload, {max_payload} bytes, is too small: raise it to 1 MiB")
-    count = max(1, -(-len(body) // room))
-    return [
-        Message(
-            subject,
-            body if count == 1 else body[index * room : (index + 1) * room],
-            {**base, HEADER_MESSAGE_ID: f"{message_id}/{index + 1}", HEADER_PART: f"{index + 1}/{count}"},
-        )
-        for index in range(count)
-    ]
 
 
 class Broker:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from common.broker import HEADER_BYTES, HEADER_MESSAGE_ID, HEADER_PART
 from common.errors import CorruptImage
 from common.frame import Priority
+from common.subjects import HEADER_BYTES, HEADER_MESSAGE_ID, HEADER_PART
 
 M = TypeVar("M")
 

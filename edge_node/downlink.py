@@ -14,10 +14,10 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from common.broker import ACK_WAIT_S, Consumer
 from common.errors import BrokerUnavailable, CorruptImage, ImageError
 from common.frame import Priority, Result
 from common.nats_connection import Connection, end_tasks
+from common.subjects import ACK_WAIT_S, Consumer
 from common.wire import priority_from_proto, result_from_proto
 from edge_node.assembly import Assembler, Assembly, part_of
 from edge_node.pull import ConsumerMissing, Pull

@@ -9,7 +9,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from common.broker import Consumer
+from common.subjects import Consumer
 
 EXPIRES_S = 30.0
 HEARTBEAT_S = 5.0

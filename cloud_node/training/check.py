@@ -3,8 +3,8 @@
     python -m cloud_node.training.check --data ../shared/data [--weights runs/fast/fast.safetensors]
 
 receipts: held-out scans, darkened 8-20x and 40-120x with a camera that training never saw; text lines found
-(H-mean, IoU > 0.5). plates: real dark street photographs; share of number plates found. pairs: real low/normal
-photographs; PSNR. Sets that are absent are left out with a word.
+(H-mean, IoU > 0.5). plates: real street photographs, dark and bright; share of number plates found. pairs: real
+low/normal photographs; PSNR. Sets that are absent are left out with a word.
 """
 
 import argparse

@@ -10,11 +10,12 @@ from nats.js.api import StreamConfig
 from results import running_server, until
 
 from common import broker as broker_module
-from common.broker import Broker, Message, PublishRefused, StreamLimits, header_bytes, split
+from common.broker import Broker, StreamLimits
 from common.errors import BrokerUnavailable, SettingsError
 from common.frame import Priority
 from common.nats_connection import masked, server_list
 from common.nats_server import EmbeddedServer
+from common.subjects import Message, PublishRefused, header_bytes, split
 
 HEADERS = {"Lamplight-Frame": "cam-1/s/1"}
 

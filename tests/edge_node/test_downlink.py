@@ -9,10 +9,11 @@ from results import EDGE, SESSION, Inbox, make_result, running_server, until
 
 from cloud_node.publisher import Publisher
 from common import broker as broker_module
-from common.broker import Broker, Consumer, Message, subject_of
+from common.broker import Broker
 from common.errors import BrokerUnavailable
 from common.frame import Priority
 from common.nats_server import EmbeddedServer
+from common.subjects import Consumer, Message, consumer_of, subject_of
 from common.wire import result_to_proto
 from edge_node import downlink as downlink_module
 from edge_node.downlink import Downlink
@@ -318,7 +319,7 @@ async def test_nats_is_killed_and_comes_back(free_port: int, keep_store: bool, s
 async def test_nats_that_comes_later(free_port: int, caplog: pytest.LogCaptureFixture) -> None:
     server = EmbeddedServer(password="secret")
     inbox = Inbox()
-    consumers = [broker_module.consumer_of(EDGE, priority) for priority in Priority]
+    consumers = [consumer_of(EDGE, priority) for priority in Priority]
     url = f"nats://edge:secret-edge@127.0.0.1:{free_port}"
     downlink = Downlink(url, consumers, edge=EDGE, session=SESSION)
     running = asyncio.create_task(downlink.run(inbox.put))
