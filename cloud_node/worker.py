@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 
 from opentelemetry.trace import Link
 
@@ -67,50 +68,50 @@ class Worker:
         self._device.shutdown(wait=False, cancel_futures=True)
 
     async def _process(self, selection: Selection[Job]) -> None:
-        loop = asyncio.get_running_loop()
         jobs = [ticket.job for ticket in selection.batch]
         start_unix_ns, start_ns = time.time_ns(), time.perf_counter_ns()
         for job in jobs:
             waited = time.monotonic_ns() - job.arrived_ns
             job.timeline.add("scheduler", job.arrived_unix_ns, waited, (), priority=job.frame.priority.name.lower())
             job.release()
-        staged = await asyncio.gather(
-            *(loop.run_in_executor(self._pool, _stage, job) for job in jobs), return_exceptions=True
-        )
-        ready: list[tuple[Job, RawImage]] = []
-        for job, image in zip(jobs, staged, strict=True):
-            if isinstance(image, RawImage):
-                ready.append((job, image))
-            else:
-                self._fail([job], image)
-        if not ready:
+        done = await asyncio.get_running_loop().run_in_executor(self._device, self._work, jobs)
+        for job, error in done.failed:
+            self._fail(job, error)
+        if not done.outputs:
             return
-        network_unix_ns, network_ns = time.time_ns(), time.perf_counter_ns()
-        try:
-            outputs = await loop.run_in_executor(self._device, self.engine.enhance, [image for _, image in ready])
-        except Exception as error:
-            self._fail([job for job, _ in ready], error)
-            return
-        spent_ns = time.perf_counter_ns() - network_ns
         links = batch_link(
-            (job.timeline for job, _ in ready),
-            network_unix_ns,
-            spent_ns,
-            frames=len(ready),
+            (job.timeline for job, _ in done.outputs),
+            done.network_unix_ns,
+            done.network_ns,
+            frames=len(done.outputs),
             model=self.engine.model,
         )
-        for (job, _), output in zip(ready, outputs, strict=True):
-            task = asyncio.create_task(
-                self._finish(job, output, len(ready), (start_unix_ns, start_ns), spent_ns, links)
-            )
+        for job, output in done.outputs:
+            task = asyncio.create_task(self._finish(job, output, done, (start_unix_ns, start_ns), links))
             self._finishing.add(task)
             task.add_done_callback(self._finishing.discard)
 
+    def _work(self, jobs: list[Job]) -> "_Done":
+        """On the device's own thread: unpack, enhance."""
+        unpacked = map(_stage, jobs) if len(jobs) == 1 else self._pool.map(_stage, jobs)
+        staged = list(zip(jobs, unpacked, strict=True))
+        done = _Done([(job, image) for job, image in staged if isinstance(image, Exception)])
+        ready = [(job, image) for job, image in staged if isinstance(image, RawImage)]
+        done.network_unix_ns, start_ns = time.time_ns(), time.perf_counter_ns()
+        if ready:
+            try:
+                outputs = self.engine.enhance([image for _, image in ready])
+                done.outputs = [(job, output) for (job, _), output in zip(ready, outputs, strict=True)]
+            except Exception as error:
+                done.failed += [(job, error) for job, _ in ready]
+        done.network_ns = time.perf_counter_ns() - start_ns
+        return done
+
     async def _finish(
-        self, job: Job, output: Enhanced, batch: int, start: tuple[int, int], network_ns: int, links: list[Link]
+        self, job: Job, output: Enhanced, done: "_Done", start: tuple[int, int], links: list[Link]
     ) -> None:
         if not output.finite:
-            self._fail([job], LamplightError(f"{self.engine.model} gave values that are not numbers"))
+            self._fail(job, LamplightError(f"{self.engine.model} gave values that are not numbers"))
             return
         loop = asyncio.get_running_loop()
         try:
@@ -118,27 +119,36 @@ class Worker:
                 self._pool, packing.encode, output.rgb, job.encoding.image_format, job.encoding.quality
             )
         except Exception as error:
-            self._fail([job], error)
+            self._fail(job, error)
             return
-        job.timeline.stages_ns["engine/enhance"] = network_ns
+        job.timeline.stages_ns["engine/enhance"] = done.network_ns
         job.timeline.add(
             "engine",
             start[0],
             time.perf_counter_ns() - start[1],
             links,
             model=self.engine.model,
-            batch_size=batch,
-            enhance_ms=network_ns / 1e6,
+            batch_size=len(done.outputs),
+            enhance_ms=done.network_ns / 1e6,
         )
         sharpness = (output.sharpness_before, output.sharpness_after)
-        self.settle(job, job.result(Outcome.ENHANCED, "", image, self.engine.model, sharpness, batch))
+        self.settle(job, job.result(Outcome.ENHANCED, "", image, self.engine.model, sharpness, len(done.outputs)))
 
-    def _fail(self, jobs: list[Job], error: BaseException) -> None:
+    def _fail(self, job: Job, error: Exception) -> None:
         if not isinstance(error, LamplightError):
-            log.error("frame failed", exc_info=error)
-        for job in jobs:
-            log.warning("frame %s failed: %s", job.frame.id, error)
-            self.settle(job, job.result(Outcome.FAILED, str(error)))
+            log.error("a frame failed", exc_info=error)
+        log.warning("frame %s failed: %s", job.frame.id, error)
+        self.settle(job, job.result(Outcome.FAILED, str(error)))
+
+
+@dataclass(slots=True)
+class _Done:
+    """What became of a batch on the device."""
+
+    failed: list[tuple[Job, Exception]]
+    outputs: list[tuple[Job, Enhanced]] = field(default_factory=list)
+    network_unix_ns: int = 0
+    network_ns: int = 0
 
 
 def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
@@ -154,5 +164,10 @@ def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
     )
 
 
-def _stage(job: Job) -> RawImage:
-    return job.raw if job.raw is not None else packing.unpack(job.frame.image)
+def _stage(job: Job) -> RawImage | Exception:
+    if job.raw is not None:
+        return job.raw
+    try:
+        return packing.unpack(job.frame.image)
+    except Exception as error:
+        return error

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 import zstandard
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from common.channel import MAX_PIXELS
 from common.color import to_rgb
@@ -208,6 +208,8 @@ def decode(image: PackedImage | EncodedImage, *, max_pixels: int = MAX_PIXELS) -
             check_pixels(file.width, file.height, max_pixels)
             if file.size != (image.width, image.height):
                 raise CorruptImage(f"{name} file is {file.width}x{file.height}, claimed {image.width}x{image.height}")
+            if file.mode == "RGB" and file.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+                return np.array(file)  # as results come: no copies in between
             return _flatten(ImageOps.exif_transpose(file))
     except (ImageError, MemoryError):
         raise
