@@ -63,7 +63,7 @@ def main() -> None:
         finally:
             node.end()
     report = {"frames": given.frames, "size": given.size}
-    samples = [row for row in samples if row["frames"]]
+    samples = [row for row in samples if row["frames"] and row["edge"]]  # an edge that has ended counts 0
     print(f"{given.frames} frames of {given.size}, MiB")
     for part in ("cloud", "nats", "edge"):
         mib = [row[part] / 2**20 for row in samples]
