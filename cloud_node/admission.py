@@ -10,7 +10,7 @@ from common.errors import FrameTooLarge, StreamRefused
 from common.packing import PackedImage
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-REMEMBERED = 1024  # sequences per session, to know a frame that comes twice
+REMEMBERED = 64  # sequences per session, to know a frame that comes twice; the window is far smaller
 
 
 def check_name(kind: str, name: str) -> None:

@@ -8,19 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cloud_node.engine import Engine, choose_devices
 from common.errors import ImageError, LamplightError, SourceError
+from common.packing import IMAGE_SUFFIXES, rgb_of
 from common.pixels import RawImage
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-"""Image files that are looked for in folders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +35,9 @@ def plan(source: Path, target: Path) -> list[Work]:
         SourceError: when there is nothing to enhance, or a picture would be written over its source.
     """
     if source.is_dir():
-        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        found = sorted(path for path in source.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
         if not found:
-            raise SourceError(f"{source} holds no images ({', '.join(sorted(SUFFIXES))})")
+            raise SourceError(f"{source} holds no images ({', '.join(IMAGE_SUFFIXES)})")
         if target.resolve() == source.resolve():
             raise SourceError(f"{target} is the source folder itself: name another, nothing is written over")
         inside = target.resolve()
@@ -51,21 +48,19 @@ def plan(source: Path, target: Path) -> list[Work]:
         target = target / source.name
     if target.resolve() == source.resolve():
         raise SourceError(f"{target} is the source itself: name another, nothing is written over")
-    if target.suffix.lower() not in SUFFIXES:
-        raise SourceError(f"{target}: write to one of {', '.join(sorted(SUFFIXES))}")
+    if target.suffix.lower() not in IMAGE_SUFFIXES:
+        raise SourceError(f"{target}: write to one of {', '.join(IMAGE_SUFFIXES)}")
     return [Work(source, target)]
 
 
 def read(path: Path) -> RawImage:
-    """An image file as RGB, upright. Raises ImageError when it is none."""
+    """An image file as RGB, as `packing.rgb_of` sees it. Raises ImageError when it is none."""
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith(("I", "F")):  # 16 bits and more: keep the dark end, not its low byte
-                values = np.asarray(upright, np.float32)
-                upright = Image.fromarray((values / 257).clip(0, 255).astype(np.uint8))
-            return RawImage.from_rgb(np.asarray(upright.convert("RGB")))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return RawImage.from_rgb(rgb_of(picture))
+    except MemoryError:
+        raise ImageError(f"{path} does not fit into memory") from None
+    except Exception as error:  # a broken file brings out errors of many kinds in Pillow's parsers
         raise ImageError(f"{path} cannot be read as an image: {error}") from None
 
 

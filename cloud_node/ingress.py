@@ -14,10 +14,10 @@ from cloud_node.jobs import Encoding, Job
 from cloud_node.settings import CloudSettings
 from cloud_node.streams import EdgeStream, PartAssembler, Streams
 from common import packing, wire
-from common.errors import BrokerUnavailable, FrameTooLarge, ImageError, LamplightError, StreamRefused
+from common.errors import Draining, Expired, FrameTooLarge, ImageError, LamplightError, Overloaded, StreamRefused
 from common.frame import Frame, FrameId, Outcome, Result
-from common.packing import ImageFormat, PackedImage
-from common.pixels import RawImage
+from common.packing import EncodedImage, ImageFormat, PackedImage
+from common.pixels import ColorMatrix, ColorRange, PixelFormat
 from common.telemetry import Timeline
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, image_pb2, result_pb2
@@ -25,6 +25,9 @@ from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, image_pb2, result_pb2
 log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 10.0  # a stream that opens and says nothing
+MAX_UNSETTLED = 1_024
+FRAME_FIELDS_BYTES = 4 * 1024  # what a serialised frame has beside its payload
+HELD_WINDOWS = 4  # windows of frames that one session may have on a node, over all its streams
 
 
 class Ingress(enhancement_pb2_grpc.EnhancementServicer):
@@ -59,9 +62,9 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
             await context.abort(error.status, str(error))
         edge = stream.session.edge
         log.info("edge %s: stream open (session %s, %s)", edge, stream.session.session, context.peer())
-        yield opened
         reader = asyncio.create_task(self._read(stream, requests))
         try:
+            yield opened
             while (message := await stream.next()) is not None:
                 yield message
         finally:
@@ -80,9 +83,11 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         if first is None or first.WhichOneof("message") != "open":
             raise StreamRefused("the first message of a stream must be Open")
         if self.draining:
-            raise BrokerUnavailable(self.draining)
+            raise Draining(self.draining)
         request = first.open
         self._check_preset(request.preset)
+        if len(request.unsettled) > MAX_UNSETTLED:
+            raise StreamRefused(f"Open lists {len(request.unsettled)} unsettled frames, {MAX_UNSETTLED} at most")
         stream = await self.streams.join(request.edge, request.session, self._encoding(request.encoding))
         try:
             address = await self._address(request.edge)
@@ -102,11 +107,12 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         return stream, pb.CloudMessage(opened=opened)
 
     async def _read(self, stream: EdgeStream, requests: AsyncIterator[pb.EdgeMessage]) -> None:
-        limits, window = self.settings.limits, self.settings.window
-        parts = PartAssembler(limits.max_frame_bytes + 64 * 1024, window.window_frames)
+        parts = PartAssembler(self.settings.limits.max_frame_bytes + FRAME_FIELDS_BYTES, self.settings.window)
         try:
             async for message in requests:
                 stream.heard.set()
+                if stream.ended:
+                    return
                 match message.WhichOneof("message"):
                     case "frame":
                         self._frame(stream, message.frame)
@@ -115,22 +121,28 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
                     case "alive":
                         pass
                     case "close":
-                        stream.end()
                         return
                     case other:
-                        stream.end(f"message {other!r} is not expected here")
-                        return
-        except grpc.RpcError as error:
-            log.info("edge %s: %s", stream.session.edge, error)
-        stream.end()
+                        return stream.end(f"message {other!r} is not expected here")
+        except Exception as error:
+            # What cannot be decoded arrives here as an error of gRPC's; the edge opens a new stream.
+            log.warning("edge %s: its stream cannot be read: %s", stream.session.edge, error)
+            stream.end(f"a message could not be read: {error}")
+        finally:
+            stream.end()
 
     def _part(self, stream: EdgeStream, parts: PartAssembler, part: frame_pb2.FramePart) -> None:
+        """A part that does not fit ends the stream, since what the edge thinks is in flight is lost with it."""
         try:
             whole = parts.add(part.sequence, part.attempt, part.index, part.count, part.total_bytes, part.data)
-            if whole is not None:
-                self._frame(stream, frame_pb2.Frame.FromString(whole))
-        except (ValueError, DecodeError) as error:
-            self._reject(stream, part.sequence, part.attempt, pb.REJECT_REASON_MALFORMED, str(error))
+            frame = None if whole is None else frame_pb2.Frame.FromString(whole)
+        except (ValueError, DecodeError, FrameTooLarge) as error:
+            large = isinstance(error, FrameTooLarge)
+            reason = pb.REJECT_REASON_TOO_LARGE if large else pb.REJECT_REASON_MALFORMED
+            self._reject(stream, part.sequence, part.attempt, reason, str(error))
+            return stream.end(f"frame {part.sequence} does not come together: {error}")
+        if frame is not None:
+            self._frame(stream, frame)
 
     def _frame(self, stream: EdgeStream, message: frame_pb2.Frame) -> None:
         arrived_unix_ns, arrived_ns = time.time_ns(), time.perf_counter_ns()
@@ -154,6 +166,8 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
             stream.send(accepted=pb.Accepted(sequence=sequence, attempt=attempt))
             release()
             return
+        if len(session.holding) >= HELD_WINDOWS * self.settings.window.window_frames:
+            return reject(pb.REJECT_REASON_OVERLOADED, "too many of its frames are on this node", 1_000)
         if session.seen(sequence, attempt):
             self._reject(stream, sequence, attempt, pb.REJECT_REASON_DUPLICATE, "it was accepted before")
             release()
@@ -205,46 +219,43 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
             await context.abort(error.status, str(error))
 
     async def _single(self, request: pb.Image, peer: str) -> Result:
+        arrived_unix_ns, arrived_ns = time.time_ns(), time.perf_counter_ns()
         if self.draining:
-            raise BrokerUnavailable(self.draining)
+            raise Draining(self.draining)
         self._check_preset(request.preset)
-        loop = asyncio.get_running_loop()
-        raw = await loop.run_in_executor(None, self._unpack_single, request)
-        packed = PackedImage(
-            raw.width,
-            raw.height,
-            raw.pixel_format,
-            raw.color_range,
-            raw.color_matrix,
-            packing.Filter.NONE,
-            b"",
-        )
+        packed, encoded = self._content(request)
         frame = Frame(
             id=FrameId(f"single {peer}", uuid.uuid4().hex, 0),
             image=packed,
-            captured_unix_ns=time.time_ns(),
+            captured_unix_ns=arrived_unix_ns,
             priority=wire.priority_from_proto(request.priority),
             deadline_ms=request.deadline_ms,
             trace=wire.trace_from_proto(request.trace),
         )
-        reply: asyncio.Future[Result] = loop.create_future()
-        job = Job(frame, self._encoding(request.encoding), Timeline(frame.trace), reply=reply, raw=raw)
-        if not self._submit(job, raw.width, raw.height, request.deadline_ms):
-            raise StreamRefused("too many frames wait on this node: try again in a second")
+        reply: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        encoding = self._encoding(request.encoding)
+        job = Job(frame, encoding, Timeline(frame.trace), reply=reply, encoded=encoded)
+        if not self._submit(job, packed.width, packed.height, request.deadline_ms):
+            raise Overloaded("too many frames wait on this node: try again in a second")
+        job.timeline.add("ingress", arrived_unix_ns, time.perf_counter_ns() - arrived_ns)
         result = await reply
-        if result.outcome is not Outcome.ENHANCED:
-            raise LamplightError(result.reason)
+        if result.outcome is Outcome.EXPIRED:
+            raise Expired(result.reason)
+        if result.outcome is Outcome.FAILED:
+            raise ImageError(result.reason) if job.image_broken else LamplightError(result.reason)
         return result
 
-    def _unpack_single(self, request: pb.Image) -> RawImage:
+    def _content(self, request: pb.Image) -> tuple[PackedImage, EncodedImage | None]:
+        """What came, checked by its headers: it is unpacked when its turn comes."""
         match request.WhichOneof("content"):
             case "packed":
                 packed = wire.packed_from_proto(request.packed)
                 check_image(packed, self.settings.limits)
-                return packing.unpack(packed, max_pixels=self.settings.limits.max_pixels)
+                return packed, None
             case "encoded":
                 encoded = wire.encoded_from_proto(request.encoded)
-                return RawImage.from_rgb(packing.decode(encoded, max_pixels=self.settings.limits.max_pixels))
+                packing.check_pixels(encoded.width, encoded.height, self.settings.limits.max_pixels)
+                return _described(encoded), encoded
         raise ImageError("the request carries no image")
 
     # --- both ---
@@ -264,3 +275,16 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         if wanted.quality > 100:
             raise StreamRefused(f"quality {wanted.quality}: 1..100, or 0 for the node's choice")
         return Encoding(image_format, wanted.quality or self.settings.quality)
+
+
+def _described(encoded: EncodedImage) -> PackedImage:
+    """The size of a file, as a packed image without content."""
+    return PackedImage(
+        width=encoded.width,
+        height=encoded.height,
+        pixel_format=PixelFormat.RGB24,
+        color_range=ColorRange.FULL,
+        color_matrix=ColorMatrix.BT601,
+        filter=packing.Filter.NONE,
+        payload=b"",
+    )

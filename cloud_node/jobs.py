@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from common import packing
 from common.frame import Frame, Outcome, Result
 from common.packing import EncodedImage, ImageFormat, PackedImage
 from common.pixels import RawImage
@@ -28,9 +29,21 @@ class Job:
     timeline: Timeline
     release: Callable[[], None] = lambda: None  # credit returns to the edge; harmless when called again
     reply: "asyncio.Future[Result] | None" = None  # for the unary call; else the result is published
-    raw: RawImage | None = None  # already unpacked, for the unary call
+    encoded: EncodedImage | None = None  # the picture of a unary call that came as a file
+    image_broken: bool = False  # it failed because of what came, not because of this node
     arrived_unix_ns: int = field(default_factory=time.time_ns)
     arrived_ns: int = field(default_factory=time.monotonic_ns)
+
+    @property
+    def abandoned(self) -> bool:
+        """Nobody waits for it any more."""
+        return self.reply is not None and self.reply.done()
+
+    def unpack(self, max_pixels: int) -> RawImage:
+        """The frame's pixels. Raises ImageError."""
+        if self.encoded is not None:
+            return RawImage.from_rgb(packing.decode(self.encoded, max_pixels=max_pixels))
+        return packing.unpack(self.frame.image, max_pixels=max_pixels)
 
     def result(
         self,

@@ -23,7 +23,8 @@ from cloud_node.worker import Worker, ticket
 from common.broker import Broker
 from common.channel import server_options
 from common.errors import PortInUse
-from common.frame import FrameId, Result
+from common.frame import Result
+from common.nats_connection import server_list
 from common.nats_server import EmbeddedServer
 from common.telemetry import Timeline
 from lamplight.v1 import enhancement_pb2 as pb
@@ -31,6 +32,7 @@ from lamplight.v1 import enhancement_pb2_grpc
 
 log = logging.getLogger(__name__)
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SERVICE = "lamplight.v1.Enhancement"
 # A CPU gains nothing from a batch, and alone no frame waits for another; a GPU takes four photographs at once.
 BATCH_PIXELS = {"cpu": 1, "mps": 1616 * 1080, "cuda": 4 * 1616 * 1080}
@@ -47,7 +49,7 @@ class CloudNode:
         self.name = f"cloud-{os.urandom(4).hex()}"
         self.address = ""
         self._tasks: list[asyncio.Task[None]] = []
-        self._publishing: dict[tuple[FrameId, int], tuple[int, int]] = {}
+        self._queued_bytes = 0
         self._embedded: EmbeddedServer | None = None
 
     async def start(self) -> None:
@@ -64,6 +66,7 @@ class CloudNode:
             log.warning(note)
         if devices[0].type == "cpu":
             torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+        self._warn_of_addresses()
         # From the main thread: the child server is tied to the life of the thread that made it.
         url = settings.nats or await self._embed()
         self._broker = await Broker.connect(url, name=self.name)
@@ -80,8 +83,10 @@ class CloudNode:
             settings.batch.batch_frames,
             settings.batch.max_wait_ms * 1_000_000,
         )
-        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="pixels")
-        self._workers = [Worker(engine, self._scheduler, pool, self._settle) for engine in engines]
+        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="encode")
+        self._workers = [
+            Worker(engine, self._scheduler, pool, self._settle, settings.limits.max_pixels) for engine in engines
+        ]
         self._streams = Streams(settings.window, settings.limits.max_edges)
         self._ingress = Ingress(
             settings, self.name, engines[0].model, self._streams, self._submit, self._results_address
@@ -113,14 +118,19 @@ class CloudNode:
             await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
             for stream in list(self._streams.live.values()):
                 stream.send(go_away=pb.GoAway(reason="stopping", grace_ms=int(grace_s * 1000)))
-            log.warning("stopping: %d frames to finish", len(self._scheduler))
+            log.warning("stopping: %d frames to finish", self._unfinished())
             try:
                 async with asyncio.timeout_at(asyncio.get_running_loop().time() + grace_s):
-                    while len(self._scheduler) or any(worker.pending for worker in self._workers):
+                    while self._unfinished():
                         await asyncio.sleep(0.01)
             except TimeoutError:
-                log.warning("%d frames were not finished within %.0f s", len(self._scheduler), grace_s)
+                left = self._unfinished()
+                log.warning("%d frames were not finished within %.0f s: their edges send them again", left, grace_s)
             await self._publisher.drain(max(1.0, deadline - time.monotonic()))
+            if self._embedded is not None:  # its store goes with it
+                left = await self._broker.wait_fetched(max(1.0, deadline - time.monotonic()))
+                if left:
+                    log.warning("%d results were not fetched in time and are gone with this node's NATS server", left)
             for stream in list(self._streams.live.values()):
                 stream.end("this node stopped")
         await self._close()
@@ -139,6 +149,16 @@ class CloudNode:
             await self._embedded.stop()
 
     # --- the parts ---
+
+    def _warn_of_addresses(self) -> None:
+        settings = self.settings
+        if settings.host not in LOOPBACK and not settings.nats:
+            log.warning("results are published on this machine's loopback alone: edges elsewhere need --nats URL")
+        if "@" in settings.nats and not settings.nats_advertise:
+            log.warning("edges are told the login in --nats: give them one of their own with --nats-advertise")
+
+    def _unfinished(self) -> int:
+        return len(self._scheduler) + sum(worker.pending for worker in self._workers)
 
     def _bind(self) -> int:
         settings = self.settings
@@ -166,7 +186,7 @@ class CloudNode:
     async def _results_address(self, edge: str) -> pb.ResultsAddress:
         consumers = await self._broker.ensure_consumers(edge)
         return pb.ResultsAddress(
-            servers=[self._results_url()],
+            servers=server_list(self._results_url()),
             consumers=[
                 pb.ResultsConsumer(priority=int(item.priority), stream=item.stream, consumer=item.name)
                 for item in consumers
@@ -174,8 +194,17 @@ class CloudNode:
         )
 
     def _submit(self, job: Job, width: int, height: int, deadline_ms: int) -> bool:
-        if len(self._scheduler) >= self.settings.limits.max_queued:
+        limits, size = self.settings.limits, len(job.encoded.data if job.encoded else job.frame.image.payload)
+        if len(self._scheduler) >= limits.max_queued or self._queued_bytes + size > limits.max_queued_mib * 2**20:
             return False
+        self._queued_bytes += size
+        release = job.release
+
+        def taken() -> None:
+            self._queued_bytes -= size
+            release()
+
+        job.release = taken
         expires_ns = job.arrived_ns + deadline_ms * 1_000_000 if deadline_ms else 0
         self._scheduler.submit(ticket(job, width, height, expires_ns))
         for worker in self._workers:
@@ -184,21 +213,17 @@ class CloudNode:
 
     def _settle(self, job: Job, result: Result) -> None:
         if job.reply is None:
-            self._publishing[result.id, result.attempt] = time.time_ns(), time.perf_counter_ns()
             self._publisher.submit(result)
         elif not job.reply.done():
             job.reply.set_result(result)
 
-    def _published(self, result: Result) -> None:
-        started = self._publishing.pop((result.id, result.attempt), None)
-        if started is not None:
-            spent_ns = time.perf_counter_ns() - started[1]
-            Timeline(result.trace).add("publisher", started[0], spent_ns, (), outcome=result.outcome.name.lower())
+    def _published(self, result: Result, submitted_unix_ns: int, spent_ns: int) -> None:
+        outcome = result.outcome.name.lower()
+        Timeline(result.trace).add("publisher", submitted_unix_ns, spent_ns, (), outcome=outcome)
         self._streams.settled(result.id.edge, result.id.session, result.id.sequence)
 
     def _given_up(self, result: Result, reason: str) -> None:
         """The edge will send the frame again, and it must be worked on again."""
-        self._publishing.pop((result.id, result.attempt), None)
         self._streams.settled(result.id.edge, result.id.session, result.id.sequence)
 
     async def _set_health(self, status: int) -> None:

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 
 from common.broker import Broker
 from common.errors import BrokerUnavailable, LamplightError
@@ -30,10 +31,11 @@ class _Outgoing:
     result: Result
     order: int
     size: int
+    submitted_unix_ns: int
     submitted_ns: int
-    parts: list[Message] = field(default_factory=list)
+    cut: bool = False
+    unsent: list[tuple[int, Message]] = field(default_factory=list)  # a heap: the first part next
     unacknowledged: int = 0
-    gone: bool = False  # dropped while some of it was queued
 
     @property
     def priority(self) -> Priority:
@@ -43,7 +45,7 @@ class _Outgoing:
 class Publisher:
     """Publishes results through a bounded spool, the most urgent first, first come first served within a priority.
 
-    Parts of large results are queued one by one, so that an essential result overtakes between two parts. While
+    Parts of large results are sent one by one, so that an essential result overtakes between two parts. While
     NATS is away results stay in the spool. When it is full the oldest of the least urgent results go, never one
     more urgent than the result that comes in; edges send frames again whose results do not come.
 
@@ -51,7 +53,8 @@ class Publisher:
         broker: connected; its streams ensured.
         spool_bytes: bound on the images of results that wait or are on their way.
         in_flight: parts that may wait for JetStream's acknowledgement at once.
-        on_published: called with a result once JetStream has all of it.
+        on_published: called with a result once JetStream has all of it, the unix time in ns when it was submitted,
+            and the ns since then.
         on_dropped: called with a result that was given up, and the reason (a key of `dropped`).
     """
 
@@ -61,7 +64,7 @@ class Publisher:
         *,
         spool_bytes: int = SPOOL_BYTES,
         in_flight: int = IN_FLIGHT,
-        on_published: Callable[[Result], None] | None = None,
+        on_published: Callable[[Result, int, int], None] | None = None,
         on_dropped: Callable[[Result, str], None] | None = None,
     ) -> None:
         self.spool_bytes = spool_bytes
@@ -69,10 +72,11 @@ class Publisher:
         self.dropped: Counter[str] = Counter()
         self._broker, self._in_flight = broker, in_flight
         self._on_published, self._on_dropped = on_published, on_dropped
-        self._queue: asyncio.PriorityQueue[tuple[Priority, int, int, _Outgoing]] = asyncio.PriorityQueue()
-        self._waiting: dict[Priority, dict[int, _Outgoing]] = {priority: {} for priority in Priority}
-        self._held: set[_Outgoing] = set()
+        self._held: dict[Priority, OrderedDict[int, _Outgoing]] = {  # oldest first
+            priority: OrderedDict() for priority in Priority
+        }
         self._held_bytes = 0
+        self._more = asyncio.Event()
         self._order = 0
         self._empty = asyncio.Event()
         self._empty.set()
@@ -80,24 +84,19 @@ class Publisher:
     @property
     def pending(self) -> int:
         """Results that JetStream does not have yet."""
-        return len(self._held)
-
-    @property
-    def pending_bytes(self) -> int:
-        return self._held_bytes
+        return sum(map(len, self._held.values()))
 
     def submit(self, result: Result) -> None:
         """Take a result; returns at once. Call it from the event loop's thread."""
         self._order += 1
-        item = _Outgoing(result, self._order, _size(result), time.perf_counter_ns())
+        item = _Outgoing(result, self._order, _size(result), time.time_ns(), time.perf_counter_ns())
         if not self._make_room(item):
             self._count_drop(result, "spool full")
             return
-        self._held.add(item)
+        self._held[item.priority][item.order] = item
         self._held_bytes += item.size
         self._empty.clear()
-        self._waiting[item.priority][item.order] = item
-        self._queue.put_nowait((item.priority, item.order, -1, item))  # -1: not cut into parts yet
+        self._more.set()
 
     async def run(self) -> None:
         """Publish until cancelled."""
@@ -120,21 +119,15 @@ class Publisher:
         delay_s = FIRST_DELAY_S
         while True:
             await self._broker.wait_connected()
-            entry = await self._queue.get()
-            priority, order, index, item = entry
-            if item.gone:
+            item = self._next()
+            if item is None:
+                self._more.clear()
+                await self._more.wait()
                 continue
             try:
-                if index < 0:
-                    self._cut(item)
-                    for number in range(len(item.parts)):
-                        self._queue.put_nowait((priority, order, number, item))
-                    continue
-                await self._broker.send(item.parts[index])
-                self._acknowledged(item)
+                await self._send_next_part(item)
                 delay_s = FIRST_DELAY_S
             except BrokerUnavailable as error:
-                self._queue.put_nowait(entry)
                 if self._broker.connected and delay_s == FIRST_DELAY_S:
                     log.warning("%s; trying again", error)
                 await asyncio.sleep(delay_s)
@@ -145,6 +138,33 @@ class Publisher:
             except Exception:
                 self._drop(item, "error")
                 log.exception("result %s is given up", item.result.id)
+            item = None  # it may be dropped while this waits
+
+    def _next(self) -> _Outgoing | None:
+        """The most urgent, then oldest result of which something is to be sent. Few before it wait for answers only."""
+        for priority in Priority:
+            for item in self._held[priority].values():
+                if item.unsent or not item.cut:
+                    return item
+        return None
+
+    async def _send_next_part(self, item: _Outgoing) -> None:
+        if not item.cut:
+            self._cut(item)
+        index, message = heappop(item.unsent)
+        try:
+            await self._broker.send(message)
+        except BaseException:
+            heappush(item.unsent, (index, message))
+            self._more.set()
+            raise
+        item.unacknowledged -= 1
+        if not item.unacknowledged:
+            self._release(item)
+            self.published += 1
+            if self._on_published is not None:
+                spent_ns = time.perf_counter_ns() - item.submitted_ns
+                self._on_published(item.result, item.submitted_unix_ns, spent_ns)
 
     def _cut(self, item: _Outgoing) -> None:
         result = item.result
@@ -153,45 +173,33 @@ class Publisher:
         headers = {HEADER_FRAME: str(result.id)}
         headers |= {name: result.trace[name] for name in ("traceparent", "tracestate") if result.trace.get(name)}
         body = result_to_proto(timed).SerializeToString()
-        item.parts = self._broker.split(result.id.edge, result.priority, body, f"{result.id}/{result.attempt}", headers)
-        item.unacknowledged = len(item.parts)
-        self._waiting[item.priority].pop(item.order, None)
-
-    def _acknowledged(self, item: _Outgoing) -> None:
-        item.unacknowledged -= 1
-        if item.unacknowledged or item.gone:
-            return
-        self._release(item)
-        self.published += 1
-        if self._on_published is not None:
-            self._on_published(item.result)
+        parts = self._broker.split(result.id.edge, result.priority, body, f"{result.id}/{result.attempt}", headers)
+        item.unsent, item.unacknowledged, item.cut = list(enumerate(parts)), len(parts), True
 
     def _make_room(self, item: _Outgoing) -> bool:
         """Drop less urgent, then older results until `item` fits."""
         free = self.spool_bytes - self._held_bytes
         if free >= item.size:
             return True
-        evictable = [
-            old
-            for priority in sorted(Priority, reverse=True)
-            if priority >= item.priority
-            for old in self._waiting[priority].values()
-        ]
-        if free + sum(old.size for old in evictable) < item.size:
-            return False
-        for old in evictable:
-            if free >= item.size:
-                break
+        victims: list[_Outgoing] = []
+        for old in self._evictable(item.priority):
+            victims.append(old)
             free += old.size
-            self._drop(old, "spool full")
-        return True
+            if free >= item.size:
+                for victim in victims:
+                    self._drop(victim, "spool full")
+                return True
+        return False
+
+    def _evictable(self, above: Priority) -> Iterator[_Outgoing]:
+        """What is no more urgent than `above` and not on its way, in the order to go."""
+        for priority in sorted(Priority, reverse=True):
+            if priority >= above:
+                yield from (item for item in self._held[priority].values() if not item.cut)
 
     def _drop(self, item: _Outgoing, reason: str) -> None:
-        if item.gone:
-            return
-        item.gone = True
-        self._release(item)
-        self._count_drop(item.result, reason)
+        if self._release(item):
+            self._count_drop(item.result, reason)
 
     def _count_drop(self, result: Result, reason: str) -> None:
         self.dropped[reason] += 1
@@ -201,13 +209,14 @@ class Publisher:
         if self._on_dropped is not None:
             self._on_dropped(result, reason)
 
-    def _release(self, item: _Outgoing) -> None:
-        self._waiting[item.priority].pop(item.order, None)
-        if item in self._held:
-            self._held.remove(item)
-            self._held_bytes -= item.size
-        if not self._held:
+    def _release(self, item: _Outgoing) -> bool:
+        """Let go of a result, and of its image; False when that was done before."""
+        if self._held[item.priority].pop(item.order, None) is None:
+            return False
+        self._held_bytes -= item.size
+        if not self.pending:
             self._empty.set()
+        return True
 
 
 def _size(result: Result) -> int:

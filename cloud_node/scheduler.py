@@ -109,13 +109,14 @@ class Scheduler(Generic[J]):
             while filling:
                 filling = False
                 for ticket in level.heads():
+                    if ticket.bucket != lead.bucket:
+                        continue
                     if len(batch) >= self.max_frames or pixels + ticket.pixels > self.max_pixels:
                         return Selection(batch, expired)
-                    if ticket.bucket == lead.bucket:
-                        level.take(ticket)
-                        batch.append(ticket)
-                        pixels += ticket.pixels
-                        filling = True
+                    level.take(ticket)
+                    batch.append(ticket)
+                    pixels += ticket.pixels
+                    filling = True
         return Selection(batch, expired)
 
     def _lead(self, now_ns: int) -> Ticket[J] | None:

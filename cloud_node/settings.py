@@ -33,6 +33,7 @@ class Limits:
     max_frame_bytes: int = option(MAX_MESSAGE_BYTES - 64 * 1024, "largest packed frame")
     max_edges: int = option(2_000, "edges connected at once")
     max_queued: int = option(4_096, "frames waiting for the device, of all edges together")
+    max_queued_mib: int = option(1_024, "mebibytes of them, packed as they came", metavar="MIB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,22 @@ class CloudSettings:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
         if not 0 <= self.quality <= 100:
             raise ValueError(f"--quality {self.quality}: 0..100")
+        for name, value, least in (
+            ("--batch-pixels", self.batch.batch_pixels, 0),
+            ("--batch-frames", self.batch.batch_frames, 1),
+            ("--max-wait-ms", self.batch.max_wait_ms, 0),
+            ("--window-frames", self.window.window_frames, 1),
+            ("--window-bytes", self.window.window_bytes, 1),
+            ("--max-pixels", self.limits.max_pixels, 1),
+            ("--max-frame-bytes", self.limits.max_frame_bytes, 1),
+            ("--max-edges", self.limits.max_edges, 1),
+            ("--max-queued", self.limits.max_queued, 1),
+            ("--max-queued-mib", self.limits.max_queued_mib, 1),
+            ("--threads", self.threads, 0),
+            ("--grace-s", self.grace_s, 0),
+        ):
+            if value < least:
+                raise ValueError(f"{name} {value}: at least {least}")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port {self.port}: 0..65535")
         if self.gpus is not None and self.device:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from cloud_node.admission import Account, Session, check_name
 from cloud_node.jobs import Encoding
 from cloud_node.settings import Window
-from common.errors import StreamRefused
+from common.errors import FrameTooLarge, Overloaded, StreamRefused
 from lamplight.v1 import enhancement_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,8 @@ class Streams:
         holder stays silent for SILENCE_S.
 
         Raises:
-            StreamRefused: for a bad name, a name that is held, or too many edges.
+            StreamRefused: for a bad name, or a name that is held.
+            Overloaded: for too many edges.
         """
         check_name("edge", edge)
         check_name("session", session)
@@ -81,7 +82,7 @@ class Streams:
                 holder.end("another session took over while this one was silent")
                 break
         if edge not in self.live and len(self.live) >= self.max_edges:
-            raise StreamRefused(f"this node serves {self.max_edges} edges already: raise --max-edges or add a node")
+            raise Overloaded(f"this node serves {self.max_edges} edges already: raise --max-edges or add a node")
         known = self._sessions.get(edge)
         if known is None or known.session != session:
             known = self._sessions[edge] = Session(edge, session)
@@ -121,28 +122,34 @@ class Streams:
 
 
 class PartAssembler:
-    """Puts the parts of frames together, within bounds."""
+    """Puts the parts of frames together: `max_bytes` for one frame, `window_bytes` for several at once."""
 
-    def __init__(self, max_bytes: int, max_frames: int) -> None:
-        self.max_bytes, self.max_frames = max_bytes, max_frames
+    def __init__(self, max_bytes: int, window: Window) -> None:
+        self.max_bytes, self.window = max_bytes, window
         self._open: dict[tuple[int, int], tuple[bytearray, int]] = {}
 
     def add(self, sequence: int, attempt: int, index: int, count: int, total: int, data: bytes) -> bytes | None:
         """Take one part; returns the whole when it was the last.
 
         Raises:
-            ValueError: with what does not fit; the frame's parts are forgotten.
+            FrameTooLarge: for more than `max_bytes`.
+            ValueError: with what does not fit.
         """
         key = (sequence, attempt)
         buffer, expected = self._open.pop(key, (bytearray(), 0))
         if index != expected or not 1 <= count <= 65_536 or index >= count:
             raise ValueError(f"part {index} of {count} came where part {expected} was due")
-        if total > self.max_bytes or len(buffer) + len(data) > total:
-            raise ValueError(f"parts exceed {min(total, self.max_bytes):,} bytes")
+        if total > self.max_bytes:
+            raise FrameTooLarge(total, self.max_bytes, "bytes")
+        if len(buffer) + len(data) > total:
+            raise ValueError(f"parts exceed the {total:,} bytes that were announced")
         buffer += data
         if index + 1 < count:
-            if len(self._open) >= self.max_frames:
-                raise ValueError(f"more than {self.max_frames} frames in parts at once")
+            held = sum(len(other) for other, _ in self._open.values())
+            if self._open and held + len(buffer) > self.window.window_bytes:
+                raise ValueError(f"frames in parts exceed the window of {self.window.window_bytes:,} bytes")
+            if len(self._open) >= self.window.window_frames:
+                raise ValueError(f"more than {self.window.window_frames} frames in parts at once")
             self._open[key] = (buffer, expected + 1)
             return None
         if len(buffer) != total:

@@ -13,12 +13,14 @@ from cloud_node.engine import Engine, Enhanced
 from cloud_node.jobs import Job
 from cloud_node.scheduler import Scheduler, Selection, Ticket
 from common import packing
-from common.errors import LamplightError
+from common.errors import ImageError, LamplightError
 from common.frame import Outcome, Result
 from common.pixels import RawImage
 from common.telemetry import batch_link
 
 log = logging.getLogger(__name__)
+
+UNENCODED = 4  # enhanced frames that wait for their encoding; then the device waits
 
 
 class Worker:
@@ -28,13 +30,17 @@ class Worker:
         self,
         engine: Engine,
         scheduler: Scheduler[Job],
-        pool: ThreadPoolExecutor,
+        encoders: ThreadPoolExecutor,
         settle: Callable[[Job, Result], None],
+        max_pixels: int = packing.MAX_PIXELS,
     ) -> None:
-        self.engine, self.scheduler, self.settle = engine, scheduler, settle
-        self.busy = False
+        self.engine, self.scheduler, self.settle, self.max_pixels = engine, scheduler, settle, max_pixels
+        self.working: list[Job] = []  # on the device
         self._wake = asyncio.Event()
-        self._pool = pool
+        self._encoders = encoders
+        self._unpackers = ThreadPoolExecutor(2, thread_name_prefix="unpack")
+        self._to_encode = asyncio.Semaphore(UNENCODED)
+        self._crash: BaseException | None = None
         self._device = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{engine.device}")
         self._finishing: set[asyncio.Task[None]] = set()
 
@@ -45,6 +51,8 @@ class Worker:
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
+            if self._crash is not None:
+                raise self._crash
             self._wake.clear()
             selection = self.scheduler.select(time.monotonic_ns())
             for ticket in selection.expired:
@@ -53,32 +61,31 @@ class Worker:
             if not selection.batch:
                 await self._wake.wait()
                 continue
-            self.busy = True
-            try:
-                await self._process(selection)
-            finally:
-                self.busy = False
+            await self._process(selection)
 
     @property
-    def pending(self) -> bool:
-        """Whether frames are on the device or about to be handed on."""
-        return self.busy or bool(self._finishing)
+    def pending(self) -> int:
+        """Frames on the device or about to be handed on."""
+        return len(self.working) + len(self._finishing)
 
     def close(self) -> None:
         self._device.shutdown(wait=False, cancel_futures=True)
+        self._unpackers.shutdown(wait=False, cancel_futures=True)
 
     async def _process(self, selection: Selection[Job]) -> None:
-        jobs = [ticket.job for ticket in selection.batch]
+        jobs = [ticket.job for ticket in selection.batch if not ticket.job.abandoned]
+        for ticket in selection.batch:
+            ticket.job.release()
+        if not jobs:
+            return
         start_unix_ns, start_ns = time.time_ns(), time.perf_counter_ns()
         for job in jobs:
             waited = time.monotonic_ns() - job.arrived_ns
             job.timeline.add("scheduler", job.arrived_unix_ns, waited, (), priority=job.frame.priority.name.lower())
-            job.release()
+        self.working = list(jobs)
         done = await asyncio.get_running_loop().run_in_executor(self._device, self._work, jobs)
         for job, error in done.failed:
             self._fail(job, error)
-        if not done.outputs:
-            return
         links = batch_link(
             (job.timeline for job, _ in done.outputs),
             done.network_unix_ns,
@@ -87,13 +94,23 @@ class Worker:
             model=self.engine.model,
         )
         for job, output in done.outputs:
+            await self._to_encode.acquire()
             task = asyncio.create_task(self._finish(job, output, done, (start_unix_ns, start_ns), links))
             self._finishing.add(task)
-            task.add_done_callback(self._finishing.discard)
+            task.add_done_callback(self._finished)
+            self.working.remove(job)
+        self.working = []
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._finishing.discard(task)
+        self._to_encode.release()
+        if not task.cancelled() and task.exception() is not None:
+            self._crash = task.exception()
+            self.wake()
 
     def _work(self, jobs: list[Job]) -> "_Done":
         """On the device's own thread: unpack, enhance."""
-        unpacked = map(_stage, jobs) if len(jobs) == 1 else self._pool.map(_stage, jobs)
+        unpacked = map(self._stage, jobs) if len(jobs) == 1 else self._unpackers.map(self._stage, jobs)
         staged = list(zip(jobs, unpacked, strict=True))
         done = _Done([(job, image) for job, image in staged if isinstance(image, Exception)])
         ready = [(job, image) for job, image in staged if isinstance(image, RawImage)]
@@ -107,6 +124,13 @@ class Worker:
         done.network_ns = time.perf_counter_ns() - start_ns
         return done
 
+    def _stage(self, job: Job) -> RawImage | Exception:
+        try:
+            return job.unpack(self.max_pixels)
+        except Exception as error:
+            job.image_broken = isinstance(error, ImageError)
+            return error
+
     async def _finish(
         self, job: Job, output: Enhanced, done: "_Done", start: tuple[int, int], links: list[Link]
     ) -> None:
@@ -116,7 +140,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         try:
             image = await loop.run_in_executor(
-                self._pool, packing.encode, output.rgb, job.encoding.image_format, job.encoding.quality
+                self._encoders, packing.encode, output.rgb, job.encoding.image_format, job.encoding.quality
             )
         except Exception as error:
             self._fail(job, error)
@@ -156,18 +180,10 @@ def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
     return Ticket(
         edge=job.frame.id.edge,
         priority=job.frame.priority,
-        bucket=(width, height),
+        # A file may be turned when it is decoded: it goes alone.
+        bucket=(width, height) if job.encoded is None else id(job),
         pixels=width * height,
         arrived_ns=job.arrived_ns,
         job=job,
         expires_ns=expires_ns,
     )
-
-
-def _stage(job: Job) -> RawImage | Exception:
-    if job.raw is not None:
-        return job.raw
-    try:
-        return packing.unpack(job.frame.image)
-    except Exception as error:
-        return error

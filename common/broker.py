@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import ssl
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import nats.errors
 import nats.js.errors
@@ -51,6 +50,8 @@ DUPLICATE_WINDOW_S = 120.0
 STREAM_NAME_IN_USE = 10058
 PUBLISH_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 5.0
+REMEMBERED_EDGES = 4096
+FETCHED_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +63,18 @@ class StreamLimits:
     max_messages_per_subject: int  # parts kept for one edge and priority, so that no edge evicts another's
 
 
-ESSENTIAL_LIMITS = StreamLimits(1 << 30, 24 * 3600, 4096)
-OTHER_LIMITS = StreamLimits(256 << 20, 300, 256)
+# With parts of PART_BYTES and their headers, 8 edges that fetch nothing fit in the first, and 4 in the second, where
+# each has two subjects. Beyond that the oldest message goes, whoever's it is (docs/results.md).
+ESSENTIAL_LIMITS = StreamLimits(1 << 30, 24 * 3600, 250)
+OTHER_LIMITS = StreamLimits(256 << 20, 300, 60)
 
 
 class Broker:
     """The cloud node's side of NATS: makes streams and consumers, publishes in parts, and stays connected.
 
     Memory streams and their consumers are gone after a restart of NATS; what was ensured once is made again on
-    every new connection, and when a publish finds no stream.
+    every new connection, and when a publish finds no stream: the streams first, then the consumers of the edges
+    that were ensured last, the latest first. Others ask again by themselves.
     """
 
     def __init__(
@@ -81,16 +85,14 @@ class Broker:
         part_bytes: int = PART_BYTES,
         essential: StreamLimits = ESSENTIAL_LIMITS,
         others: StreamLimits = OTHER_LIMITS,
-        tls: ssl.SSLContext | None = None,
-        credentials: Path | None = None,
+        remembered_edges: int = REMEMBERED_EDGES,
     ) -> None:
-        self._connection = Connection(
-            servers, name=name, on_state=self._state_changed, tls=tls, credentials=credentials
-        )
+        self._connection = Connection(servers, name=name, on_state=self._state_changed)
         self._part_bytes = part_bytes
         self._streams = {ESSENTIAL_STREAM: essential, OTHER_STREAM: others}
         self._ensured = False
-        self._edges: set[str] = set()
+        self._edges: OrderedDict[str, None] = OrderedDict()  # the latest at the end
+        self._remembered_edges = remembered_edges
         self._making = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
         self._acks: set[asyncio.Future[object]] = set()
@@ -106,8 +108,7 @@ class Broker:
         part_bytes: int = PART_BYTES,
         essential: StreamLimits = ESSENTIAL_LIMITS,
         others: StreamLimits = OTHER_LIMITS,
-        tls: ssl.SSLContext | None = None,
-        credentials: Path | None = None,
+        remembered_edges: int = REMEMBERED_EDGES,
     ) -> "Broker":
         """Connect, once within `timeout_s`, and stay connected from then on.
 
@@ -117,8 +118,7 @@ class Broker:
             part_bytes: largest part of a result; a more urgent one waits for no more than that.
             essential: bounds of the stream of essential results, kept on file.
             others: bounds of the stream of all others, kept in memory.
-            tls: for servers that want TLS beyond the system's trust store.
-            credentials: a NATS .creds file.
+            remembered_edges: edges whose consumers are made again by themselves, at most.
 
         Raises:
             BrokerUnavailable: no server answers in time, or it refuses.
@@ -129,8 +129,7 @@ class Broker:
             part_bytes=part_bytes,
             essential=essential,
             others=others,
-            tls=tls,
-            credentials=credentials,
+            remembered_edges=remembered_edges,
         )
         await broker._connection.open(timeout_s)
         return broker
@@ -173,7 +172,10 @@ class Broker:
             BrokerUnavailable: NATS is away or refuses.
         """
         check_edge(edge)
-        self._edges.add(edge)
+        self._edges[edge] = None
+        self._edges.move_to_end(edge)
+        if len(self._edges) > self._remembered_edges:
+            self._edges.popitem(last=False)
         async with self._making:
             try:
                 return await self._ensure_consumers(edge)
@@ -183,18 +185,44 @@ class Broker:
             await self._ensure_streams()
             return await self._ensure_consumers(edge)
 
-    def forget(self, edge: str) -> None:
-        """Do not make this edge's consumers again by itself. Those there are end when they are not used."""
-        self._edges.discard(edge)
+    async def wait_fetched(self, timeout_s: float) -> int:
+        """Wait until edges have acknowledged all results in both streams, `timeout_s` at most.
+
+        Returns:
+            Messages that are still there, of every cloud node at this NATS; 0 when not connected at the start.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline, stored = clock() + timeout_s, 0
+        while self.connected:
+            with contextlib.suppress(BrokerUnavailable):
+                stored = await self._count_stored(min(REQUEST_TIMEOUT_S, max(1.0, deadline - clock())))
+                if not stored:
+                    break
+            left_s = deadline - clock()
+            if left_s <= 0:
+                break
+            await asyncio.sleep(min(FETCHED_POLL_S, left_s))
+        return stored
+
+    async def _count_stored(self, timeout_s: float) -> int:
+        stored = 0
+        for stream in self._streams:
+            with self._explained(f"stream {stream}"), contextlib.suppress(nats.js.errors.NotFoundError):
+                js = self._connection.client.jetstream(timeout=timeout_s)
+                stored += (await js.stream_info(stream)).state.messages
+        return stored
 
     def split(
         self, edge: str, priority: Priority, body: bytes, message_id: str, headers: Mapping[str, str]
     ) -> list[Message]:
         """Cut a body into messages that this server takes.
 
-        Raises as the function `split` does, and BrokerUnavailable while NATS is away.
+        Raises:
+            SettingsError: the edge name is no subject token.
+            PublishRefused: NATS will never take it, or never hold all of it.
+            BrokerUnavailable: NATS is away.
         """
-        return split(
+        messages = split(
             edge,
             priority,
             body,
@@ -203,26 +231,27 @@ class Broker:
             max_payload=self._connection.client.max_payload,
             part_bytes=self._part_bytes,
         )
-
-    async def publish(
-        self, edge: str, priority: Priority, body: bytes, message_id: str, headers: Mapping[str, str]
-    ) -> None:
-        """Publish a body, in parts when it is large, and wait until JetStream has them all.
-
-        Raises:
-            SettingsError: the edge name is no subject token.
-            PublishRefused: NATS will never take it.
-            BrokerUnavailable: NATS is away or does not acknowledge; the same id may be published again.
-        """
-        for message in self.split(edge, priority, body, message_id, headers):
-            await self.send(message)
+        kept = self._streams[stream_of(priority)].max_messages_per_subject
+        if len(messages) > kept:  # its last parts would push out its first ones
+            raise PublishRefused(
+                f"a result of {len(body)} bytes takes {len(messages)} messages, and NATS keeps {kept} for one edge "
+                f"and priority: ask for results as JPEG or WebP, or send smaller frames"
+            )
+        return messages
 
     async def send(self, message: Message) -> None:
-        """Publish one part and wait for its acknowledgement; raises as `publish` does."""
+        """Publish one part and wait until JetStream has it.
+
+        Raises:
+            PublishRefused: NATS will never take it.
+            BrokerUnavailable: NATS is away or does not acknowledge; the same part may be sent again.
+        """
         try:
             await self._send(message)
         except nats.js.errors.NoStreamResponseError:
-            await self._restore()
+            async with self._making:
+                await self._ensure_streams()
+            self._restore_in_background()  # their consumers went with them
             try:
                 await self._send(message)
             except nats.js.errors.NoStreamResponseError as error:
@@ -230,9 +259,11 @@ class Broker:
 
     async def _send(self, message: Message) -> None:
         client = self._connection.client
-        if len(message.body) + header_bytes(message.headers) > client.max_payload:
+        headers = header_bytes(message.headers)
+        if len(message.body) + headers > client.max_payload:
             raise PublishRefused(  # nats-py counts the body alone, and the server would hang up
-                f"a part of {len(message.body)} bytes exceeds the server's max_payload of {client.max_payload}"
+                f"a part of {len(message.body)} bytes and {headers} bytes of headers exceed the NATS server's "
+                f"max_payload of {client.max_payload}"
             )
         if self._js is None:
             self._js = client.jetstream(timeout=REQUEST_TIMEOUT_S)
@@ -255,7 +286,11 @@ class Broker:
         for ack in list(self._acks):  # they would only time out
             if not ack.done():
                 ack.set_exception(nats.errors.ConnectionClosedError())
-        if connected and self._ensured and (self._restoring is None or self._restoring.done()):
+        if connected and self._ensured:
+            self._restore_in_background()
+
+    def _restore_in_background(self) -> None:
+        if self._restoring is None or self._restoring.done():
             self._restoring = asyncio.create_task(self._restore_until_done(), name="nats-restore")
 
     async def _restore_until_done(self) -> None:
@@ -271,7 +306,8 @@ class Broker:
     async def _restore(self) -> None:
         async with self._making:
             await self._ensure_streams()
-            for edge in list(self._edges):
+        for edge in list(reversed(self._edges)):
+            async with self._making:  # one by one: an edge that comes now does not wait for all of them
                 await self._ensure_consumers(edge)
 
     async def _ensure_streams(self) -> None:

@@ -86,8 +86,24 @@ class StreamRefused(TransportError):
     status = grpc.StatusCode.FAILED_PRECONDITION
 
 
+class Overloaded(TransportError):
+    """A cloud node has too much to do: try again later."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Draining(TransportError):
+    """A cloud node is stopping: use another."""
+
+
 class BrokerUnavailable(TransportError):
     """No NATS server answers, or it refused."""
+
+
+class Expired(LamplightError):
+    """A frame's deadline passed before it reached a device."""
+
+    status = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 class PortInUse(LamplightError):

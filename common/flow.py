@@ -64,10 +64,18 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
             return item
 
-    async def close(self) -> None:
-        """Let nothing more in; what is inside can still be taken."""
+    async def ready(self) -> bool:
+        """Wait until there is an item; False once the queue is closed and empty."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._items or self._closed)
+            return bool(self._items)
+
+    async def close(self, discard: bool = False) -> None:
+        """Let nothing more in; what is inside can still be taken, unless it is discarded."""
         async with self._changed:
             self._closed = True
+            if discard:
+                self._items.clear()
             self._changed.notify_all()
 
     async def __aiter__(self) -> AsyncIterator[T]:

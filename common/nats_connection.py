@@ -4,9 +4,7 @@ import asyncio
 import logging
 import random
 import re
-import ssl
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import nats
@@ -32,9 +30,9 @@ def masked(url: str) -> str:
 
 
 def server_list(servers: str | Sequence[str]) -> list[str]:
-    """NATS URLs from a list, or from one string with commas. Raises BrokerUnavailable when there is none."""
-    listed = servers.split(",") if isinstance(servers, str) else servers
-    urls = [url.strip() for url in listed if url.strip()]
+    """NATS URLs from strings; each may name several, with commas. Raises BrokerUnavailable when there is none."""
+    joined = servers if isinstance(servers, str) else ",".join(servers)
+    urls = [url.strip() for url in joined.split(",") if url.strip()]
     if not urls:
         raise BrokerUnavailable("no NATS server is named: pass its URL, like nats://127.0.0.1:4222")
     return urls
@@ -50,8 +48,6 @@ class Connection:
         servers: NATS URLs; one string may name several, with commas.
         name: shown in the server's monitoring.
         on_state: called with True when connected and False when lost, from the event loop.
-        tls: for servers that want TLS beyond the system's trust store.
-        credentials: a NATS .creds file.
     """
 
     def __init__(
@@ -60,11 +56,9 @@ class Connection:
         *,
         name: str,
         on_state: Callable[[bool], None] | None = None,
-        tls: ssl.SSLContext | None = None,
-        credentials: Path | None = None,
     ) -> None:
         self._servers = server_list(servers)
-        self._name, self._on_state, self._tls, self._credentials = name, on_state, tls, credentials
+        self._name, self._on_state = name, on_state
         self._client: Client | None = None
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -173,7 +167,6 @@ class Connection:
             closed.set()
 
         client = Client()
-        extra = {"tls": self._tls} if self._tls else {}
         try:
             async with asyncio.timeout(timeout_s):
                 await client.connect(
@@ -187,10 +180,8 @@ class Connection:
                     reconnect_time_wait=FIRST_DELAY_S,
                     ping_interval=PING_INTERVAL_S,
                     pending_size=SEND_BUFFER_BYTES,
-                    user_credentials=str(self._credentials) if self._credentials else None,
-                    **extra,
                 )
-        except (nats.errors.Error, OSError, ssl.SSLError, TimeoutError, ValueError) as error:
+        except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
             await close_client(client)
             reason = reasons[-1] if reasons else str(error) or "no answer"
             raise BrokerUnavailable(

@@ -20,7 +20,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from common import child
-from common.errors import BrokerUnavailable, PortInUse
+from common.errors import BrokerUnavailable
 from common.nats_connection import close_client
 
 log = logging.getLogger(__name__)
@@ -31,11 +31,13 @@ STOP_TIMEOUT_S = 5.0
 RESTART_DELAY_S = 0.5
 LONGEST_RESTART_DELAY_S = 10.0
 RUN_PREFIX = "lamplight-nats-"
+LOCK_NAME = "lamplight.lock"
+HOST = "127.0.0.1"
 EDGE_MAY_PUBLISH = ["$JS.API.CONSUMER.MSG.NEXT.>", "$JS.API.CONSUMER.INFO.>", "$JS.ACK.>"]
 
 
 def find_server() -> Path:
-    """The nats-server to run: LAMPLIGHT_NATS_SERVER, the one on PATH, or what deploy/get-nats-server.sh fetched.
+    """The nats-server to run: LAMPLIGHT_NATS_SERVER, what deploy/get-nats-server.sh found or fetched, or one on PATH.
 
     Raises:
         BrokerUnavailable: there is none.
@@ -44,62 +46,48 @@ def find_server() -> Path:
         if os.access(named, os.X_OK):
             return Path(named)
         raise BrokerUnavailable(f"LAMPLIGHT_NATS_SERVER={named} is not a program that can be run")
-    fetched = Path(__file__).resolve().parent.parent / ".nats" / "nats-server"
-    for candidate in (shutil.which("nats-server"), fetched):
+    folder = Path(__file__).resolve().parent.parent / ".nats"
+    noted = folder / "path"  # written by make: what that script printed
+    found = noted.read_text().strip() if noted.is_file() else None
+    for candidate in (found, folder / "nats-server", shutil.which("nats-server")):
         if candidate and os.access(candidate, os.X_OK):
             return Path(candidate)
     raise BrokerUnavailable("no nats-server found: run deploy/get-nats-server.sh or pass --nats URL")
-
-
-def _url(user: str, password: str, host: str, port: int) -> str:
-    return f"nats://{user}:{password}@{f'[{host}]' if ':' in host else host}:{port}"
 
 
 class EmbeddedServer:
     """A nats-server with JetStream that ends with this process, kill -9 included, and is restarted if it dies.
 
     Start it from the main thread: on Linux the server is tied to the thread that started it (see common/child.py).
-    Only who knows the random password, part of the URLs, can connect.
+    It listens on loopback. Only who knows the random password, part of the URLs, can connect.
     """
 
-    def __init__(self, *, password: str | None = None) -> None:
-        self._passwords = {"node": password or secrets.token_urlsafe(24)}
-        self._passwords["edge"] = f"{self._passwords['node']}-edge" if password else secrets.token_urlsafe(24)
-        self._host, self._port = "127.0.0.1", 0
+    def __init__(self) -> None:
+        self._passwords = {user: secrets.token_urlsafe(24) for user in ("node", "edge")}
+        self._port = 0
         self._run_dir: Path | None = None
-        self._locks: list[IO[str]] = []
+        self._lock: IO[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None
 
-    async def start(self, store_dir: Path | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Start and wait until JetStream answers.
-
-        Args:
-            store_dir: where essential results are kept; temporary, and gone at `stop`, unless given.
-            host: address to listen on.
-            port: 0 takes a free one.
+    async def start(self) -> None:
+        """Start on a free port, after a `stop` on the one before, and wait until JetStream answers.
 
         Raises:
-            BrokerUnavailable: there is no nats-server, it does not start, or the store is in use.
-            PortInUse: the port is taken.
+            BrokerUnavailable: there is no nats-server, or it does not start.
         """
         if self._process is not None:
             raise RuntimeError("the server is started already")
         program = find_server()
         _remove_leftovers()
-        self._host, self._port = host, port
         self._run_dir = Path(tempfile.mkdtemp(prefix=RUN_PREFIX))
+        self._lock = _try_lock(self._run_dir / LOCK_NAME)
         try:
-            self._lock(self._run_dir, "")
-            if store_dir is None:
-                store_dir = self._run_dir / "store"
-            store_dir.mkdir(parents=True, exist_ok=True)
-            self._lock(store_dir, f"{store_dir} is in use by another node: give each its own store folder")
-            await self._launch(program, store_dir)
+            await self._launch(program)
         except BaseException:
             await self.stop()
             raise
-        self._watch = asyncio.create_task(self._keep_running(program, store_dir), name="nats-server")
+        self._watch = asyncio.create_task(self._keep_running(program), name="nats-server")
 
     @property
     def port(self) -> int:
@@ -113,14 +101,14 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """For a cloud node on this machine: everything is allowed."""
-        return _url("node", self._passwords["node"], self._reachable(None), self._port)
+        return self._url("node")
 
-    def edge_url(self, host: str | None = None) -> str:
-        """For edges: they may fetch and acknowledge, no more. `host` is the name they know this machine by."""
-        return _url("edge", self._passwords["edge"], self._reachable(host), self._port)
+    def edge_url(self) -> str:
+        """For edges: they may fetch and acknowledge, no more."""
+        return self._url("edge")
 
     async def stop(self) -> None:
-        """End the server and remove what is temporary. Safe to call twice."""
+        """End the server and remove its results. Safe to call twice."""
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
@@ -131,27 +119,20 @@ class EmbeddedServer:
         if self._run_dir is not None:
             shutil.rmtree(self._run_dir, ignore_errors=True)
             self._run_dir = None
-        while self._locks:
-            self._locks.pop().close()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
-    def _reachable(self, host: str | None) -> str:
-        if host:
-            return host
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+    def _url(self, user: str) -> str:
+        return f"nats://{user}:{self._passwords[user]}@{HOST}:{self._port}"
 
-    def _lock(self, folder: Path, refusal: str) -> None:
-        handle = _try_lock(folder / "lamplight.lock")
-        if handle is None:
-            raise BrokerUnavailable(refusal or f"{folder} is locked")
-        self._locks.append(handle)
-
-    async def _launch(self, program: Path, store_dir: Path) -> None:
+    async def _launch(self, program: Path) -> None:
         assert self._run_dir is not None
         for stale in self._run_dir.glob("*.ports"):
             stale.unlink()
         config = self._run_dir / "server.conf"
         config.touch(mode=0o600)
-        config.write_text(self._config(store_dir))
+        config.write_text(self._config())
         log_path = self._run_dir / "server.log"
         shim = [sys.executable, "-I", child.__file__, "--parent", str(os.getpid())]
         with log_path.open("wb") as log_file:
@@ -170,12 +151,10 @@ class EmbeddedServer:
             if self._process.returncode is not None or time.monotonic() > deadline:
                 await _end(self._process)
                 tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-8:])
-                if "address already in use" in tail:
-                    raise PortInUse(f"{self._host}:{self._port} is taken: choose another port for nats-server")
                 raise BrokerUnavailable(f"{program} did not start; its last words:\n{tail or '(none)'}")
             await asyncio.sleep(0.02)
 
-    def _config(self, store_dir: Path) -> str:
+    def _config(self) -> str:
         assert self._run_dir is not None
         edge = {
             "publish": {"allow": EDGE_MAY_PUBLISH},
@@ -187,11 +166,11 @@ class EmbeddedServer:
         ]
         settings = {  # nats-server reads JSON as its own format
             "server_name": self._run_dir.name,
-            "host": self._host,
+            "host": HOST,
             "port": self._port or -1,
             "ports_file_dir": str(self._run_dir),
             "max_payload": MAX_PAYLOAD_BYTES,
-            "jetstream": {"store_dir": str(store_dir.resolve())},
+            "jetstream": {"store_dir": str(self._run_dir / "store")},
             "authorization": {"users": users},
         }
         return json.dumps(settings, indent=1)
@@ -204,7 +183,7 @@ class EmbeddedServer:
                 return await _answers(self.url)
         return False
 
-    async def _keep_running(self, program: Path, store_dir: Path) -> None:
+    async def _keep_running(self, program: Path) -> None:
         delay_s = RESTART_DELAY_S
         while self._process is not None:
             status = await self._process.wait()
@@ -212,10 +191,10 @@ class EmbeddedServer:
             while True:
                 await asyncio.sleep(delay_s)
                 try:
-                    await self._launch(program, store_dir)
+                    await self._launch(program)
                     delay_s = RESTART_DELAY_S
                     break
-                except (BrokerUnavailable, PortInUse, OSError) as error:
+                except (BrokerUnavailable, OSError) as error:
                     log.error("%s", error)
                     delay_s = min(delay_s * 2, LONGEST_RESTART_DELAY_S)
 
@@ -262,6 +241,6 @@ def _remove_leftovers(older_than_s: float = 60.0) -> None:
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime < older_than_s:
                 continue  # perhaps just being made, not locked yet
-            if lock := _try_lock(folder / "lamplight.lock"):
+            if lock := _try_lock(folder / LOCK_NAME):
                 shutil.rmtree(folder, ignore_errors=True)
                 lock.close()

@@ -17,14 +17,15 @@ from common.filters import Filter, filter_image, unfilter
 from common.pixels import Bytes, ColorMatrix, ColorRange, PixelFormat, RawImage, content_size
 
 __all__ = [
-    "DEFAULT_QUALITY", "MAX_PIXELS", "EncodedImage", "Filter", "ImageFormat", "PackedImage",
-    "check", "decode", "encode", "pack", "to_rgb", "unpack",
+    "DEFAULT_QUALITY", "IMAGE_SUFFIXES", "MAX_PIXELS", "EncodedImage", "Filter", "ImageFormat", "PackedImage",
+    "check", "check_pixels", "decode", "encode", "pack", "rgb_of", "to_rgb", "unpack",
 ]  # fmt: skip
 
 # What text detection keeps: measured by benchmarks/result_formats.py, discussed in docs/packing.md.
 DEFAULT_QUALITY: Final = 85
 JPEG_SUBSAMPLING: Final = "4:2:0"
 WEBP_METHOD: Final = 0
+IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # files looked for in folders
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 SAMPLE_BYTES: Final = 8_192  # a filter is chosen by this much
 SAMPLE_EVERY: Final = 65_536  # of so much
@@ -110,7 +111,8 @@ def _sample(samples: Bytes) -> Bytes:
     return samples[:whole].reshape(-1, SAMPLE_EVERY)[:, :SAMPLE_BYTES].reshape(-1)
 
 
-def check_pixels(width: int, height: int, max_pixels: int) -> None:
+def check_pixels(width: int, height: int, max_pixels: int = MAX_PIXELS) -> None:
+    """Raises FrameTooLarge for more than `max_pixels`."""
     if width * height > max_pixels:
         raise FrameTooLarge(width * height, max_pixels)
 
@@ -190,7 +192,7 @@ def encode(rgb: Bytes, image_format: ImageFormat, quality: int = 0) -> PackedIma
 
 
 def decode(image: PackedImage | EncodedImage, *, max_pixels: int = MAX_PIXELS) -> Bytes:
-    """Decode to (H, W, 3) uint8 RGB, upright by EXIF orientation, 16 bits reduced to 8, transparent parts black.
+    """Decode to (H, W, 3) uint8 RGB; a file as `rgb_of` sees it.
 
     Raises:
         FrameTooLarge: for more than `max_pixels`, claimed or in the file.
@@ -208,19 +210,31 @@ def decode(image: PackedImage | EncodedImage, *, max_pixels: int = MAX_PIXELS) -
             check_pixels(file.width, file.height, max_pixels)
             if file.size != (image.width, image.height):
                 raise CorruptImage(f"{name} file is {file.width}x{file.height}, claimed {image.width}x{image.height}")
-            if file.mode == "RGB" and file.getexif().get(ExifTags.Base.Orientation, 1) == 1:
-                return np.array(file)  # as results come: no copies in between
-            return _flatten(ImageOps.exif_transpose(file))
+            return rgb_of(file)
     except (ImageError, MemoryError):
         raise
     except Exception as error:  # a broken file brings out errors of many kinds in Pillow's parsers
         raise CorruptImage(f"{name} file of {len(image.data)} bytes is broken: {error}") from None
 
 
-def _flatten(image: Image.Image) -> Bytes:
-    """RGB of an image of any mode."""
-    if image.mode.startswith("I"):  # 16 bits of grey
-        image = Image.fromarray(np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8))
+def rgb_of(image: Image.Image) -> Bytes:
+    """An image of any mode as (H, W, 3) uint8 RGB: upright by its EXIF orientation, 16 bits reduced to their upper 8,
+    transparent parts black.
+
+    Raises:
+        ImageError: for floating-point pixels; what they range over is not known.
+        Exception: Pillow raises errors of many kinds for broken files.
+    """
+    plain = image.mode == "RGB" and not image.has_transparency_data
+    if plain and image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+        return np.array(image)  # as results come: no copies in between
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ImageError("floating-point pixels are not supported: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits of grey, whatever Pillow's mode for them
+        grey = np.array(image).astype(np.int64)
+        grey[grey == image.info.get("transparency", -1)] = 0
+        image = Image.fromarray(np.clip(grey >> 8, 0, 255).astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)

@@ -13,6 +13,8 @@ ESSENTIAL_STREAM = "lamplight-essential"
 OTHER_STREAM = "lamplight-results"
 ACK_WAIT_S = 15.0  # the edge says that it is still at work every third of this
 PART_BYTES = 512 * 1024
+MIN_ROOM_BYTES = 1024
+USUAL_HEADER_BYTES = 4096  # headers above this are at fault when there is no room for a body
 HEADER_MESSAGE_ID = "Nats-Msg-Id"
 HEADER_FRAME = "Lamplight-Frame"
 HEADER_PRIORITY = "Lamplight-Priority"
@@ -83,14 +85,15 @@ def split(
 
     Raises:
         SettingsError: the edge name is no subject token.
-        PublishRefused: the server's max_payload leaves no room beside the headers.
+        PublishRefused: the headers are too large, or the server's max_payload is too small.
     """
     subject = subject_of(edge, priority)
     base = {**headers, HEADER_PRIORITY: priority.name.lower(), HEADER_BYTES: str(len(body))}
     longest = {**base, HEADER_MESSAGE_ID: f"{message_id}/99999", HEADER_PART: "99999/99999"}
-    room = min(part_bytes, max_payload * 9 // 10 - header_bytes(longest))
-    if room < 1024:
-        raise PublishRefused(f"the NATS server's max_payload, {max_payload} bytes, is too small: raise it to 1 MiB")
+    room = max_payload * 9 // 10 - header_bytes(longest)
+    if room < MIN_ROOM_BYTES:
+        raise PublishRefused(_no_room(longest, max_payload))
+    room = min(part_bytes, room)
     count = max(1, -(-len(body) // room))
     return [
         Message(
@@ -100,3 +103,14 @@ def split(
         )
         for index in range(count)
     ]
+
+
+def _no_room(headers: Mapping[str, str], max_payload: int) -> str:
+    size = header_bytes(headers)
+    if size <= USUAL_HEADER_BYTES:
+        return f"the NATS server's max_payload, {max_payload} bytes, is too small: raise it to 1 MiB"
+    largest = max(headers, key=lambda name: len(headers[name]))
+    return (
+        f"the message's headers take {size} bytes, too many for the NATS server's max_payload of {max_payload}: "
+        f"{largest} alone has {len(headers[largest].encode())}, shorten it"
+    )

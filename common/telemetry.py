@@ -6,6 +6,7 @@ and nothing costs. Stage names are those of docs/architecture.md.
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ STAGES = (
     "sinks",
 )
 
+STOP_S = 3.0  # to send the last spans; an OTLP exporter alone would try for longer
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _propagator = TraceContextTextMapPropagator()
 _tracer: trace.Tracer | None = None
@@ -62,16 +64,21 @@ def start(service: str, instance: str) -> bool:
 
 
 def stop() -> None:
-    """Send what is left, a few seconds at most."""
+    """Send what is left, for `STOP_S` at most; then a daemon thread is left behind, and what it could not send."""
     global _tracer, _provider
-    if _provider is not None:
-        _provider.force_flush(3_000)
-        _provider.shutdown()
-    _tracer = _provider = None
+    provider, _tracer, _provider = _provider, None, None
+    if provider is None:
+        return
+    sender = threading.Thread(target=_send_and_shut_down, args=(provider,), name="telemetry stop", daemon=True)
+    sender.start()
+    sender.join(STOP_S)
+    if sender.is_alive():
+        log.warning("the collector did not answer within %g s: the last spans are lost", STOP_S)
 
 
-def enabled() -> bool:
-    return _tracer is not None
+def _send_and_shut_down(provider: Any) -> None:
+    provider.force_flush()
+    provider.shutdown()
 
 
 class Timeline:

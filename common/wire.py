@@ -8,6 +8,7 @@ from common.packing import EncodedImage, Filter, ImageFormat, PackedImage
 from common.pixels import ColorMatrix, ColorRange, PixelFormat
 from lamplight.v1 import frame_pb2, image_pb2, result_pb2
 
+MAX_TRACEPARENT, MAX_TRACESTATE = 55, 512  # characters, W3C Trace Context 3.2.2 and 3.3.1.5
 YUV = {PixelFormat.I420, PixelFormat.I422, PixelFormat.NV12, PixelFormat.YUYV}
 
 
@@ -59,7 +60,10 @@ def trace_to_proto(trace: Mapping[str, str]) -> frame_pb2.TraceContext:
 
 
 def trace_from_proto(message: frame_pb2.TraceContext) -> dict[str, str]:
-    fields = {"traceparent": message.traceparent, "tracestate": message.tracestate}
+    """What is longer than W3C Trace Context asks to carry is dropped, not an error."""
+    fields = {"traceparent": message.traceparent[:MAX_TRACEPARENT]}
+    if len(message.tracestate) <= MAX_TRACESTATE:
+        fields["tracestate"] = message.tracestate
     return {name: value for name, value in fields.items() if value}
 
 

@@ -52,7 +52,10 @@ if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
         found "$target"
     fi
 elif command -v brew >/dev/null; then
-    again brew install nats-server >&2 && found "$(brew --prefix)/bin/nats-server"
+    brewed="$(brew --prefix)/bin/nats-server"
+    if again brew install nats-server >&2 && usable "$brewed"; then
+        found "$brewed"
+    fi
 fi
 
 say "no nats-server 2.9 or newer could be had here: install it from https://nats.io/download, or use a server that"

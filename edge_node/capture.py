@@ -9,12 +9,11 @@ from common.flow import BoundedQueue, QueueClosed
 from edge_node.sources import Captured, Source
 
 
-async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.0, limit: int = 0) -> None:
+async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.0) -> None:
     """Read a source in a thread of its own until it ends, then close the queue.
 
     Args:
         fps: at most so many frames a second; 0 = as they come. A live source skips frames, a file is held back.
-        limit: end after so many frames; 0 = with the source.
 
     Raises:
         SourceError: the source broke.
@@ -33,7 +32,7 @@ async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.
     def run() -> None:
         error: Exception | None = None
         try:
-            _pump(source, queue, loop, fps, limit)
+            _pump(source, queue, loop, fps)
         except (QueueClosed, asyncio.CancelledError):
             pass
         except Exception as raised:
@@ -48,10 +47,8 @@ async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.
         await queue.close()
 
 
-def _pump(
-    source: Source, queue: BoundedQueue[Captured], loop: asyncio.AbstractEventLoop, fps: float, limit: int
-) -> None:
-    due, count = time.monotonic(), 0
+def _pump(source: Source, queue: BoundedQueue[Captured], loop: asyncio.AbstractEventLoop, fps: float) -> None:
+    due = time.monotonic()
     for captured in source.frames():
         if fps:
             wait_s = due - time.monotonic()
@@ -61,6 +58,3 @@ def _pump(
                 time.sleep(wait_s)
             due = max(due + 1 / fps, time.monotonic())
         asyncio.run_coroutine_threadsafe(queue.put(captured), loop).result()
-        count += 1
-        if count == limit:
-            return

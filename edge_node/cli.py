@@ -6,10 +6,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import memory, process, settings, telemetry
 from common.channel import with_port
+from common.frame import Outcome
 from edge_node.settings import EdgeSettings
+
+if TYPE_CHECKING:
+    from edge_node.node import EdgeNode
 
 DESCRIPTION = """Read text in the dark.
 
@@ -70,11 +75,20 @@ async def _run(given: EdgeSettings) -> int:
             await node.run(stop)
         finally:
             await asyncio.to_thread(telemetry.stop)
-    if node.captured.dropped:
-        gone = node.captured.dropped
-        print(f"lamplight: {gone} frames were replaced by newer ones before they could be sent", file=sys.stderr)
-    print(f"lamplight: readings are in {folder / 'readings.jsonl'}", file=sys.stderr)
+    print(f"lamplight: {_summary(node)}; readings are in {folder / 'readings.jsonl'}", file=sys.stderr)
     return 0
+
+
+def _summary(node: "EdgeNode") -> str:
+    """What became of the frames, in a line."""
+    ledger = node.ledger
+    parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower()}" for outcome in Outcome]
+    counts = {
+        "sent again": ledger.resent,
+        "results came too late": ledger.late,
+        "replaced by newer ones before they were sent": node.captured.dropped,
+    }
+    return "frames: " + ", ".join(parts + [f"{count} {what}" for what, count in counts.items() if count])
 
 
 def enhance(argv: Sequence[str]) -> int:

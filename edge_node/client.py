@@ -18,7 +18,7 @@ from common import packing, wire
 from common.channel import client_options, with_port
 from common.errors import CloudUnavailable, ImageError, SourceError, StreamRefused, TransportError
 from common.frame import Priority
-from common.packing import EncodedImage, ImageFormat
+from common.packing import EncodedImage, ImageFormat, PackedImage
 from common.pixels import Bytes, RawImage
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, image_pb2
@@ -72,10 +72,11 @@ class Client:
             deadline_ms=deadline_ms,
             encoding=image_pb2.ResultEncoding(format=int(result_format), quality=quality),
         )
-        if isinstance(picture, np.ndarray):
-            request.packed.CopyFrom(wire.packed_to_proto(packing.pack(RawImage.from_rgb(picture))))
+        image = packing.pack(RawImage.from_rgb(picture)) if isinstance(picture, np.ndarray) else _load(picture)
+        if isinstance(image, PackedImage):
+            request.packed.CopyFrom(wire.packed_to_proto(image))
         else:
-            request.encoded.CopyFrom(wire.encoded_to_proto(_encoded(picture)))
+            request.encoded.CopyFrom(wire.encoded_to_proto(image))
         try:
             answer = self._stub.Enhance(request, timeout=self.timeout_s)
         except grpc.RpcError as error:
@@ -110,19 +111,23 @@ class Client:
         return TransportError(detail)
 
 
-def _encoded(picture: str | Path | bytes) -> EncodedImage:
-    """The file as it is, when the node reads its format; else as PNG."""
+def _load(picture: str | Path | bytes) -> EncodedImage | PackedImage:
+    """The file as it is, when the node reads its format; else its pixels, packed."""
     name = "the picture" if isinstance(picture, bytes) else str(picture)
     try:
         data = picture if isinstance(picture, bytes) else Path(picture).read_bytes()
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
         with Image.open(io.BytesIO(data)) as opened:
+            packing.check_pixels(opened.width, opened.height)
             known = FORMATS.get(opened.format or "")
             if known is not None:
                 return EncodedImage(known, opened.width, opened.height, data)
-            file = io.BytesIO()
-            opened.convert("RGB").save(file, "PNG", compress_level=1)
-            return EncodedImage(ImageFormat.PNG, opened.width, opened.height, file.getvalue())
+            return packing.pack(RawImage.from_rgb(packing.rgb_of(opened)))
     except UnidentifiedImageError:
         raise ImageError(f"{name} is not an image") from None
-    except OSError as error:
-        raise ImageError(f"{name} cannot be read: {error.strerror or error}") from None
+    except (ImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name}: {error}") from None
+    except Exception as error:  # a broken file brings out errors of many kinds in Pillow's parsers
+        raise ImageError(f"{name} is broken: {error}") from None

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import nats.errors
 from google.protobuf.message import DecodeError
@@ -62,8 +60,6 @@ class Downlink:
         on_state: called with True when connected and False when lost.
         stale_s: a result that gets no part for so long is given up.
         assembly_bytes: bound on incomplete results.
-        tls: for servers that want TLS beyond the system's trust store.
-        credentials: a NATS .creds file.
 
     Counters: `received` results handed over, `errors` broken ones, `foreign` ones of other sessions, `duplicates`
     messages that came again, `incomplete` results given up because parts did not come.
@@ -80,13 +76,9 @@ class Downlink:
         on_state: Callable[[bool], None] | None = None,
         stale_s: float = STALE_S,
         assembly_bytes: int = ASSEMBLY_BYTES,
-        tls: ssl.SSLContext | None = None,
-        credentials: Path | None = None,
     ) -> None:
         self.received = self.errors = self.foreign = self.duplicates = self.incomplete = 0
-        self._connection = Connection(
-            servers, name=f"edge {edge}", on_state=self._state_changed, tls=tls, credentials=credentials
-        )
+        self._connection = Connection(servers, name=f"edge {edge}", on_state=self._state_changed)
         self._consumers = [Consumer(priority_from_proto(number), stream, name) for number, stream, name in consumers]
         self._edge, self._session = edge, session
         self._on_missing, self._on_state, self._stale_s = on_missing, on_state, stale_s
@@ -187,6 +179,7 @@ class Downlink:
                     await self._take(message, priority)
         finally:
             self._pulls.discard(pull)
+            await pull.close()
 
     def _note_pending(self, priority: Priority, pending: int) -> None:
         if pending:

@@ -1,8 +1,11 @@
-"""Which frames are on their way: each is settled exactly once, by a result, a rejection or an expiry."""
+"""Which frames are on their way: each is settled exactly once, by a result, a rejection or an expiry.
+
+Ages are taken from the monotonic clock; the wall clock may jump.
+"""
 
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from common.frame import Frame, Outcome
 from common.pixels import RawImage
@@ -18,24 +21,27 @@ class Flight:
     dark: RawImage | None  # kept for the sinks that show it
     bytes_raw: int
     timeline: Timeline
-    sent_unix_ns: int = 0  # 0 = not on its way
+    captured_ns: int  # monotonic
+    sent_ns: dict[int, int] = field(default_factory=dict)  # attempt -> monotonic, when its last byte went out
+    waiting_ns: int = 0  # monotonic, since when a result could have come; 0 = not on its way
+    unanswered: int = 0  # attempts that had time enough and brought no result
     settled: bool = False
 
     @property
     def sequence(self) -> int:
         return self.frame.id.sequence
 
-    def expired(self, deadline_ms: int) -> bool:
-        """Whether its age passed the deadline; 0 = there is none."""
-        return deadline_ms > 0 and self.age_ms() >= deadline_ms
-
     def age_ms(self) -> int:
-        return (time.time_ns() - self.frame.captured_unix_ns) // 1_000_000
+        return (time.monotonic_ns() - self.captured_ns) // 1_000_000
+
+    def sent(self) -> None:
+        """Its last byte went out."""
+        self.sent_ns[self.frame.attempt] = self.waiting_ns = time.monotonic_ns()
 
     def again(self) -> None:
         """The next attempt."""
         self.frame = replace(self.frame, attempt=self.frame.attempt + 1)
-        self.sent_unix_ns = 0
+        self.waiting_ns = 0
 
 
 class Ledger:
@@ -44,8 +50,8 @@ class Ledger:
     def __init__(self) -> None:
         self.flights: dict[int, Flight] = {}
         self.outcomes: Counter[Outcome] = Counter()
-        self.late = 0  # results of frames that were settled before
         self.resent = 0
+        self.late = 0  # results of frames that were settled before
         self._next = 0
 
     def __len__(self) -> int:
@@ -59,22 +65,26 @@ class Ledger:
     def add(self, flight: Flight) -> None:
         self.flights[flight.sequence] = flight
 
-    def settle(self, sequence: int, outcome: Outcome) -> Flight | None:
+    def settle(self, sequence: int) -> Flight | None:
         """Take the flight out; None when it is settled already: only the first settlement counts."""
         flight = self.flights.pop(sequence, None)
         if flight is None:
             self.late += 1
             return None
         flight.settled = True
-        self.outcomes[outcome] += 1
         return flight
 
-    def sent(self) -> list[Flight]:
-        """What is on its way, most urgent and oldest first."""
-        on_way = [flight for flight in self.flights.values() if flight.sent_unix_ns]
-        return sorted(on_way, key=lambda flight: (flight.frame.priority, flight.sequence))
+    def on_way(self) -> list[Flight]:
+        """What was sent and has no result, most urgent and oldest first."""
+        waiting = [flight for flight in self.flights.values() if flight.waiting_ns]
+        return sorted(waiting, key=lambda flight: (flight.frame.priority, flight.sequence))
 
     def overdue(self, seconds: float) -> list[Flight]:
-        """What was sent longer ago."""
-        before = time.time_ns() - int(seconds * 1e9)
-        return [flight for flight in self.sent() if flight.sent_unix_ns < before]
+        """What waits for longer."""
+        before = time.monotonic_ns() - int(seconds * 1e9)
+        return [flight for flight in self.on_way() if flight.waiting_ns < before]
+
+    def wait_anew(self) -> None:
+        """Results could not come for a while: give what is on its way its time again."""
+        for flight in self.on_way():
+            flight.waiting_ns = time.monotonic_ns()

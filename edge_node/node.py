@@ -1,4 +1,4 @@
-"""The life of an edge node: open the source, send, receive, read, until the source ends or someone stops it."""
+"""The life of an edge node: take frames, send, receive, read, until the source ends or someone stops it."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from common.errors import CloudUnavailable, ImageError
 from common.flow import BoundedQueue, Policy, QueueClosed
 from common.frame import Frame, FrameId, Outcome, Reading, Region, Result
 from common.pixels import Bytes
-from common.telemetry import STAGES, Timeline
+from common.telemetry import Timeline
 from edge_node.capture import capture
 from edge_node.downlink import Downlink
 from edge_node.ledger import Flight, Ledger
@@ -29,7 +29,8 @@ from lamplight.v1 import image_pb2
 
 log = logging.getLogger(__name__)
 
-REJECTED_WAIT_S = 0.1
+STOP_GRACE_S = 5.0  # for what is on its way when someone stops the node
+LOST_CLOCK_NS = 60_000_000_000  # a frame that seems to wait longer for being taken comes from a clock that jumped
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ class _Arrived:
 class EdgeNode:
     """Frames from a source to readings in sinks.
 
-    Use it as `await node.run(stop)`: it returns when the source has ended and every frame is settled, or
-    after `stop` was set and what is on its way came back (a few seconds at most).
+    Use it as `await node.run(stop)`: it returns when the source has ended and every frame is read, or soon
+    after `stop` was set. Every frame that was taken ends as one reading.
     """
 
     def __init__(self, settings: EdgeSettings, source: Source, reader: Reader, sinks: Sequence[Sink]) -> None:
@@ -57,8 +58,9 @@ class EdgeNode:
         self.ledger = Ledger()
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         self.captured: BoundedQueue[Captured] = BoundedQueue("source", 1 if source.live else 2, policy)
-        self._received: BoundedQueue[_Arrived] = BoundedQueue("reader", settings.sending.in_flight + 1, Policy.WAIT)
-        self._slots = asyncio.Semaphore(settings.sending.in_flight)
+        self._arrived: BoundedQueue[_Arrived] = BoundedQueue("reader", settings.sending.in_flight + 1, Policy.WAIT)
+        self._unread = 0  # frames taken and not yet read
+        self._changed = asyncio.Condition()
         self._uplink = Uplink(
             settings.cloud,
             opening=self._opening,
@@ -80,58 +82,73 @@ class EdgeNode:
         Raises:
             LamplightError: the source broke, or no cloud node could be used.
         """
-        settings, source = self.settings, self.source
-        link = asyncio.create_task(self._uplink.run())
-        care = asyncio.create_task(self._care())
-        read = asyncio.create_task(self._read_results())
+        frames = asyncio.create_task(capture(self.source, self.captured, self.settings.fps))
         send = asyncio.create_task(self._send_frames())
+        parts = [asyncio.create_task(part) for part in (self._uplink.run(), self._care(), self._read_arrived())]
+        finish = asyncio.create_task(self._finish(frames, send))
         halt = asyncio.create_task(stop.wait())
-        work = asyncio.ensure_future(asyncio.gather(capture(source, self.captured, settings.fps, settings.limit), send))
-        tasks: list[asyncio.Future[Any]] = [work, link, read, care, halt]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            self.source.close()
-            for task in (link, read, care):
-                if task.done():
-                    task.result()
-            if halt.done():
-                log.warning("stopping: %d frames are on their way", len(self.ledger))
+            await asyncio.wait({finish, halt, *parts}, return_when=asyncio.FIRST_COMPLETED)
+            _raise_failure(parts)
+            if not finish.done():
+                log.warning("stopping: %d frames are on their way", self._unread)
+                self.source.close()
+                await self.captured.close(discard=True)
                 send.cancel()
-                await self.captured.close()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(5.0):
-                        await self._settled(link, read)
+                await asyncio.wait({finish, *parts}, timeout=STOP_GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+                _raise_failure(parts)
+                await self._give_up("the edge node was stopped before its result came")
             else:
-                await send  # what the source gave before it ended, or broke
-                await self._settled(link, read)
-                work.result()
+                finish.result()
         finally:
             self.source.close()
-            await self._close([link, care, read, send, halt], work)
+            await self._close([frames, send, finish, halt, *parts])
+
+    async def _finish(self, frames: "asyncio.Task[None]", send: "asyncio.Task[None]") -> None:
+        """Until every frame is sent and read; then raises what broke the source, if anything did."""
+        await asyncio.wait({send})
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._unread == 0)
+        if not send.cancelled():
+            send.result()
+        if frames.done() and not frames.cancelled():
+            frames.result()
 
     # --- out ---
 
     async def _send_frames(self) -> None:
         """Take a frame once it can go, so that a live source waits with its newest."""
-        while True:
-            await self._slots.acquire()
+        taken = 0
+        while await self.captured.ready():
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._unread < self.settings.sending.in_flight)
             await self._uplink.window.open()
             try:
                 captured = await self.captured.get()
             except QueueClosed:
-                self._slots.release()
                 return
-            if not self.source.live:  # a file waits for us, not we for it
-                captured = replace(captured, captured_unix_ns=time.time_ns())
-            flight = await self._pack(captured)
-            self.ledger.add(flight)
-            await self._deliver(flight)
+            self._unread += 1
+            await asyncio.shield(self._spawn(self._forward(captured)))
+            taken += 1
+            if taken == self.settings.limit:
+                self.source.close()
+                await self.captured.close(discard=True)
+
+    async def _forward(self, captured: Captured) -> None:
+        """Pack and send."""
+        flight = await self._pack(captured)
+        self.ledger.add(flight)
+        await self._deliver(flight)
 
     async def _pack(self, captured: Captured) -> Flight:
         settings, image = self.settings, captured.image
-        sequence = self.ledger.next_sequence()
+        taken_unix_ns, taken_ns = time.time_ns(), time.monotonic_ns()
+        waited_ns = taken_unix_ns - captured.captured_unix_ns
+        if not self.source.live or not 0 <= waited_ns < LOST_CLOCK_NS:  # a file waits for us, not we for it
+            waited_ns = 0
+        captured_unix_ns, sequence = taken_unix_ns - waited_ns, self.ledger.next_sequence()
         timeline = Timeline.begin(
-            captured.captured_unix_ns,
+            captured_unix_ns,
             {
                 "lamplight.edge": settings.name,
                 "lamplight.sequence": sequence,
@@ -139,55 +156,52 @@ class EdgeNode:
                 "lamplight.priority": settings.sending.priority.name.lower(),
             },
         )
-        timeline.add("source", captured.captured_unix_ns, time.time_ns() - captured.captured_unix_ns)
+        timeline.add("source", captured_unix_ns, waited_ns)
         with timeline.stage("pack", raw_bytes=image.data.size):
             packed = await asyncio.get_running_loop().run_in_executor(self._pixels, packing.pack, image)
         frame = Frame(
             id=FrameId(settings.name, self.session, sequence),
             image=packed,
-            captured_unix_ns=captured.captured_unix_ns,
+            captured_unix_ns=captured_unix_ns,
             priority=settings.sending.priority,
             trace=timeline.trace,
         )
-        return Flight(frame, captured.name, image if self._shows_dark() else None, image.data.size, timeline)
+        shown = image if settings.output.annotate or settings.output.video else None
+        return Flight(frame, captured.name, shown, image.data.size, timeline, taken_ns - waited_ns)
 
-    async def _deliver(self, flight: Flight) -> None:
-        """Send until it went out whole; over several streams if need be."""
-        deadline_ms = self.settings.sending.deadline_ms
+    async def _deliver(self, flight: Flight, delay_s: float = 0.0) -> None:
+        """Send until it went out whole, over several streams if need be."""
+        await asyncio.sleep(delay_s)
         start_unix_ns, start_ns = time.time_ns(), time.perf_counter_ns()
         while not flight.settled:
-            if flight.expired(deadline_ms):
-                self._settle(flight.sequence, Outcome.EXPIRED, "its deadline passed before it could be sent")
-                return
-            left = deadline_ms - flight.age_ms() if deadline_ms else 0
             try:
-                await self._uplink.send(replace(flight.frame, deadline_ms=left))
+                async with asyncio.timeout(self._left_s(flight)):
+                    await self._uplink.reserve(flight.frame)
+                left_ms = max(1, int((self._left_s(flight) or 0) * 1000)) if self.settings.sending.deadline_ms else 0
+                await self._uplink.send(replace(flight.frame, deadline_ms=left_ms))
+            except TimeoutError:
+                return self._settle(flight.sequence, Outcome.EXPIRED, "its deadline passed before it could be sent")
             except CloudUnavailable:
                 continue
-            flight.sent_unix_ns = time.time_ns()
-            flight.timeline.add(
-                "uplink",
-                start_unix_ns,
-                time.perf_counter_ns() - start_ns,
-                (),
-                bytes=len(flight.frame.image.payload),
-                attempt=flight.frame.attempt,
-            )
+            except Exception as error:
+                if not isinstance(error, ImageError):
+                    log.exception("frame %s could not be sent", flight.frame.id)
+                return self._settle(flight.sequence, Outcome.FAILED, str(error))
+            flight.sent()
+            spent_ns, size = time.perf_counter_ns() - start_ns, len(flight.frame.image.payload)
+            flight.timeline.add("uplink", start_unix_ns, spent_ns, (), bytes=size, attempt=flight.frame.attempt)
             return
+
+    def _left_s(self, flight: Flight) -> float | None:
+        """Seconds to the deadline; None = there is none."""
+        deadline_ms = self.settings.sending.deadline_ms
+        return max(0.0, (deadline_ms - flight.age_ms()) / 1000) if deadline_ms else None
 
     def _again(self, flight: Flight, delay_s: float = 0.0) -> None:
         """Send a frame again under a new attempt."""
-
-        async def later() -> None:
-            await asyncio.sleep(delay_s)
-            await self._deliver(flight)
-
-        if flight.frame.attempt + 1 >= self.settings.sending.attempts:
-            self._settle(flight.sequence, Outcome.FAILED, f"no result after {flight.frame.attempt + 1} attempts")
-            return
         flight.again()
         self.ledger.resent += 1
-        self._spawn(later())
+        self._spawn(self._deliver(flight, delay_s))
 
     # --- what the cloud node says ---
 
@@ -196,20 +210,17 @@ class EdgeNode:
         return pb.Open(
             edge=self.settings.name,
             session=self.session,
-            encoding=image_pb2.ResultEncoding(
-                format=int(sending.result_format or 0),
-                quality=sending.quality,
-            ),
+            encoding=image_pb2.ResultEncoding(format=int(sending.result_format or 0), quality=sending.quality),
             preset=sending.preset,
-            unsettled=[flight.sequence for flight in self.ledger.sent()],
+            unsettled=[flight.sequence for flight in self.ledger.on_way()],
         )
 
     def _opened(self, opened: pb.Opened) -> None:
         if opened.results != self._address:
             self._address = opened.results
-            self._spawn(self._listen(opened.results))
+            self._listen(opened.results)
         holding = set(opened.holding)
-        for flight in self.ledger.sent():
+        for flight in self.ledger.on_way():
             if flight.sequence not in holding:
                 self._again(flight)
 
@@ -218,61 +229,88 @@ class EdgeNode:
         if flight is None or flight.frame.attempt != rejected.attempt:
             return
         if rejected.retry_after_ms:
-            self._again(flight, max(REJECTED_WAIT_S, rejected.retry_after_ms / 1000))
-        elif rejected.reason == pb.REJECT_REASON_EXPIRED:
-            self._settle(rejected.sequence, Outcome.EXPIRED, rejected.detail)
-        elif rejected.reason != pb.REJECT_REASON_DUPLICATE:
+            self._again(flight, rejected.retry_after_ms / 1000)
+        elif rejected.reason != pb.REJECT_REASON_DUPLICATE:  # then its result is to come
             self._settle(rejected.sequence, Outcome.FAILED, f"the cloud node refused it: {rejected.detail}")
 
     # --- back ---
 
-    async def _listen(self, address: pb.ResultsAddress) -> None:
-        if self._receiving is not None:
-            self._receiving.cancel()
-            await asyncio.gather(self._receiving, return_exceptions=True)
-        servers = [self.settings.nats] if self.settings.nats else list(address.servers)
-        self._downlink = Downlink(
-            servers,
-            [(item.priority, item.stream, item.consumer) for item in address.consumers],
-            edge=self.settings.name,
-            session=self.session,
-            on_missing=self._make_consumers,
+    def _listen(self, address: pb.ResultsAddress) -> None:
+        """Fetch results at this address, and at no other."""
+        before, self._downlink = (
+            self._receiving,
+            Downlink(
+                [self.settings.nats] if self.settings.nats else list(address.servers),
+                [(item.priority, item.stream, item.consumer) for item in address.consumers],
+                edge=self.settings.name,
+                session=self.session,
+                on_missing=self._make_consumers,
+                on_state=lambda connected: self.ledger.wait_anew() if connected else None,
+            ),
         )
-        self._receiving = asyncio.create_task(self._downlink.run(self._result))
-        self._receiving.add_done_callback(self._finished)
+        self._receiving = self._spawn(self._receive(self._downlink, before))
+
+    async def _receive(self, downlink: Downlink, before: "asyncio.Task[None] | None") -> None:
+        if before is not None:
+            before.cancel()
+            await asyncio.gather(before, return_exceptions=True)
+        while True:
+            try:
+                await downlink.run(self._result)
+                return
+            except Exception:
+                log.exception("receiving results failed; trying again")
+            await asyncio.sleep(1.0)
 
     async def _make_consumers(self) -> None:
         self._uplink.renew()
 
     async def _result(self, result: Result, size: int) -> None:
-        flight = self.ledger.settle(result.id.sequence, result.outcome)
+        flight = self.ledger.settle(result.id.sequence)
         if flight is None:
             return
-        now_ns = time.time_ns()
-        # Both journeys together: what is left between sending and receiving after the node's own stages.
-        inside_ns = sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
-        travel_ns = max(0, now_ns - flight.sent_unix_ns - inside_ns)
-        flight.timeline.add("downlink", now_ns - travel_ns, travel_ns, (), bytes=size)
+        sent_ns = flight.sent_ns.get(result.attempt)
+        if sent_ns is not None:
+            # Both journeys together: what is left between sending and receiving after the node's own stages.
+            inside_ns = sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
+            travel_ns = max(0, time.monotonic_ns() - sent_ns - inside_ns)
+            flight.timeline.add("downlink", time.time_ns() - travel_ns, travel_ns, (), bytes=size)
+        # It is settled: what happens to the downlink now must not lose it.
+        await asyncio.shield(self._spawn(self._unpack(flight, result, size)))
+
+    async def _unpack(self, flight: Flight, result: Result, size: int) -> None:
         enhanced: Bytes | None = None
         if result.image is not None:
             try:
                 with flight.timeline.stage("unpack"):
                     loop = asyncio.get_running_loop()
                     enhanced = await loop.run_in_executor(self._pixels, packing.decode, result.image)
-            except ImageError as error:
+            except Exception as error:
                 result = replace(result, outcome=Outcome.FAILED, reason=f"the result came back broken: {error}")
-        await self._received.put(_Arrived(flight, result, size, enhanced))
+        await self._arrived.put(_Arrived(flight, result, size, enhanced))
 
-    async def _read_results(self) -> None:
-        async for arrived in self._received:
+    def _settle(self, sequence: int, outcome: Outcome, reason: str) -> None:
+        """Settle a frame without a result from the cloud."""
+        flight = self.ledger.settle(sequence)
+        if flight is not None:
+            frame = flight.frame
+            identity = (frame.id, frame.attempt, frame.priority, frame.captured_unix_ns)
+            result = Result(*identity, outcome, reason=reason, trace=frame.trace)
+            self._spawn(self._arrived.put(_Arrived(flight, result, 0, None)))
+
+    # --- reading ---
+
+    async def _read_arrived(self) -> None:
+        async for arrived in self._arrived:
             try:
                 await self._read(arrived.flight, arrived)
             except Exception:
-                log.exception("frame %s could not be read", arrived.result.id)
-            finally:
-                self._slots.release()
+                log.exception("the reading of frame %s could not be written", arrived.result.id)
+            async with self._changed:
+                self._unread -= 1
+                self._changed.notify_all()
 
-    async def _read(self, flight: Flight, arrived: "_Arrived") -> None:
+    async def _read(self, flight: Flight, arrived: _Arrived) -> None:
         loop, result = asyncio.get_running_loop(), arrived.result
         regions: tuple[Region, ...] = ()
         if arrived.enhanced is not None:
@@ -284,8 +322,8 @@ class EdgeNode:
             flight.timeline.add(
                 "reader", arrived.unix_ns, time.perf_counter_ns() - arrived.ns, (), regions=len(regions)
             )
-        latency_ns = time.time_ns() - flight.frame.captured_unix_ns
-        reading = _reading(flight, result, regions, latency_ns, arrived.size)
+        reading = _reading(flight, result, regions, time.monotonic_ns() - flight.captured_ns, arrived.size)
+        self.ledger.outcomes[reading.outcome] += 1
         reason = reading.reason if reading.outcome is not Outcome.ENHANCED else ""
         outcome = reading.outcome.name.lower()
         flight.timeline.end(reason, {"lamplight.outcome": outcome, "lamplight.regions": len(regions)})
@@ -296,68 +334,52 @@ class EdgeNode:
         for sink in self.sinks:
             sink.write(shown)
 
-    def _settle(self, sequence: int, outcome: Outcome, reason: str) -> None:
-        """Settle a frame without a result from the cloud."""
-        flight = self.ledger.settle(sequence, outcome)
-        if flight is not None:
-            frame = flight.frame
-            result = Result(
-                frame.id,
-                frame.attempt,
-                frame.priority,
-                frame.captured_unix_ns,
-                outcome,
-                reason=reason,
-                trace=frame.trace,
-            )
-            self._spawn(self._received.put(_Arrived(flight, result, 0, None)))
-
     # --- care ---
 
     async def _care(self) -> None:
-        """Send again what is without a result for too long."""
-        retry_s = self.settings.sending.retry_s
+        """Send again what is without a result for too long, though one could have come."""
+        retry_s, attempts = self.settings.sending.retry_s, self.settings.sending.attempts
         while True:
             await asyncio.sleep(min(1.0, retry_s / 4))
-            if self._uplink.connected:
-                for flight in self.ledger.overdue(retry_s):
+            if not (self._uplink.connected and self._downlink is not None and self._downlink.connected):
+                self.ledger.wait_anew()
+                continue
+            for flight in self.ledger.overdue(retry_s):
+                flight.unanswered += 1
+                if flight.unanswered >= attempts:
+                    self._settle(flight.sequence, Outcome.FAILED, f"no result after {attempts} attempts")
+                else:
                     log.warning("frame %s has no result after %.0f s: sending it again", flight.frame.id, retry_s)
                     self._again(flight)
 
-    async def _settled(self, link: "asyncio.Task[None]", read: "asyncio.Task[None]") -> None:
-        """Until every frame is settled and read."""
-        while len(self.ledger) or self._slots._value < self.settings.sending.in_flight:
-            for task in (link, read):
-                if task.done():
-                    task.result()
-            await asyncio.sleep(0.01)
+    async def _give_up(self, reason: str) -> None:
+        """What is still on its way becomes a reading all the same."""
+        for sequence in list(self.ledger.flights):
+            self._settle(sequence, Outcome.FAILED, reason)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_GRACE_S), self._changed:
+                await self._changed.wait_for(lambda: self._unread == 0)
 
-    def _shows_dark(self) -> bool:
-        return self.settings.output.annotate or self.settings.output.video
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.create_task(coroutine)
         self._background.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(self._spawned_ended)
+        return task
 
-    def _finished(self, task: asyncio.Task[Any]) -> None:
+    def _spawned_ended(self, task: "asyncio.Task[Any]") -> None:
         self._background.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("%s", error, exc_info=error)
 
-    async def _close(self, tasks: Sequence["asyncio.Task[Any]"], work: "asyncio.Future[Any]") -> None:
+    async def _close(self, tasks: Sequence["asyncio.Task[Any]"]) -> None:
         self._uplink.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):
-                await asyncio.gather(tasks[0], return_exceptions=True)
-        work.cancel()
-        for task in (*tasks, *self._background):
+                await self._uplink.closed.wait()
+        remaining = [*tasks, *self._background]
+        for task in remaining:
             task.cancel()
-        if self._receiving is not None:
-            self._receiving.cancel()
-        await asyncio.gather(
-            *tasks, *self._background, self._receiving or asyncio.sleep(0), work, return_exceptions=True
-        )
+        await asyncio.gather(*remaining, return_exceptions=True)
         if self._downlink is not None:
             await self._downlink.close()
         for sink in self.sinks:
@@ -366,9 +388,13 @@ class EdgeNode:
         self._reading.shutdown(wait=False)
 
 
+def _raise_failure(parts: Sequence["asyncio.Task[None]"]) -> None:
+    for part in parts:
+        if part.done():
+            part.result()
+
+
 def _reading(flight: Flight, result: Result, regions: tuple[Region, ...], latency_ns: int, size: int) -> Reading:
-    spent = {**flight.timeline.stages_ns, **result.stages_ns}
-    order = {stage: place for place, stage in enumerate(STAGES)}
     return Reading(
         id=flight.frame.id,
         name=flight.name,
@@ -381,7 +407,7 @@ def _reading(flight: Flight, result: Result, regions: tuple[Region, ...], latenc
         sharpness_before=result.sharpness_before,
         sharpness_after=result.sharpness_after,
         latency_ns=latency_ns,
-        stages_ns=dict(sorted(spent.items(), key=lambda item: order.get(item[0].split("/")[0], 99))),
+        stages_ns={**flight.timeline.stages_ns, **result.stages_ns},
         bytes_raw=flight.bytes_raw,
         bytes_up=len(flight.frame.image.payload),
         bytes_down=size,

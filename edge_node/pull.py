@@ -1,6 +1,7 @@
 """One JetStream pull consumer, asked for a few messages ahead."""
 
 import asyncio
+import contextlib
 import json
 import time
 
@@ -8,12 +9,14 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from common.subjects import Consumer
 
 EXPIRES_S = 30.0
 HEARTBEAT_S = 5.0
 SILENCE_S = 2.5 * HEARTBEAT_S
+CLOSE_TIMEOUT_S = 5.0
 
 
 class ConsumerMissing(Exception):
@@ -33,7 +36,7 @@ class Pull:
         self._inbox = client.new_inbox()
         self._asked: list[float] = []  # when the requests still open end
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()  # None: the connection is gone
-        self._subscribed = False
+        self._subscription: Subscription | None = None
 
     async def check(self) -> int:
         """How many messages wait. Raises ConsumerMissing, or nats.errors.Error when nobody answers."""
@@ -46,9 +49,10 @@ class Pull:
 
     async def ask(self) -> None:
         """Ask for messages up to the window."""
-        if not self._subscribed:
-            await self._client.subscribe(self._inbox, cb=self._arrived.put, pending_msgs_limit=0, pending_bytes_limit=0)
-            self._subscribed = True
+        if self._subscription is None:
+            self._subscription = await self._client.subscribe(
+                self._inbox, cb=self._arrived.put, pending_msgs_limit=0, pending_bytes_limit=0
+            )
         request = {"batch": 1, "expires": int(EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
         body = json.dumps(request).encode()
         now = time.monotonic()
@@ -92,3 +96,17 @@ class Pull:
     def end(self) -> None:
         """The connection is gone: let `next` say so."""
         self._arrived.put_nowait(None)
+
+    async def close(self) -> None:
+        """Withdraw the open requests; what arrived and was not taken is given back, and comes again at once."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is None or not self._client.is_connected:
+            return
+        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await subscription.drain()  # what is on its way already still arrives
+        while not self._arrived.empty():
+            message = self._arrived.get_nowait()
+            if message is not None and "Status" not in (message.headers or {}):
+                with contextlib.suppress(nats.errors.Error, OSError):
+                    await message.nak()

@@ -28,7 +28,7 @@ class Sending:
     in_flight: int = option(4, "frames sent and not yet read, at most")
     part_kib: int = option(1024, "larger frames travel in parts of this size, so that essential ones overtake")
     retry_s: float = option(30.0, "a frame without a result after this long is sent again")
-    attempts: int = option(5, "a frame without a result after this many is given up")
+    attempts: int = option(5, "a frame without a result after so many of these is given up")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Output:
 
     output: Path = option(Path("readings"), "folder for everything below", metavar="DIR")
     annotate: bool = option(False, "write each frame, dark and lit side by side with boxes, into DIR/annotated/")
-    video: bool = option(False, "write the lit frames with boxes as DIR/annotated.mp4")
+    video: bool = option(False, "write the same as a video, DIR/annotated.mp4")
 
 
 @dataclass(frozen=True, slots=True)

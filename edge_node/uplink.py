@@ -15,7 +15,7 @@ import grpc.aio
 
 from common import wire
 from common.channel import connect
-from common.errors import CloudUnavailable, StreamRefused
+from common.errors import CloudUnavailable, FrameTooLarge, StreamRefused
 from common.frame import Frame
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2
@@ -86,22 +86,36 @@ class Uplink:
         self.address, self.part_bytes, self.connect_timeout_s = address, part_bytes, connect_timeout_s
         self.window = Window()
         self.connected = False
-        self.limits: pb.Opened | None = None
+        self._limits: pb.Opened | None = None
         self._opening, self._on_opened, self._on_rejected = opening, on_opened, on_rejected
         self._queue: list[tuple[int, int, Iterator[pb.EdgeMessage], asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._queued = asyncio.Event()
+        self.closed = asyncio.Event()  # after `close`: the stream ended in good order
         self._closing = False
         self._call: grpc.aio.StreamStreamCall | None = None
         self._controls: list[pb.EdgeMessage] = []
 
+    async def reserve(self, frame: Frame) -> None:
+        """Wait until the window has room for the frame, and use it.
+
+        Raises:
+            FrameTooLarge: the cloud node takes no frame of this size.
+        """
+        size, pixels = len(frame.image.payload), frame.image.width * frame.image.height
+        await self.window.take(size)
+        if self._limits is not None and (pixels > self._limits.max_pixels or size > self._limits.max_frame_bytes):
+            await self.window.credit(1, size)
+            if pixels > self._limits.max_pixels:
+                raise FrameTooLarge(pixels, self._limits.max_pixels)
+            raise FrameTooLarge(size, self._limits.max_frame_bytes, "bytes")
+
     async def send(self, frame: Frame) -> None:
-        """Send a frame: waits for the window, then until its last byte was handed to gRPC.
+        """Send a frame that has its place in the window: waits until its last byte was handed to gRPC.
 
         Raises:
             CloudUnavailable: the stream broke meanwhile; the frame has to be sent again.
         """
-        await self.window.take(len(frame.image.payload))
         if not self.connected:
             raise CloudUnavailable("the stream broke before the frame was sent")
         done = asyncio.get_running_loop().create_future()
@@ -117,12 +131,12 @@ class Uplink:
             StreamRefused: the cloud node refused the very first stream.
             CloudUnavailable: none answered within `connect_timeout_s`.
         """
-        delay, away_since, first = BACKOFF_S[0], time.monotonic(), True
+        delay_s, away_since, first, said = BACKOFF_S[0], time.monotonic(), True, ""
         while not self._closing:
             try:
                 async with contextlib.aclosing(self._stream()) as stream:
                     async for _ in stream:
-                        delay, first, away_since = BACKOFF_S[0], False, 0.0
+                        delay_s, first, away_since, said = BACKOFF_S[0], False, 0.0, ""
                 reason = "the stream ended"
             except grpc.aio.AioRpcError as error:
                 reason = error.details() or error.code().name
@@ -134,21 +148,23 @@ class Uplink:
                 current = asyncio.current_task()
                 if current is not None and current.cancelling():
                     raise
-                reason = "the stream is opened anew"  # `renew` cancelled the call, not this task
+                continue  # `renew` cancelled the call, not this task
             finally:
                 await self._broken()
             if self._closing:
-                return
+                break
             away_since = away_since or time.monotonic()
             if self.connect_timeout_s and time.monotonic() - away_since >= self.connect_timeout_s:
                 raise CloudUnavailable(
                     f"no cloud node at {self.address} ({reason}): start one with `python -m cloud_node`, "
                     "or name another with --cloud"
                 )
-            if delay <= BACKOFF_S[0]:
+            if reason != said:  # one line for each reason, not for each try
+                said = reason
                 log.warning("no cloud node at %s (%s): trying again, frames wait", self.address, reason)
-            await asyncio.sleep(delay * random.uniform(0.7, 1.3))
-            delay = min(delay * 2, BACKOFF_S[1])
+            await asyncio.sleep(delay_s * random.uniform(0.7, 1.3))
+            delay_s = min(delay_s * 2, BACKOFF_S[1])
+        self.closed.set()
 
     def renew(self) -> None:
         """Open the stream anew, so that the cloud node makes what is missing for this edge."""
@@ -170,7 +186,7 @@ class Uplink:
             if message is grpc.aio.EOF:  # closed without a word; a refusal would have raised
                 return
             opened = message.opened
-            self.limits, self.connected = opened, True
+            self._limits, self.connected = opened, True
             await self.window.reset(opened.window_frames, opened.window_bytes)
             log.warning("connected to %s: %s", self.address, opened.model)
             self._on_opened(opened)

@@ -73,7 +73,7 @@ def before_after(pairs: Sequence[Pair], path: Path, *, columns: int = 2, panel_w
     legend = "left: as the camera sees it    right: lit up    green: text found    white dashes: text that is there"
     draw.text((margin + 2, canvas.height - strip - 2), legend, FAINT, plain)
     path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path, optimize=True, quality=90)
+    canvas.save(path, optimize=True, quality=88)
 
 
 def _font(name: str, size: int) -> ImageFont.FreeTypeFont:

@@ -221,7 +221,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", help="network preset of the cloud node")
     parser.add_argument("--gpus", metavar="N", help="GPU of the cloud node (default: the first, else the CPU)")
     parser.add_argument("--timeout-s", type=float, default=300.0, help="for all frames together (default: 300)")
-    parser.add_argument("--readme-picture", type=Path, metavar="PNG", help="also write the README's picture here")
+    parser.add_argument(
+        "--readme-picture", type=Path, metavar="FILE", help="also write the README's picture: .jpg or .png"
+    )
     args = parser.parse_args(argv)
     output: Path = args.output.resolve()
     flags = [part for name in ("preset", "gpus") if (value := getattr(args, name)) for part in (f"--{name}", value)]

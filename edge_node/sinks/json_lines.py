@@ -9,13 +9,10 @@ from typing import Any, Final
 
 from common.errors import SettingsError
 from common.frame import Reading
+from common.telemetry import STAGES
 from edge_node.sinks.sink import Failures, Shown, check_writable
 
 SCHEMA: Final = 1
-STAGES: Final = (
-    "source", "gate", "pack", "uplink", "ingress", "scheduler",
-    "engine", "publisher", "downlink", "unpack", "reader", "sinks",
-)  # fmt: skip
 
 
 class JsonLines:
@@ -94,13 +91,13 @@ def reading_to_json(reading: Reading) -> dict[str, Any]:
 
 
 def in_order(stages: Iterable[str]) -> list[str]:
-    """Stage names in the order a frame walks them, parts ("engine/copy") after their stage, unknown ones last."""
+    """Stage names in the order a frame walks them, parts ("engine/enhance") after their stage, unknown ones last."""
 
-    def place(stage: str) -> int:
-        name = stage.partition("/")[0]
-        return STAGES.index(name) if name in STAGES else len(STAGES)
+    def place(stage: str) -> tuple[int, str, str]:
+        name, _, part = stage.partition("/")
+        return STAGES.index(name) if name in STAGES else len(STAGES), name, part
 
-    return sorted(stages, key=lambda stage: (place(stage), "/" in stage))
+    return sorted(stages, key=place)
 
 
 def _number(value: float, digits: int) -> float | None:

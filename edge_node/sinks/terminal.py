@@ -17,7 +17,8 @@ RATE_WINDOW_S: Final = 10.0
 
 
 class TerminalLine:
-    """A live line on stderr; where that is no terminal, a plain line every `every_s` seconds and at the end.
+    """A live line on stderr from the first frame on; where that is no terminal, a plain line every `every_s`
+    seconds and at the end.
 
     Args:
         total: frames in all, where known.
@@ -34,11 +35,13 @@ class TerminalLine:
         self._printed: float | None = None
         self._closed = False
         self._live: Live | None = None
-        if self._console.is_terminal:
-            self._live = Live(get_renderable=self._renderable, console=self._console, refresh_per_second=4)
-            self._live.start()
 
     def write(self, shown: Shown) -> None:
+        if self._closed:
+            return
+        if self._live is None and self._console.is_terminal:  # it hides the cursor, which only `close` shows again
+            self._live = Live(get_renderable=self._renderable, console=self._console, refresh_per_second=4)
+            self._live.start()
         reading = shown.reading
         self.frames += 1
         self.regions += len(reading.regions)

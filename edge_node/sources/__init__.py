@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 from common.errors import SourceError
+from common.packing import IMAGE_SUFFIXES
 from edge_node.sources.source import Captured, Source
 
 __all__ = ["Captured", "Source", "open_source"]
@@ -65,7 +66,7 @@ def _is_device(source: str) -> bool:
 
 
 def _open_path(path: Path, loop: bool) -> Source:
-    from edge_node.sources.images import SUFFIXES, ImageFiles, open_folder
+    from edge_node.sources.images import ImageFiles, open_folder
     from edge_node.sources.video import VideoFile
 
     try:
@@ -78,6 +79,6 @@ def _open_path(path: Path, loop: bool) -> Source:
         return open_folder(path, loop=loop)
     if not stat.S_ISREG(mode):
         raise SourceError(f"{path} is neither a file nor a folder nor a camera")
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageFiles([path], path.name, loop=loop)
     return VideoFile(path, loop=loop)

@@ -10,11 +10,11 @@ import av
 from common.errors import SourceError
 from edge_node.sources.live import OPEN_TIMEOUT_S, STALL_TIMEOUT_S, LiveSource
 
-FORMATS: Final = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+FORMATS: Final = {"linux": "v4l2", "darwin": "avfoundation"}
 
 
 def open_camera(camera: str, size: tuple[int, int] | None = None) -> LiveSource:
-    """Open a camera by its number, device path or (macOS, Windows) name.
+    """Open a camera by its number, device path or (macOS) name.
 
     Raises:
         SourceError: it is not there, busy, forbidden, or not a camera.
@@ -59,8 +59,6 @@ def _device(camera: str) -> tuple[str, str]:
         return (f"/dev/video{camera}" if sys.platform == "linux" else camera), f"camera {camera}"
     if camera.startswith("/dev/video"):
         return camera, f"camera {camera.removeprefix('/dev/video')}"
-    if sys.platform == "win32" and not camera.startswith("video="):
-        return f"video={camera}", f"camera {camera}"
     return camera, f"camera {camera}"
 
 

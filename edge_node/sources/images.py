@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from common.errors import FrameTooLarge, ImageError, SourceError
-from common.packing import MAX_PIXELS
+from common.errors import FrameTooLarge, SourceError
+from common.packing import IMAGE_SUFFIXES, check_pixels, rgb_of
 from common.pixels import PixelFormat, RawImage
 from edge_node.sources.planes import native_format, to_raw
 from edge_node.sources.source import Captured
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 JPEG_MAGIC: Final = b"\xff\xd8\xff"
 EXIF_ORIENTATION: Final = 0x0112
 
@@ -81,12 +79,12 @@ def open_folder(folder: Path, *, loop: bool = False) -> ImageFiles:
         paths = [
             path
             for path in folder.iterdir()
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
         ]
     except OSError as error:
         raise SourceError(f"cannot look into {folder}: {error.strerror}") from None
     if not paths:
-        raise SourceError(f"{folder} has no images ({', '.join(s[1:] for s in SUFFIXES)}) in it")
+        raise SourceError(f"{folder} has no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}) in it")
     return ImageFiles(sorted(paths, key=natural_key), folder.name or str(folder), loop=loop)
 
 
@@ -99,8 +97,8 @@ def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
 def read_image(path: Path) -> RawImage:
     """Read an image file, upright by its EXIF orientation.
 
-    JPEG files that are 4:2:0, 4:2:2 or grey give their own planes, full range; everything else RGB24:
-    palettes and CMYK converted, 16 bits reduced to 8, transparent parts black.
+    JPEG files that are 4:2:0, 4:2:2 or grey give their own planes, full range; everything else RGB24, as
+    `packing.rgb_of` sees it.
 
     Raises:
         SourceError: it is missing, empty, broken, or no image.
@@ -113,16 +111,15 @@ def read_image(path: Path) -> RawImage:
         raise SourceError(f"{path} is empty")
     try:
         with Image.open(io.BytesIO(content)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise FrameTooLarge(image.width * image.height, MAX_PIXELS)
+            check_pixels(image.width, image.height)
             if content.startswith(JPEG_MAGIC):
                 planes = _jpeg_planes(content, image.getexif().get(EXIF_ORIENTATION, 1))
                 if planes is not None:
                     return planes
-            return _to_rgb24(image)
+            return RawImage.from_rgb(rgb_of(image))
     except (FrameTooLarge, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise SourceError(f"{path}: {error}") from None
-    except (OSError, SyntaxError, ValueError, EOFError, ImageError, MemoryError) as error:
+    except Exception as error:  # a broken file brings out errors of many kinds in Pillow's parsers
         raise SourceError(f"{path} is no image or is broken: {error}") from None
 
 
@@ -138,16 +135,3 @@ def _jpeg_planes(content: bytes, exif: Any) -> RawImage | None:
     if len(frames) != 1 or native_format(frames[0], exif) in (None, PixelFormat.RGB24):
         return None
     return to_raw(frames[0], exif)
-
-
-def _to_rgb24(image: Image.Image) -> RawImage:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits of grey, whatever Pillow's mode for them
-        grey = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
-        return RawImage.from_rgb(np.repeat(grey[:, :, None], 3, axis=2))
-    if image.mode == "F":
-        raise ValueError("floating-point pixels are not supported")
-    if image.has_transparency_data:
-        upper = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), upper)
-    return RawImage.from_rgb(np.asarray(image.convert("RGB")))

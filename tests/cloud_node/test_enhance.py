@@ -6,6 +6,7 @@ from PIL import Image
 from skimage import data
 
 from cloud_node.enhance import plan, read, run
+from common import packing
 from common.errors import ImageError, SourceError
 
 
@@ -57,6 +58,19 @@ def test_alpha_palette_and_rotation(tmp_path: Path) -> None:
     assert [(read(tmp_path / name).width) for name in ("alpha.png", "palette.png", "turned.jpg")] == [30, 30, 20]
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "I;16", "RGB"])
+def test_a_file_is_the_same_picture_here_and_by_the_cloud(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a.png"
+    if mode == "I;16":
+        Image.fromarray((np.arange(600).reshape(20, 30) * 100).astype(np.uint16)).save(path)
+    else:
+        picture = Image.fromarray(data.astronaut()[:20, :30]).convert("RGBA")
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        picture.convert(mode).save(path)
+    sent = packing.EncodedImage(packing.ImageFormat.PNG, 30, 20, path.read_bytes())
+    assert np.array_equal(packing.to_rgb(read(path)), packing.decode(sent))
+
+
 def test_nothing_is_written_over_its_source(photos: Path) -> None:
     with pytest.raises(SourceError, match="nothing is written over"):
         plan(photos, photos)
@@ -75,3 +89,6 @@ def test_sources_that_hold_nothing(tmp_path: Path) -> None:
         plan(tmp_path / "a.png", tmp_path / "out.gif2")
     with pytest.raises(ImageError, match="cannot be read"):
         read(tmp_path / "a.png")
+    Image.new("RGB", (30, 20)).save(tmp_path / "exif.png", exif=b"Exif\0\0II*\0\x08\0\0\0\x01")
+    with pytest.raises(ImageError, match="cannot be read"):
+        read(tmp_path / "exif.png")

@@ -52,6 +52,13 @@ def test_a_batch_holds_one_bucket() -> None:
     assert names(scheduler.select(0).batch) == ["l1"]
 
 
+def test_a_large_frame_of_another_bucket_does_not_end_the_batch() -> None:
+    scheduler = make(max_pixels=25)
+    for edge, bucket, pixels in (("a", "small", 10), ("b", "large", 20), ("c", "small", 10)):
+        scheduler.submit(ticket(edge, edge=edge, bucket=bucket, pixels=pixels))
+    assert names(scheduler.select(0).batch) == ["a", "c"]
+
+
 def test_pixels_bound_the_batch_but_one_large_frame_goes_alone() -> None:
     scheduler = make(max_pixels=25)
     for number in range(3):

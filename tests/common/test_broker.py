@@ -2,20 +2,21 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import nats
 import nats.errors
 import pytest
 from nats.js.api import StreamConfig
-from results import running_server, until
+from results import publish, running_server, until
 
 from common import broker as broker_module
-from common.broker import Broker, StreamLimits
+from common.broker import ESSENTIAL_LIMITS, OTHER_LIMITS, Broker, StreamLimits
 from common.errors import BrokerUnavailable, SettingsError
 from common.frame import Priority
 from common.nats_connection import masked, server_list
 from common.nats_server import EmbeddedServer
-from common.subjects import Message, PublishRefused, header_bytes, split
+from common.subjects import PART_BYTES, Message, PublishRefused, header_bytes, split
 
 HEADERS = {"Lamplight-Frame": "cam-1/s/1"}
 
@@ -57,15 +58,76 @@ async def test_streams_are_made_once_and_brought_to_new_limits(server, broker, l
     await smaller.close()
 
 
-async def test_one_edge_never_evicts_another(server, look) -> None:
-    broker = await Broker.connect(server.url, others=StreamLimits(1 << 20, 300, 3))
+@pytest.mark.parametrize(
+    ("limits", "priorities", "edges"),
+    [
+        (ESSENTIAL_LIMITS, [Priority.ESSENTIAL], 8),
+        (OTHER_LIMITS, [Priority.STANDARD, Priority.SECONDARY], 4),
+    ],
+    ids=["essential", "others"],
+)
+async def test_full_edges_that_fit_by_default_evict_no_other(server, look, limits, priorities, edges) -> None:
+    scale = 64  # smaller parts in as much smaller streams
+    small = replace(limits, max_bytes=limits.max_bytes // scale)
+    broker = await Broker.connect(server.url, part_bytes=PART_BYTES // scale, essential=small, others=small)
     await broker.ensure_streams()
-    await broker.publish("quiet", Priority.STANDARD, b"mine", "quiet/s/0/0", {})
-    for number in range(10):
-        await broker.publish("loud", Priority.STANDARD, b"x", f"loud/s/{number}/0", {})
-    subjects = (await look.stream_info("lamplight-results", subjects_filter=">")).state.subjects
-    assert subjects == {"lamplight.results.quiet.standard": 1, "lamplight.results.loud.standard": 3}
+    await publish(broker, "quiet", priorities[-1], b"mine", "quiet/s/0/0", {})
+    body, kept = b"x" * (PART_BYTES // scale), limits.max_messages_per_subject
+    for edge in range(edges - 1):
+        for priority in priorities:
+            names = (f"loud-{edge}/{priority}/{number}/0" for number in range(kept + 20))
+            sends = (publish(broker, f"loud-{edge}", priority, body, name, {}) for name in names)
+            await asyncio.gather(*sends)
+    stream = "lamplight-essential" if limits is ESSENTIAL_LIMITS else "lamplight-results"
+    subjects = (await look.stream_info(stream, subjects_filter=">")).state.subjects
+    assert subjects.pop(f"lamplight.results.quiet.{priorities[-1].name.lower()}") == 1
+    assert list(subjects.values()) == [kept] * (edges - 1) * len(priorities), "each holds all of its share"
     await broker.close()
+
+
+async def test_a_result_that_would_push_out_its_own_first_parts_is_refused(server) -> None:
+    broker = await Broker.connect(server.url, part_bytes=1000, others=replace(OTHER_LIMITS, max_messages_per_subject=3))
+    assert len(broker.split("cam-1", Priority.STANDARD, b"x" * 3000, "id", {})) == 3
+    with pytest.raises(PublishRefused, match="3001 bytes takes 4 messages.*keeps 3.*JPEG or WebP"):
+        broker.split("cam-1", Priority.STANDARD, b"x" * 3001, "id", {})
+    assert len(broker.split("cam-1", Priority.ESSENTIAL, b"x" * 3001, "id", {})) == 4
+    await broker.close()
+
+
+async def test_only_the_edges_ensured_last_are_remembered(server, look) -> None:
+    broker = await Broker.connect(server.url, remembered_edges=3)
+    await broker.ensure_streams()
+    for edge in ("a", "b", "a", "c", "d"):
+        await broker.ensure_consumers(edge)
+    await look.delete_stream("lamplight-results")
+    await publish(broker, "a", Priority.STANDARD, b"x", "a/s/1/0", {})
+    await until(lambda: broker._restoring is not None and broker._restoring.done())
+    names = {info.name for info in await look.consumers_info("lamplight-results")}
+    assert names == {f"{edge}-{priority}" for edge in "acd" for priority in ("standard", "secondary")}
+    await broker.close()
+
+
+async def test_waiting_until_results_are_fetched(broker, look) -> None:
+    assert await broker.wait_fetched(600) == 0
+    consumers = await broker.ensure_consumers("cam-1")
+    for sequence, priority in enumerate(Priority):
+        await publish(broker, "cam-1", priority, b"x", f"cam-1/s/{sequence}/0", {})
+    assert await broker.wait_fetched(0) == 3
+    assert await broker.wait_fetched(0.3) == 3
+    waiting = asyncio.create_task(broker.wait_fetched(600))
+    for _, stream, name in consumers:
+        assert not waiting.done()
+        subscription = await look.pull_subscribe_bind(name, stream)
+        [message] = await subscription.fetch(1)
+        await message.ack_sync()
+    assert await waiting == 0
+
+
+async def test_nobody_waits_for_a_nats_that_is_away(server, broker) -> None:
+    await publish(broker, "cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", {})
+    await server.stop()
+    await until(lambda: not broker.connected)
+    assert await broker.wait_fetched(600) == 0
 
 
 async def test_consumers_of_one_edge(broker, look) -> None:
@@ -83,13 +145,13 @@ async def test_an_edge_name_that_is_no_subject_token(broker, edge: str) -> None:
     with pytest.raises(SettingsError, match="edge name"):
         await broker.ensure_consumers(edge)
     with pytest.raises(SettingsError, match="edge name"):
-        await broker.publish(edge, Priority.STANDARD, b"x", "id", {})
+        await publish(broker, edge, Priority.STANDARD, b"x", "id", {})
 
 
 async def test_a_large_body_goes_in_parts(broker, look) -> None:
     body = os.urandom(3_000_000)
     [essential, *_] = await broker.ensure_consumers("cam-1")
-    await broker.publish("cam-1", Priority.ESSENTIAL, body, "cam-1/s/1/0", HEADERS)
+    await publish(broker, "cam-1", Priority.ESSENTIAL, body, "cam-1/s/1/0", HEADERS)
     subscription = await look.pull_subscribe_bind(essential.name, essential.stream)
     received = [(await subscription.fetch(1))[0] for _ in range(6)]
     assert b"".join(message.data for message in received) == body
@@ -101,7 +163,7 @@ async def test_a_large_body_goes_in_parts(broker, look) -> None:
 
 async def test_the_same_attempt_is_kept_once_and_another_again(broker, look) -> None:
     for attempt in (0, 0, 1):
-        await broker.publish("cam-1", Priority.STANDARD, b"x", f"cam-1/s/1/{attempt}", HEADERS)
+        await publish(broker, "cam-1", Priority.STANDARD, b"x", f"cam-1/s/1/{attempt}", HEADERS)
     assert (await look.stream_info("lamplight-results")).state.messages == 2
 
 
@@ -122,6 +184,12 @@ def test_an_empty_body_is_one_part() -> None:
 def test_a_server_that_takes_next_to_nothing_is_refused() -> None:
     with pytest.raises(PublishRefused, match="max_payload, 1024 bytes"):
         split("cam-1", Priority.STANDARD, b"x", "id", {}, max_payload=1024, part_bytes=1 << 20)
+
+
+def test_headers_that_are_too_large_are_named() -> None:
+    headers = {**HEADERS, "tracestate": "x" * 1_000_000}
+    with pytest.raises(PublishRefused, match="headers take 1000.* tracestate alone has 1000000, shorten it"):
+        split("cam-1", Priority.STANDARD, b"x", "id", headers, max_payload=1 << 20, part_bytes=1 << 20)
 
 
 async def test_header_bytes_are_those_of_the_wire(server) -> None:
@@ -150,19 +218,19 @@ async def test_a_client_that_the_server_threw_out_is_replaced(broker, look) -> N
     await until(lambda: client.is_closed)
     await broker.wait_connected()
     assert broker._connection.client is not client
-    await broker.publish("cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", HEADERS)
+    await publish(broker, "cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", HEADERS)
     assert (await look.stream_info("lamplight-results")).state.messages == 1
 
 
 async def test_memory_streams_and_consumers_are_made_again_after_a_restart(server, broker) -> None:
     consumers = await broker.ensure_consumers("cam-1")
-    await broker.publish("cam-1", Priority.ESSENTIAL, b"kept", "cam-1/s/1/0", HEADERS)
-    await broker.publish("cam-1", Priority.STANDARD, b"lost", "cam-1/s/2/0", HEADERS)
+    await publish(broker, "cam-1", Priority.ESSENTIAL, b"kept", "cam-1/s/1/0", HEADERS)
+    await publish(broker, "cam-1", Priority.STANDARD, b"lost", "cam-1/s/2/0", HEADERS)
     old = server.pid
     os.kill(old, signal.SIGKILL)
     await until(lambda: not broker.connected)
     with pytest.raises(BrokerUnavailable, match="not connected"):
-        await broker.publish("cam-1", Priority.STANDARD, b"x", "cam-1/s/3/0", HEADERS)
+        await publish(broker, "cam-1", Priority.STANDARD, b"x", "cam-1/s/3/0", HEADERS)
     await broker.wait_connected()
     await until(lambda: broker._restoring is not None and broker._restoring.done())
     client = await nats.connect(server.url)
@@ -177,8 +245,9 @@ async def test_memory_streams_and_consumers_are_made_again_after_a_restart(serve
 async def test_a_stream_that_vanished_is_made_again_by_a_publish(broker, look) -> None:
     await broker.ensure_consumers("cam-1")
     await look.delete_stream("lamplight-results")
-    await broker.publish("cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", HEADERS)
+    await publish(broker, "cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", HEADERS)
     assert (await look.stream_info("lamplight-results")).state.messages == 1
+    await until(lambda: broker._restoring is not None and broker._restoring.done())
     assert (await look.consumer_info("lamplight-results", "cam-1-standard")).num_pending == 1
 
 
@@ -199,7 +268,7 @@ async def test_a_publish_under_way_fails_at_once_when_nats_is_killed(server, bro
 
     killing = asyncio.create_task(kill_soon())
     with pytest.raises(BrokerUnavailable, match="did not take a result"):
-        await broker.publish("cam-1", Priority.ESSENTIAL, body, "cam-1/s/1/0", HEADERS)
+        await publish(broker, "cam-1", Priority.ESSENTIAL, body, "cam-1/s/1/0", HEADERS)
     await killing
 
 
@@ -239,6 +308,7 @@ async def test_limits_that_do_not_fit(server) -> None:
 
 def test_servers_are_listed_and_their_secrets_hidden() -> None:
     assert server_list("nats://a:1, nats://b:2,") == ["nats://a:1", "nats://b:2"]
+    assert server_list(["nats://a, nats://b", "nats://c"]) == ["nats://a", "nats://b", "nats://c"]
     assert masked("nats://user:pa:ss@host:4222") == "nats://***@host:4222" == masked("nats://token@host:4222")
     assert masked("nats://host:4222") == "nats://host:4222"
     with pytest.raises(BrokerUnavailable, match="no NATS server is named"):

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,11 @@ import pytest
 from nats.aio.client import Client
 
 from common import child, nats_server
-from common.errors import BrokerUnavailable, PortInUse
+from common.errors import BrokerUnavailable
 from common.nats_connection import close_client
 from common.nats_server import EmbeddedServer, find_server
 
+SCRIPT = Path(__file__).resolve().parents[2] / "deploy" / "get-nats-server.sh"
 NODE = """
 import asyncio
 from common.nats_connection import close_client
@@ -87,32 +89,22 @@ async def test_an_edge_can_fetch_and_no_more() -> None:
         await server.stop()
 
 
-async def test_a_given_store_is_kept_and_is_for_one_server(tmp_path: Path) -> None:
-    first, second = EmbeddedServer(), EmbeddedServer()
-    await first.start(tmp_path / "store")
-    client = await connect(first.url)
+async def test_started_after_a_stop_it_is_found_where_it_was_and_is_empty() -> None:
+    server = EmbeddedServer()
+    await server.start()
+    url, edge_url = server.url, server.edge_url()
+    client = await connect(url)
     await client.jetstream().add_stream(name="s", subjects=["s"], storage="file")
-    await client.jetstream().publish("s", b"kept")
     await client.close()
-    with pytest.raises(BrokerUnavailable, match="another node"):
-        await second.start(tmp_path / "store")
-    await first.stop()
-    await second.start(tmp_path / "store")
-    client = await connect(second.url)
-    assert (await client.jetstream().stream_info("s")).state.messages == 1
-    await client.close()
-    await second.stop()
-
-
-async def test_a_port_that_is_taken(free_port: int) -> None:
-    first, second = EmbeddedServer(), EmbeddedServer()
-    await first.start(port=free_port)
+    await server.stop()
+    await server.start()
     try:
-        with pytest.raises(PortInUse, match=str(free_port)):
-            await second.start(port=free_port)
-        assert second.pid is None
+        assert (server.url, server.edge_url()) == (url, edge_url)
+        client = await connect(url)
+        assert (await client.jetstream().account_info()).streams == 0
+        await client.close()
     finally:
-        await first.stop()
+        await server.stop()
 
 
 async def test_a_server_that_does_not_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,10 +187,36 @@ def test_where_a_server_is_looked_for(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(BrokerUnavailable, match="nothing"):
         find_server()
     monkeypatch.delenv("LAMPLIGHT_NATS_SERVER")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    (tmp_path / "nats-server").symlink_to(real)
-    assert find_server() == tmp_path / "nats-server"
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(nats_server, "__file__", str(tmp_path / "common" / "nats_server.py"))
+    project, on_path, brewed = tmp_path / "project", tmp_path / "bin", tmp_path / "brew"
+    monkeypatch.setattr(nats_server, "__file__", str(project / "common" / "nats_server.py"))
+    monkeypatch.setenv("PATH", str(on_path))
     with pytest.raises(BrokerUnavailable, match=r"deploy/get-nats-server.sh or pass --nats URL"):
         find_server()
+    for folder in (on_path, project / ".nats", brewed):  # the later the better
+        folder.mkdir(parents=True)
+        (folder / "nats-server").symlink_to(real)
+        if folder is brewed:
+            (project / ".nats" / "path").write_text(f"{brewed / 'nats-server'}\n")
+        assert find_server() == folder / "nats-server"
+    (brewed / "nats-server").unlink()
+    assert find_server() == project / ".nats" / "nats-server"
+
+
+def test_an_old_server_on_the_path_gives_way_to_the_fetched_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = find_server()
+    project, on_path = tmp_path / "project", tmp_path / "bin"
+    for folder in (project / ".nats", project / "deploy", on_path):
+        folder.mkdir(parents=True)
+    shutil.copy(SCRIPT, project / "deploy")
+    (project / ".nats" / "nats-server").symlink_to(real)
+    old = on_path / "nats-server"
+    old.write_text("#!/bin/sh\necho nats-server: v2.8.4\n")
+    old.chmod(0o755)
+    monkeypatch.delenv("LAMPLIGHT_NATS_SERVER", raising=False)
+    monkeypatch.setenv("PATH", f"{on_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(nats_server, "__file__", str(project / "common" / "nats_server.py"))
+    script = ["sh", str(project / "deploy" / SCRIPT.name)]
+    printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout.strip()
+    assert Path(printed) == find_server() == project / ".nats" / "nats-server"

@@ -15,7 +15,19 @@ from PIL import Image
 
 from common.errors import CorruptImage, FrameTooLarge, ImageError
 from common.filters import filter_image, join_nibbles, split_nibbles, unfilter
-from common.packing import EncodedImage, Filter, ImageFormat, PackedImage, check, decode, encode, pack, to_rgb, unpack
+from common.packing import (
+    EncodedImage,
+    Filter,
+    ImageFormat,
+    PackedImage,
+    check,
+    decode,
+    encode,
+    pack,
+    rgb_of,
+    to_rgb,
+    unpack,
+)
 from common.pixels import ColorMatrix, ColorRange, PixelFormat, RawImage, content_size
 from lamplight.v1 import image_pb2
 
@@ -352,6 +364,22 @@ def test_other_modes_become_rgb() -> None:
     alpha = np.dstack([rgb, np.where(np.arange(60) < 30, 0, 255)[None].repeat(40, 0).astype(np.uint8)])
     seen = decode(saved(Image.fromarray(alpha), ImageFormat.PNG))
     assert not seen[:, :30].any() and np.array_equal(seen[:, 30:], rgb[:, 30:])
+
+
+def test_a_colour_that_stands_for_transparent_is_black() -> None:
+    rgb = picture()
+    rgb[:10], rgb[10:] = (250, 10, 20), rgb[10:]
+    keyed = decode(saved(Image.fromarray(rgb), ImageFormat.PNG, transparency=(250, 10, 20)))
+    assert not keyed[:10].any() and np.array_equal(keyed[10:], rgb[10:])
+    sixteen = np.full((40, 60), 2570, np.uint16)
+    sixteen[:10] = 40_000
+    keyed = decode(saved(Image.fromarray(sixteen), ImageFormat.PNG, transparency=40_000))
+    assert not keyed[:10].any() and set(keyed[10:].ravel().tolist()) == {10}
+
+
+def test_pixels_without_a_known_range_are_refused() -> None:
+    with pytest.raises(ImageError, match="floating-point"):
+        rgb_of(Image.new("F", (3, 2)))
 
 
 # --- to_rgb ---

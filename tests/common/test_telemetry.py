@@ -1,5 +1,7 @@
 """Spans against a real OTLP/gRPC receiver."""
 
+import socket
+import threading
 import time
 
 import pytest
@@ -68,3 +70,19 @@ def test_a_collector_that_is_away_stops_nothing(free_port: int, monkeypatch: pyt
     timeline.end("", {})
     telemetry.stop()
     assert timeline.trace
+
+
+def test_stop_leaves_a_collector_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telemetry, "STOP_S", 0.2)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        telemetry.start("lamplight-test", "i1")
+        Timeline.begin(time.time_ns(), {}).end("", {})
+        telemetry.stop()
+        left = [thread for thread in threading.enumerate() if thread.name == "telemetry stop"]
+    assert len(left) == 1 and left[0].daemon
+    assert Timeline.begin(time.time_ns(), {}).trace == {}, "tracing is off"
+    telemetry.stop()
+    left[0].join(60)
+    assert not left[0].is_alive()

@@ -66,6 +66,11 @@ def test_what_is_left_out_has_a_meaning() -> None:
     assert wire.priority_from_proto(77) is Priority.SECONDARY
 
 
+def test_a_trace_context_that_is_too_long_is_cut_off() -> None:
+    message = frame_pb2.TraceContext(traceparent="0" * 10_000, tracestate="a" * 10_000)
+    assert wire.trace_from_proto(message) == {"traceparent": "0" * 55}
+
+
 def test_numbers_of_a_newer_version_are_told() -> None:
     with pytest.raises(ImageError, match="upgrade this side"):
         wire.packed_from_proto(image_pb2.PackedImage(pixel_format=99))

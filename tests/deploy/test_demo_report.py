@@ -60,6 +60,20 @@ def demo(tmp_path_factory):
     return folder, truth, dark_frames, dark_regions
 
 
+def test_the_readme_picture_is_a_small_jpeg(tmp_path):
+    clip, truth = decode(), load_truth()
+    path = tmp_path / "images" / "before-after.jpg"
+    pairs = [
+        pictures.Pair(clip[number], lit(clip[number]), truth[number].outlines, "scene", "caption")
+        for number in (2, 7, 12, 17)
+    ]
+    pictures.before_after(pairs, path, panel_width=400)
+    with Image.open(path) as picture:
+        assert picture.format == "JPEG"
+        assert 1_600 < picture.width < 1_700
+    assert path.stat().st_size < 400_000
+
+
 def line(number, **changes):
     reading = {
         "schema": 1,

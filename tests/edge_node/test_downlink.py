@@ -4,6 +4,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
+import nats
 import pytest
 from results import EDGE, SESSION, Inbox, make_result, running_server, until
 
@@ -17,6 +18,7 @@ from common.subjects import Consumer, Message, consumer_of, subject_of
 from common.wire import result_to_proto
 from edge_node import downlink as downlink_module
 from edge_node.downlink import Downlink
+from edge_node.pull import Pull
 
 
 class Cloud:
@@ -281,13 +283,13 @@ async def test_a_result_that_waits_for_its_reader_does_not_come_again(server, cl
 
 
 @pytest.mark.parametrize("keep_store", [True, False])
-async def test_nats_is_killed_and_comes_back(free_port: int, keep_store: bool, short_ack_wait, tmp_path) -> None:
-    server = EmbeddedServer(password="secret")
-    await server.start(tmp_path / "store", port=free_port)
+async def test_nats_is_killed_and_comes_back(keep_store: bool, short_ack_wait) -> None:
+    server = EmbeddedServer()
+    await server.start()
     broker = await Broker.connect(server.url)
     await broker.ensure_streams()
     published: set[int] = set()
-    publisher = Publisher(broker, on_published=lambda result: published.add(result.id.sequence))
+    publisher = Publisher(broker, on_published=lambda result, *_: published.add(result.id.sequence))
     publishing = asyncio.create_task(publisher.run())
     consumers = await broker.ensure_consumers(EDGE)
     inbox, states = Inbox(), []
@@ -295,14 +297,16 @@ async def test_nats_is_killed_and_comes_back(free_port: int, keep_store: bool, s
         for sequence in range(10):
             publisher.submit(make_result(sequence, 300_000, Priority.ESSENTIAL))
         await until(lambda: len(inbox.seen) >= 3)
-        os.kill(server.pid, signal.SIGKILL)
-        await server.stop()
+        os.kill(server.pid, signal.SIGKILL)  # it is started again by itself, with its store
+        if not keep_store:
+            await server.stop()
         for sequence in range(10, 20):
             publisher.submit(make_result(sequence, 300_000, Priority.ESSENTIAL))
             publisher.submit(make_result(sequence + 100, 300_000, Priority.STANDARD))
         taken_before = set(inbox.seen)
         lost_with_the_store = published - taken_before
-        await server.start(tmp_path / ("store" if keep_store else "new"), port=free_port)
+        if not keep_store:
+            await server.start()
         expected = {*range(20), *range(110, 120)}
         if not keep_store:
             expected -= lost_with_the_store
@@ -316,16 +320,18 @@ async def test_nats_is_killed_and_comes_back(free_port: int, keep_store: bool, s
     await server.stop()
 
 
-async def test_nats_that_comes_later(free_port: int, caplog: pytest.LogCaptureFixture) -> None:
-    server = EmbeddedServer(password="secret")
+async def test_nats_that_comes_later(caplog: pytest.LogCaptureFixture) -> None:
+    server = EmbeddedServer()
+    await server.start()
+    url = server.edge_url()
+    await server.stop()
     inbox = Inbox()
     consumers = [consumer_of(EDGE, priority) for priority in Priority]
-    url = f"nats://edge:secret-edge@127.0.0.1:{free_port}"
     downlink = Downlink(url, consumers, edge=EDGE, session=SESSION)
     running = asyncio.create_task(downlink.run(inbox.put))
     await until(lambda: "trying again until it answers" in caplog.text)
     assert not downlink.connected
-    await server.start(port=free_port)
+    await server.start()
     broker = await Broker.connect(server.url)
     await broker.ensure_streams()
     await broker.ensure_consumers(EDGE)
@@ -333,7 +339,7 @@ async def test_nats_that_comes_later(free_port: int, caplog: pytest.LogCaptureFi
     publishing = asyncio.create_task(publisher.run())
     publisher.submit(make_result(1))
     assert (await inbox.take()).id.sequence == 1
-    assert "secret" not in caplog.text
+    assert url.split(":")[2].split("@")[0] not in caplog.text, "the password is not logged"
     await downlink.close()
     await running
     publishing.cancel()
@@ -347,7 +353,6 @@ async def test_missing_consumers_are_asked_for(server, cloud, monkeypatch) -> No
     jetstream = cloud.broker._connection.client.jetstream()
     for _, stream, name in cloud.consumers:
         await jetstream.delete_consumer(stream, name)
-    cloud.broker.forget(EDGE)
     asked = 0
 
     async def make_again() -> None:
@@ -365,6 +370,51 @@ async def test_missing_consumers_are_asked_for(server, cloud, monkeypatch) -> No
         cloud.publisher.submit(make_result(2))
         assert (await inbox.take()).id.sequence == 2
     assert asked >= 3
+
+
+async def test_consumers_that_come_and_go_leave_no_subscriptions_behind(server, cloud, monkeypatch) -> None:
+    monkeypatch.setattr(downlink_module, "ASK_AGAIN_S", 0.0)
+    monkeypatch.setattr(downlink_module, "LONGEST_DELAY_S", 0.2)
+    jetstream = cloud.broker._connection.client.jetstream()
+
+    async def make_again() -> None:
+        await cloud.broker.ensure_consumers(EDGE)
+
+    inbox, counts = Inbox(), []
+    async with listening(server, cloud.consumers, inbox, on_missing=make_again) as downlink:
+        for sequence in range(4):
+            for priority in Priority:
+                cloud.publisher.submit(make_result(10 * sequence + priority, priority=priority))
+            for _ in Priority:
+                await inbox.take()
+            await acknowledged(cloud)
+            client = downlink._connection.client
+            counts.append(len(client._subs))
+            for _, stream, name in cloud.consumers:
+                await jetstream.delete_consumer(stream, name)
+    assert counts == [4, 4, 4, 4], "one for each consumer, and one for answers"
+
+
+async def test_what_a_pull_that_ends_did_not_take_comes_again_at_once(server, cloud, monkeypatch) -> None:
+    monkeypatch.setattr(broker_module, "ACK_WAIT_S", 600.0)
+    edge = "cam-2"
+    consumer = (await cloud.broker.ensure_consumers(edge))[Priority.STANDARD - 1]
+    client = await nats.connect(server.edge_url())
+    first = Pull(client, consumer, 3)
+    await first.ask()
+    for sequence in range(3):
+        cloud.publisher.submit(make_result(sequence, edge=edge))
+    await until(lambda: first._arrived.qsize() == 3)
+    await first.close()
+    await first.close()
+    second = Pull(client, consumer, 3)
+    await second.ask()
+    async with asyncio.timeout(60):
+        taken = [await second.next() for _ in range(3)]
+    keys = {message.headers["Lamplight-Frame"] for message in taken if message is not None}
+    assert keys == {f"{edge}/{SESSION}/{sequence}" for sequence in range(3)}
+    await second.close()
+    await client.close()
 
 
 async def test_cancelling_run_closes_the_connection(server, cloud) -> None:

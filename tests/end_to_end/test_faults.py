@@ -1,16 +1,24 @@
 """Parts that are missing, die, or come back: clear words, and nothing lost."""
 
+import asyncio
 import os
 import signal
 import socket
 import time
 from pathlib import Path
 
+import nats
+import numpy as np
 import psutil
 import pytest
-from processes import Cloud, Process, edge_arguments, readings
+from processes import Cloud, Process, dark_sign, edge_arguments, readings
 
+from common import packing, wire
+from common.channel import connect
 from common.nats_server import find_server
+from common.pixels import RawImage
+from lamplight.v1 import enhancement_pb2 as pb
+from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, result_pb2
 
 
 def settled(output: Path) -> dict[str, str]:
@@ -77,8 +85,7 @@ def test_the_cloud_is_killed_and_comes_back(start, free_port: int, photos: Path,
         Process,
         *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--limit", "30", "--fps", "10"),
     )
-    while not (out / "readings.jsonl").exists() or len(readings(out)) < 5:
-        time.sleep(0.05)
+    edge.wait_until(lambda: len(readings(out)) >= 5)
     node.end(signal.SIGKILL)
     edge.wait_for("trying again, frames wait")
     start(Cloud, port=free_port)
@@ -100,8 +107,7 @@ def test_stopping_finishes_what_was_accepted(start, photos: Path, tmp_path: Path
     node = start(Cloud)
     out = tmp_path / "out"
     edge = start(Process, *edge_arguments(node.address, photos, out, "--loop", "--fps", "5"))
-    while not (out / "readings.jsonl").exists() or len(readings(out)) < 3:
-        time.sleep(0.05)
+    edge.wait_until(lambda: len(readings(out)) >= 3)
     assert edge.end(signal.SIGTERM) == 0, edge.output
     assert {line["outcome"] for line in readings(out)} == {"enhanced"}
     children = psutil.Process(node.pid).children(recursive=True)
@@ -126,8 +132,7 @@ def test_nats_is_killed_and_comes_back(start, free_port: int, photos: Path, tmp_
             *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--limit", "40"),
             *("--fps", "10", "--retry-s", "3"),
         )
-        while not (out / "readings.jsonl").exists() or len(readings(out)) < 5:
-            time.sleep(0.05)
+        edge.wait_until(lambda: len(readings(out)) >= 5)
         server.end(signal.SIGKILL)
         time.sleep(1.0)
         server = start_nats(free_port, tmp_path / "store")
@@ -157,3 +162,34 @@ def test_a_node_that_is_spoken_to_in_junk_lives(cloud: Cloud) -> None:
         import numpy as np
 
         assert client.enhance(np.zeros((16, 16, 3), np.uint8)).rgb.shape == (16, 16, 3)
+
+
+async def test_a_node_that_stops_finishes_what_it_accepted_and_waits_for_slow_edges(start) -> None:
+    node = start(Cloud)
+    async with connect(node.address) as channel:
+        call = enhancement_pb2_grpc.EnhancementStub(channel).Stream()
+        await call.write(pb.EdgeMessage(open=pb.Open(edge="slow", session="s")))
+        opened = (await call.read()).opened
+        client = await nats.connect(opened.results.servers[0])
+        [consumer] = [item for item in opened.results.consumers if item.priority == frame_pb2.PRIORITY_STANDARD]
+        pull = await client.jetstream().pull_subscribe_bind(consumer.consumer, consumer.stream)
+        packed = wire.packed_to_proto(packing.pack(RawImage.from_rgb(np.asarray(dark_sign("SLOW")))))
+        for sequence in range(4):
+            await call.write(pb.EdgeMessage(frame=frame_pb2.Frame(sequence=sequence, image=packed)))
+        kinds = []
+        while kinds.count("accepted") < 4:
+            kinds.append((await call.read()).WhichOneof("message"))
+        os.kill(node.pid, signal.SIGTERM)
+        while (message := await call.read()).WhichOneof("message") != "go_away":
+            pass
+        assert message.go_away.grace_ms > 0
+        got = []
+        for _ in range(4):
+            [result] = await pull.fetch(1, timeout=30)
+            got.append(result_pb2.Result.FromString(result.data).sequence)
+            await asyncio.sleep(0.3)
+            await result.ack()
+        await client.close()
+        call.cancel()
+    assert sorted(got) == [0, 1, 2, 3]
+    assert await asyncio.to_thread(node.wait) == 0, node.output

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import grpc
+import nats
 import numpy as np
 import pytest
 from processes import Cloud
@@ -15,7 +16,7 @@ from common import packing, wire
 from common.channel import connect
 from common.pixels import PixelFormat, RawImage
 from lamplight.v1 import enhancement_pb2 as pb
-from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, image_pb2
+from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, image_pb2, result_pb2
 
 
 class Stream:
@@ -121,28 +122,31 @@ async def test_a_bad_frame_is_rejected_and_the_stream_lives(
 @pytest.mark.parametrize("payload", [flipped(), good().image.payload[:-20]])
 async def test_a_corrupt_payload_fails_as_a_result(cloud: Cloud, payload: bytes) -> None:
     """Its header is sound, so it is accepted; that it is broken shows when it is unpacked."""
-    import nats
-
     async with streams(cloud) as make:
         stream, edge = make(), name()
         opened = await stream.open(edge, "s")
         await stream.frame(bad(payload=payload))
         assert (await stream.expect("accepted", "rejected")).WhichOneof("message") == "accepted"
-        client = await nats.connect(opened.results.servers[0])
-        [consumer] = [item for item in opened.results.consumers if item.priority == frame_pb2.PRIORITY_STANDARD]
-        pull = await client.jetstream().pull_subscribe_bind(consumer.consumer, consumer.stream)
-        [message] = await pull.fetch(1, timeout=30)
-        from lamplight.v1 import result_pb2
-
-        result = result_pb2.Result.FromString(message.data)
+        [result] = await fetch(opened, 1)
         assert (result.sequence, result.outcome) == (1, result_pb2.OUTCOME_FAILED)
         assert "payload" in result.reason
-        await client.close()
         await stream.frame(good(2))
         assert (await stream.expect("accepted", "rejected")).accepted.sequence == 2
 
 
-async def test_the_same_sequence_twice_and_beyond_the_window(cloud: Cloud) -> None:
+async def fetch(opened: pb.Opened, count: int) -> list[result_pb2.Result]:
+    """Standard results of an edge, each in one part."""
+    client = await nats.connect(opened.results.servers[0])
+    [consumer] = [item for item in opened.results.consumers if item.priority == frame_pb2.PRIORITY_STANDARD]
+    pull = await client.jetstream().pull_subscribe_bind(consumer.consumer, consumer.stream)
+    messages = await pull.fetch(count, timeout=30)
+    for message in messages:
+        await message.ack()
+    await client.close()
+    return [result_pb2.Result.FromString(message.data) for message in messages]
+
+
+async def test_beyond_the_window(cloud: Cloud) -> None:
     async with streams(cloud) as make:
         stream = make()
         opened = await stream.open(name(), "s")
@@ -154,6 +158,58 @@ async def test_the_same_sequence_twice_and_beyond_the_window(cloud: Cloud) -> No
         rejected = [item.rejected for item in verdicts if item.HasField("rejected")]
         assert len(accepted) >= 4 and rejected
         assert all(item.reason == pb.REJECT_REASON_WINDOW and item.retry_after_ms for item in rejected)
+
+
+async def test_a_frame_that_comes_twice_is_worked_on_once(cloud: Cloud) -> None:
+    """While the node holds it, it is accepted again; the same attempt after that is a duplicate."""
+    async with streams(cloud) as make:
+        stream, edge = make(), name()
+        opened = await stream.open(edge, "s")
+        for attempt in (0, 1):
+            await stream.frame(good(7, 600, 400, attempt=attempt))
+            assert (await stream.expect("accepted", "rejected")).accepted == pb.Accepted(sequence=7, attempt=attempt)
+        again = make()
+        await again.call.write(pb.EdgeMessage(open=pb.Open(edge=edge, session="s", unsettled=[7, 8])))
+        assert (await again.expect("opened")).opened.holding == [7]
+        results = await fetch(opened, 1)
+        assert [(result.sequence, result.attempt) for result in results] == [(7, 0)]
+        await asyncio.sleep(0.2)
+        await again.frame(good(7, 600, 400))
+        rejected = (await again.expect("accepted", "rejected")).rejected
+        assert (rejected.sequence, rejected.reason) == (7, pb.REJECT_REASON_DUPLICATE)
+
+
+async def test_a_message_that_cannot_be_read_ends_the_stream(cloud: Cloud) -> None:
+    async with connect(cloud.address) as channel:
+        method = channel.stream_stream(
+            "/lamplight.v1.Enhancement/Stream",
+            request_serializer=lambda data: data,
+            response_deserializer=lambda data: data,
+        )
+        call, edge = method(), name()
+        await call.write(pb.EdgeMessage(open=pb.Open(edge=edge, session="s")).SerializeToString())
+        await call.read()
+        await call.write(b"\xff\xff\xff")
+        assert (await Stream(call).end())[0] is not grpc.StatusCode.OK
+    async with streams(cloud) as make:
+        stream = make()
+        await stream.open(edge, "another-session")
+
+
+async def test_streams_that_are_cut_off_at_once_leave_no_name_behind(cloud: Cloud) -> None:
+    edge = name()
+    for session in range(10):
+        async with streams(cloud) as make:
+            await make().call.write(pb.EdgeMessage(open=pb.Open(edge=edge, session=f"s{session}")))
+    async with streams(cloud) as make:
+        await make().open(edge, "last")
+
+
+async def test_too_many_unsettled_frames_are_refused(cloud: Cloud) -> None:
+    async with streams(cloud) as make:
+        stream = make()
+        await stream.call.write(pb.EdgeMessage(open=pb.Open(edge=name(), session="s", unsettled=range(2_000))))
+        assert "1024 at most" in (await stream.end())[1]
 
 
 async def test_every_credit_returns(cloud: Cloud) -> None:
@@ -239,10 +295,28 @@ async def test_parts_arrive_as_a_frame_and_broken_parts_are_rejected(cloud: Clou
             part = frame_pb2.FramePart(sequence=5, index=index, count=2, total_bytes=len(whole), data=data)
             await stream.call.write(pb.EdgeMessage(part=part))
         assert (await stream.expect("accepted", "rejected")).accepted.sequence == 5
-        broken = frame_pb2.FramePart(sequence=6, index=1, count=2, total_bytes=9, data=b"x")
-        await stream.call.write(pb.EdgeMessage(part=broken))
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (frame_pb2.FramePart(sequence=6, index=1, count=2, total_bytes=9, data=b"x"), pb.REJECT_REASON_MALFORMED),
+        (
+            frame_pb2.FramePart(sequence=6, index=0, count=1, total_bytes=3, data=b"\xff\xff\xff"),
+            pb.REJECT_REASON_MALFORMED,
+        ),
+        (frame_pb2.FramePart(sequence=6, index=0, count=2, total_bytes=2**31, data=b"x"), pb.REJECT_REASON_TOO_LARGE),
+    ],
+)
+async def test_parts_that_do_not_come_together_end_the_stream(
+    cloud: Cloud, part: frame_pb2.FramePart, reason: int
+) -> None:
+    """The credit of such a frame is lost with it; a new stream begins with a full window."""
+    async with streams(cloud) as make:
+        stream = make()
+        await stream.open(name(), "s")
+        await stream.call.write(pb.EdgeMessage(part=part))
         rejected = (await stream.expect("accepted", "rejected")).rejected
-        assert (rejected.sequence, rejected.reason) == (6, pb.REJECT_REASON_MALFORMED)
-        junk = frame_pb2.FramePart(sequence=7, index=0, count=1, total_bytes=3, data=b"\xff\xff\xff")
-        await stream.call.write(pb.EdgeMessage(part=junk))
-        assert (await stream.expect("accepted", "rejected")).rejected.sequence == 7
+        assert (rejected.sequence, rejected.reason) == (6, reason)
+        code, detail = await stream.end()
+        assert code is grpc.StatusCode.ABORTED and "does not come together" in detail

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,14 @@ class Process:
             if match := re.search(pattern, line):
                 return match
 
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Until something else than a line shows; fails when the process ends first, or time is up."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while not done():
+            assert self._process.poll() is None, f"ended too early:\n{self.output}"
+            assert time.monotonic() < deadline, f"not in time:\n{self.output}"
+            time.sleep(0.05)
+
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, wait; returns the exit code."""
         if self._process.poll() is None:
@@ -98,7 +108,9 @@ def edge_arguments(cloud: str, source: Path | str, output: Path, *more: str) -> 
 
 
 def readings(output: Path) -> list[dict]:
-    return [json.loads(line) for line in (output / "readings.jsonl").read_text().splitlines()]
+    """Readings so far."""
+    file = output / "readings.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def dark_sign(text: str, size: tuple[int, int] = (600, 400)) -> Image.Image:

@@ -3,9 +3,10 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
+from common.broker import Broker
 from common.frame import FrameId, Outcome, Priority, Result
 from common.nats_server import EmbeddedServer
 from common.packing import EncodedImage, ImageFormat
@@ -44,6 +45,14 @@ async def running_server() -> AsyncIterator[EmbeddedServer]:
         yield server
     finally:
         await server.stop()
+
+
+async def publish(
+    broker: Broker, edge: str, priority: Priority, body: bytes, message_id: str, headers: Mapping[str, str]
+) -> None:
+    """Split a body and send its parts, one after another."""
+    for message in broker.split(edge, priority, body, message_id, headers):
+        await broker.send(message)
 
 
 class Inbox:

@@ -18,7 +18,6 @@ class RejectReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REJECT_REASON_DUPLICATE: _ClassVar[RejectReason]
     REJECT_REASON_OVERLOADED: _ClassVar[RejectReason]
     REJECT_REASON_WINDOW: _ClassVar[RejectReason]
-    REJECT_REASON_EXPIRED: _ClassVar[RejectReason]
     REJECT_REASON_DRAINING: _ClassVar[RejectReason]
 REJECT_REASON_UNSPECIFIED: RejectReason
 REJECT_REASON_TOO_LARGE: RejectReason
@@ -26,7 +25,6 @@ REJECT_REASON_MALFORMED: RejectReason
 REJECT_REASON_DUPLICATE: RejectReason
 REJECT_REASON_OVERLOADED: RejectReason
 REJECT_REASON_WINDOW: RejectReason
-REJECT_REASON_EXPIRED: RejectReason
 REJECT_REASON_DRAINING: RejectReason
 
 class EdgeMessage(_message.Message):

@@ -10,6 +10,7 @@ import pytest
 
 from common.errors import SettingsError
 from common.frame import Outcome, Priority
+from common.telemetry import STAGES
 from edge_node.sinks import JsonLines, reading_to_json
 from edge_node.sinks.json_lines import in_order
 
@@ -40,8 +41,11 @@ def test_the_schema(make_shown) -> None:
 
 
 def test_stages_are_in_the_order_of_the_walk() -> None:
-    mixed = ["reader", "other", "engine/copy", "uplink", "engine", "source"]
-    assert in_order(mixed) == ["source", "uplink", "engine", "engine/copy", "reader", "other"]
+    mixed = ["sinks", "other/part", "reader", "another", "other", "engine/enhance", "uplink", "engine", "source"]
+    assert in_order(mixed) == [
+        "source", "uplink", "engine", "engine/enhance", "reader", "sinks", "another", "other", "other/part",
+    ]  # fmt: skip
+    assert in_order(reversed(STAGES)) == list(STAGES)
 
 
 def test_every_line_is_there_at_once_and_later_runs_append(tmp_path: Path, make_shown) -> None:

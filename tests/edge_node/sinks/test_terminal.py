@@ -51,6 +51,22 @@ def test_on_a_terminal_there_is_one_live_line(make_shown) -> None:
     assert shown.count("\n") <= 2
 
 
+def test_a_terminal_keeps_its_cursor_until_the_first_frame(make_shown) -> None:
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    text = io.StringIO()
+    line = TerminalLine(3, console=Console(file=text, force_terminal=True, width=40))
+    assert text.getvalue() == "", "a start that fails later leaves the terminal as it was"
+    line.write(make_shown(1))
+    assert hide in text.getvalue() and show not in text.getvalue()
+    line.close()
+    closed = text.getvalue()
+    assert closed.endswith(show) or closed.rindex(show) > closed.rindex(hide)
+    line.close()
+    line.write(make_shown(2))
+    assert text.getvalue() == closed
+    assert line.frames == 1
+
+
 def test_no_frames_at_all() -> None:
     console, text = plain()
     TerminalLine(console=console).close()

@@ -132,6 +132,22 @@ def test_a_folder_is_read_in_natural_order_and_skips_what_is_broken(
         assert name in caplog.text
 
 
+def test_damaged_exif_does_not_end_a_folder(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    picture().save(tmp_path / "1.png")
+    picture().save(tmp_path / "2.png", exif=b"Exif\0\0II*\0\x08\0\0\0\x01")  # cut off inside its first entry
+    picture().save(tmp_path / "3.png")
+    with caplog.at_level(logging.WARNING):
+        names = [captured.name for captured in open_source(source=str(tmp_path)).frames()]
+    assert names == ["1.png", "3.png"]
+    assert "2.png is no image or is broken" in caplog.text
+
+
+def test_floating_point_pixels_are_an_error(tmp_path: Path) -> None:
+    Image.new("F", (8, 6)).save(tmp_path / "a.tif")
+    with pytest.raises(SourceError, match="floating-point"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_loop_starts_again_and_close_ends_it(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         picture().save(tmp_path / name)

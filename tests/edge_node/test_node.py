@@ -1,0 +1,219 @@
+"""An edge node against a cloud node that says what the test wants: a real gRPC server with a script."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.channel import server_options
+from common.errors import CloudUnavailable, SourceError
+from common.settings import load
+from edge_node.node import EdgeNode
+from edge_node.reader import Reader
+from edge_node.settings import EdgeSettings
+from edge_node.sinks import Shown
+from edge_node.sources import open_source
+from lamplight.v1 import enhancement_pb2 as pb
+from lamplight.v1 import enhancement_pb2_grpc, frame_pb2
+
+Answer = Callable[[frame_pb2.Frame], Awaitable[list[pb.CloudMessage]]]
+
+
+class Script(enhancement_pb2_grpc.EnhancementServicer):
+    """Opens every stream and answers each frame as the test says."""
+
+    def __init__(self, answer: Answer, **opened: object) -> None:
+        self.answer, self.opened = answer, {"window_frames": 2, "window_bytes": 10**8, "max_pixels": 10**8} | opened
+        self.opened.setdefault("max_frame_bytes", 10**8)
+        self.opened["results"] = pb.ResultsAddress(servers=["nats://127.0.0.1:1"])  # nobody is there
+        self.frames: list[frame_pb2.Frame] = []
+        self.openings: list[pb.Open] = []
+
+    async def Stream(self, requests, context) -> AsyncIterator[pb.CloudMessage]:
+        async for message in requests:
+            match message.WhichOneof("message"):
+                case "open":
+                    self.openings.append(message.open)
+                    yield pb.CloudMessage(opened=pb.Opened(model="script-1", **self.opened))
+                case "frame":
+                    self.frames.append(message.frame)
+                    for answer in await self.answer(message.frame):
+                        yield answer
+                case "close":
+                    return
+
+
+def rejected(frame: frame_pb2.Frame, reason: int, retry_after_ms: int = 0) -> list[pb.CloudMessage]:
+    verdict = pb.Rejected(
+        sequence=frame.sequence, attempt=frame.attempt, reason=reason, detail="not now", retry_after_ms=retry_after_ms
+    )
+    credit = pb.Credit(frames=1, bytes=len(frame.image.payload))
+    return [pb.CloudMessage(rejected=verdict), pb.CloudMessage(credit=credit)]
+
+
+class Kept:
+    """A sink that keeps."""
+
+    def __init__(self) -> None:
+        self.readings = []
+
+    def write(self, shown: Shown) -> None:
+        self.readings.append(shown.reading)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Callable[..., Awaitable[tuple[Script, str]]]]:
+    servers = []
+
+    async def start(answer: Answer, **opened: object) -> tuple[Script, str]:
+        server, script = grpc.aio.server(options=server_options()), Script(answer, **opened)
+        enhancement_pb2_grpc.add_EnhancementServicer_to_server(script, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        servers.append(server)
+        return script, f"127.0.0.1:{port}"
+
+    yield start
+    for server in servers:
+        await server.stop(0)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number in range(5):
+        noise = np.random.default_rng(number).integers(0, 40, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{number}.png")
+    return tmp_path
+
+
+async def run(address: str, source: Path, *flags: str, stop_when: Callable[[], bool] | None = None) -> EdgeNode:
+    """Run an edge node to its end; `kept` of the node has the readings."""
+    settings = load(EdgeSettings, ["--source", str(source), "--cloud", address, "--edge", "e", *flags], {})
+    kept, stop = Kept(), asyncio.Event()
+    node = EdgeNode(settings, open_source(source=str(source)), Reader(None), [kept])
+    node.kept = kept.readings
+    running = asyncio.create_task(node.run(stop))
+    async with asyncio.timeout(60):
+        while stop_when is not None and not stop_when() and not running.done():
+            await asyncio.sleep(0.01)
+        if stop_when is not None:
+            stop.set()
+        await running
+    return node
+
+
+async def test_every_rejection_is_a_reading(serve, photos: Path) -> None:
+    async def refuse(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
+        return rejected(frame, pb.REJECT_REASON_MALFORMED)
+
+    _, address = await serve(refuse)
+    node = await run(address, photos)
+    assert [(reading.name, reading.outcome.name, reading.reason) for reading in node.kept] == [
+        (f"{number}.png", "FAILED", "the cloud node refused it: not now") for number in range(5)
+    ]
+
+
+async def test_try_again_later_is_no_failed_attempt(serve, photos: Path) -> None:
+    """More refusals than --attempts, then a final word: each try is a new attempt of the same sequence."""
+    tries: dict[int, int] = {}
+
+    async def busy(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
+        tries[frame.sequence] = tries.get(frame.sequence, -1) + 1
+        assert frame.attempt == tries[frame.sequence]
+        if frame.attempt < 7:
+            return rejected(frame, pb.REJECT_REASON_OVERLOADED, retry_after_ms=1)
+        return rejected(frame, pb.REJECT_REASON_MALFORMED)
+
+    _, address = await serve(busy)
+    node = await run(address, photos, "--attempts", "2")
+    assert len(node.kept) == 5 and set(tries.values()) == {7}
+    assert all("refused it" in reading.reason for reading in node.kept)
+
+
+async def test_a_broken_stream_sends_again_what_has_no_result(serve, photos: Path) -> None:
+    broken = False
+
+    async def break_once(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
+        nonlocal broken
+        if not broken and frame.sequence == 1:
+            broken = True
+            raise RuntimeError("the node falls over")
+        return rejected(frame, pb.REJECT_REASON_MALFORMED)
+
+    script, address = await serve(break_once)
+    node = await run(address, photos)
+    assert len(node.kept) == 5 and len(script.openings) == 2
+    assert 1 in [frame.sequence for frame in script.frames if frame.attempt == 1]
+    assert script.openings[0].session == script.openings[1].session
+
+
+async def test_what_the_node_would_refuse_is_not_sent(serve, photos: Path) -> None:
+    async def never(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
+        raise AssertionError("it was sent")
+
+    script, address = await serve(never, max_pixels=64 * 48 - 1)
+    node = await run(address, photos)
+    assert not script.frames and len(node.kept) == 5
+    assert all("3,072 pixels, the limit is 3,071" in reading.reason for reading in node.kept)
+
+
+async def test_stopping_ends_soon_and_what_is_on_its_way_is_a_reading(
+    serve, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_node.node.STOP_GRACE_S", 0.3)
+
+    async def silence(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
+        return []
+
+    script, address = await serve(silence)
+    node = await run(address, photos, "--in-flight", "4", stop_when=lambda: len(script.frames) == 2)
+    assert {reading.outcome.name for reading in node.kept} == {"FAILED"} and len(node.kept) >= 2
+    assert all("stopped before its result came" in reading.reason for reading in node.kept)
+
+
+async def test_stopping_without_a_cloud_node(free_port: int, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_node.node.STOP_GRACE_S", 0.3)
+    node = await run(f"127.0.0.1:{free_port}", photos, stop_when=lambda: True)
+    assert node.kept == []
+
+
+async def test_a_source_that_breaks_is_told_even_without_a_cloud_node(free_port: int, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    with pytest.raises(SourceError, match=r"broken\.jpg"):
+        await run(f"127.0.0.1:{free_port}", broken)
+
+
+async def test_no_cloud_node_in_time(free_port: int, photos: Path) -> None:
+    with pytest.raises(CloudUnavailable, match="start one with"):
+        await run(f"127.0.0.1:{free_port}", photos, "--connect-timeout-s", "0.5")
+
+
+async def test_the_deadline_runs_while_a_frame_waits_for_the_cloud(serve, photos: Path) -> None:
+    """Two frames fill the window and never return; the others expire on the edge."""
+
+    async def silence(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
+        return []
+
+    script, address = await serve(silence, window_frames=1)
+    node = await run(
+        address, photos, "--deadline-ms", "200", "--retry-s", "0.2", "--attempts", "1", "--limit", "1",
+        stop_when=lambda: len(script.frames) == 1,
+    )  # fmt: skip
+    assert len(node.kept) == 1
+    assert 0 < script.frames[0].deadline_ms <= 200
+
+
+async def test_the_limit_counts_frames_that_were_taken(serve, photos: Path) -> None:
+    async def refuse(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
+        return rejected(frame, pb.REJECT_REASON_MALFORMED)
+
+    _, address = await serve(refuse)
+    assert len((await run(address, photos, "--limit", "3")).kept) == 3
