@@ -1,6 +1,6 @@
 """How small and how fast are packed camera frames, next to WebP lossless and PNG?
 
-    python benchmarks/packing.py ../shared/data/dicm [FOLDER ...] [--limit 70]
+    python benchmarks/packing.py DATA/dicm [FOLDER ...] [--limit 70]
 
 Each photograph of a folder is scaled to 600x400 and converted by FFmpeg to I420 (limited range, BT.601), as a
 camera or a video file gives it. Peers, by Pillow: WebP lossless (method 4) of the same planes stacked as one grey

@@ -1,6 +1,6 @@
 """What do JPEG and WebP cost the text detector, and how large are they? Chooses the defaults of common/packing.py.
 
-    python benchmarks/result_formats.py ../shared/data [--receipts 12] [--plates 12]
+    python benchmarks/result_formats.py DATA [--receipts 12] [--plates 12]
 
 Bright receipts are darkened to a mean near 15 with sensor noise, and lit again by their gain; real dark
 photographs of plates are lit to a mean of 110. What a cloud node would send back is encoded in each way, decoded,

@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import grpc
 import grpc.aio
@@ -23,7 +24,7 @@ from cloud_node.worker import Worker, ticket
 from common.broker import Broker
 from common.channel import server_options
 from common.errors import PortInUse
-from common.frame import Result
+from common.frame import Outcome, Result
 from common.nats_connection import server_list
 from common.nats_server import EmbeddedServer
 from common.telemetry import Timeline
@@ -223,7 +224,11 @@ class CloudNode:
         self._streams.settled(result.id.edge, result.id.session, result.id.sequence)
 
     def _given_up(self, result: Result, reason: str) -> None:
-        """The edge will send the frame again, and it must be worked on again."""
+        """Most times the edge will send the frame again, and it must be worked on again."""
+        if reason == "refused" and result.image is not None:  # NATS will never take it: say so instead
+            why = "the result is too large for NATS: ask for it as JPEG or WebP, or send smaller frames"
+            self._publisher.submit(replace(result, outcome=Outcome.FAILED, image=None, reason=why))
+            return
         self._streams.settled(result.id.edge, result.id.session, result.id.sequence)
 
     async def _set_health(self, status: int) -> None:

@@ -1,6 +1,6 @@
 """Is the network better than what needs no network? A small table on frames that training never saw.
 
-    python -m cloud_node.training.check --data ../shared/data [--weights runs/fast/fast.safetensors]
+    python -m cloud_node.training.check --data DATA [--weights runs/fast/fast.safetensors]
 
 receipts: held-out scans, darkened 8-20x and 40-120x with a camera that training never saw; text lines found
 (H-mean, IoU > 0.5). plates: real street photographs, dark and bright; share of number plates found. pairs: real

@@ -13,7 +13,7 @@ from cloud_node.training.samples import Sampling
 
 EPILOG = f"""\
 The data folder holds pools by name ({", ".join(SHARES)}); a folder of plain images is one pool. Photographs in
-installed packages (scikit-image, scikit-learn) join in. What the split rule keeps for evaluation is never read.
+the scikit-image package join in. What the split rule keeps for evaluation is never read.
 
 Two stages follow each other: 'zero-dce' (the exposure curve, without reference) and 'agm' (AGM-Net, towards the
 clean photograph). Run the same command again to resume from OUT/checkpoint.pt. The weights so far are in
@@ -21,7 +21,7 @@ OUT/PRESET.safetensors all the time: `python -m cloud_node.training.check --weig
 measures them.
 
 example:
-  nice -n 5 python -m cloud_node.training --preset fast --data ../shared/data --out runs/fast --minutes 40
+  nice -n 5 python -m cloud_node.training --preset fast --data DATA --out runs/fast --minutes 40
 """
 
 
