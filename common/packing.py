@@ -22,7 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 # What text detection keeps: measured by benchmarks/result_formats.py, discussed in docs/packing.md.
-DEFAULT_QUALITY: Final = 85
+DEFAULT_QUALITY: Final = 75
 JPEG_SUBSAMPLING: Final = "4:2:0"
 WEBP_METHOD: Final = 0
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # files looked for in folders

@@ -8,6 +8,7 @@ import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any
 
 from common import packing
@@ -177,8 +178,11 @@ class EdgeNode:
             try:
                 async with asyncio.timeout(self._left_s(flight)):
                     await self._uplink.reserve(flight.frame)
-                left_ms = max(1, int((self._left_s(flight) or 0) * 1000)) if self.settings.sending.deadline_ms else 0
-                await self._uplink.send(replace(flight.frame, deadline_ms=left_ms))
+                left_s = self._left_s(flight)
+                if left_s == 0:
+                    await self._uplink.window.credit(1, len(flight.frame.image.payload))
+                    raise TimeoutError
+                await self._uplink.send(replace(flight.frame, deadline_ms=ceil((left_s or 0) * 1000)))
             except TimeoutError:
                 return self._settle(flight.sequence, Outcome.EXPIRED, "its deadline passed before it could be sent")
             except CloudUnavailable:

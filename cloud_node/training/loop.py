@@ -68,6 +68,7 @@ class Progress:
     stage: int = 0
     step: int = 0  # in this stage
     elapsed_s: float = 0.0  # in this stage
+    steps: int = 0  # in all stages
 
 
 class Trainer:
@@ -89,7 +90,7 @@ class Trainer:
         """Train to the end; returns the path of the weights. TrainingError when the loss stops being a number."""
         while self.progress.stage < len(STAGES):
             self._run_stage()
-            self.progress = Progress(stage=self.progress.stage + 1)
+            self.progress = Progress(stage=self.progress.stage + 1, steps=self.progress.steps)
             self.average.load_state_dict(
                 self.model.state_dict() if self.progress.stage == 1 else self.average.state_dict()
             )
@@ -143,7 +144,7 @@ class Trainer:
             self.settings.preset,
             fresh,
             version=f"{self.settings.preset}-training",
-            steps=self.progress.step,
+            steps=self.progress.steps,
         )
         os.replace(fresh, self.weights_path)
 
@@ -172,6 +173,7 @@ class Trainer:
             self.optimizer.step()
             self._average(stage)
             self.progress.step += 1
+            self.progress.steps += 1
             self.progress.elapsed_s = time.monotonic() - began
             for term, value in terms.items():
                 shown[term] = 0.98 * shown.get(term, value.item()) + 0.02 * value.item()
