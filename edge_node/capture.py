@@ -8,6 +8,8 @@ import time
 from common.flow import BoundedQueue, QueueClosed
 from edge_node.sources import Captured, Source
 
+THREAD_END_S = 2.0  # for a source that is closed to end its read
+
 
 async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.0) -> None:
     """Read a source in a thread of its own until it ends, then close the queue.
@@ -42,9 +44,13 @@ async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.
 
     threading.Thread(target=run, name="source", daemon=True).start()
     try:
-        await finished
+        await asyncio.shield(finished)
     finally:
         await queue.close()
+        # The thread may be about to put a frame: let it see that the queue is closed while this loop still runs.
+        await asyncio.wait({finished}, timeout=THREAD_END_S)
+        if finished.done():
+            finished.exception()
 
 
 def _pump(source: Source, queue: BoundedQueue[Captured], loop: asyncio.AbstractEventLoop, fps: float) -> None:
@@ -57,4 +63,10 @@ def _pump(source: Source, queue: BoundedQueue[Captured], loop: asyncio.AbstractE
             if wait_s > 0:
                 time.sleep(wait_s)
             due = max(due + 1 / fps, time.monotonic())
-        asyncio.run_coroutine_threadsafe(queue.put(captured), loop).result()
+        putting = queue.put(captured)
+        try:
+            future = asyncio.run_coroutine_threadsafe(putting, loop)
+        except RuntimeError:  # the loop is gone
+            putting.close()
+            return
+        future.result()

@@ -64,6 +64,19 @@ async def test_closing_the_queue_ends_the_thread() -> None:
         await running
 
 
+async def test_a_cancelled_capture_waits_for_its_thread() -> None:
+    frames, source = queue(), Numbers(None)
+    running = asyncio.create_task(capture(source, frames))
+    await frames.get()
+    source.close()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    threads = [thread for thread in threading.enumerate() if thread.name == "source"]
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+
+
 async def test_a_live_source_is_thinned_and_replaces_what_waits() -> None:
     frames = queue(Policy.DROP_OLDEST)
     source = open_source(camera="lavfi:testsrc=size=64x48:rate=50")
