@@ -60,8 +60,8 @@ async def test_closing_the_queue_ends_the_thread() -> None:
     running = asyncio.create_task(capture(source, frames))
     await frames.get()
     await frames.close()
-    async with asyncio.timeout(10):
-        await running
+    await asyncio.wait({running}, timeout=10)
+    assert running.done() and running.exception() is None
 
 
 async def test_a_cancelled_capture_waits_for_its_thread() -> None:
