@@ -1,8 +1,11 @@
 """Losses on RGB batches (B, 3, H, W) in [0, 1]; each gives one scalar tensor.
 
 The Zero-DCE stage learns without reference: spatial, exposure, colour and smoothness terms (Guo et al.,
-CVPR 2020, section 3.3). AGM-Net's first training has references: charbonnier, gradient and tone.
+CVPR 2020, section 3.3). AGM-Net's first training has references: charbonnier, gradient and tone. Without pairs,
+self-feature preservation keeps the content; see also `text_losses` and `adversarial_losses`.
 """
+
+from collections.abc import Mapping, Sequence
 
 import kornia
 import torch
@@ -57,3 +60,43 @@ def gradient_loss(output: Tensor, target: Tensor, weight: Tensor | float = 1.0) 
 def tone_loss(output: Tensor, target: Tensor, region: int = 16) -> Tensor:
     """L1 between the means of region x region pixels: exposure and colour, blind to detail and noise."""
     return F.l1_loss(F.avg_pool2d(output, region), F.avg_pool2d(target, region))
+
+
+def self_feature_preservation(features_a: Tensor | Sequence[Tensor], features_b: Tensor | Sequence[Tensor]) -> Tensor:
+    """L_SFP = E[(IN(phi(a)) - IN(phi(b)))^2]: what is in the picture shall stay, however it is lit.
+
+    features_a, features_b: one map (B, C, h, w) each, or as many of several layers, whose terms are averaged.
+    IN, each channel of each sample brought to mean 0 and variance 1, takes the light out of the comparison.
+    Global on whole frames, local on the crops of `discriminators.random_crops`.
+    Source: the paper's "Loss function"; instance normalisation as in EnlightenGAN.
+
+    Raises:
+        ValueError: for maps that do not go with each other, or of a single pixel, which IN makes 0.
+    """
+    ones, others = ([maps] if isinstance(maps, Tensor) else list(maps) for maps in (features_a, features_b))
+    if not ones or len(ones) != len(others):
+        raise ValueError(f"features of {len(ones)} layers against {len(others)}: give the same, one or more, of both")
+    terms = []
+    for one, other in zip(ones, others, strict=True):
+        if one.shape != other.shape or one.ndim != 4:
+            raise ValueError(f"features {tuple(one.shape)} against {tuple(other.shape)}: expected (B, C, h, w) twice")
+        if one.shape[2] * one.shape[3] < 2:
+            raise ValueError(f"features {tuple(one.shape)} of one pixel: take larger images or an earlier layer")
+        terms.append(((F.instance_norm(one.float()) - F.instance_norm(other.float())) ** 2).mean())
+    return torch.stack(terms).mean()
+
+
+def term_shares(terms: Mapping[str, Tensor]) -> dict[str, float]:
+    """Each weighted term's share of the sum of all, 0..1, to be logged; all 0 where every term is 0.
+
+    Copies to the host once, whatever the number of terms.
+
+    >>> term_shares({"text": torch.tensor(1.0), "edge": torch.tensor(3.0)})
+    {'text': 0.25, 'edge': 0.75}
+    """
+    if not terms:
+        return {}
+    values = torch.stack([term.detach().float().abs() for term in terms.values()])
+    total = values.sum()
+    shares = torch.where(total == 0, values, values / total)
+    return dict(zip(terms, shares.tolist(), strict=True))

@@ -11,7 +11,7 @@ Shapes at line ends: B batch, H and W the padded frame, h and w the frame after 
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -21,60 +21,105 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cloud_node.laegan.attention import luma, luminance_attention
+from cloud_node.laegan.attention import LUMA, luma, luminance_attention
 
 
 @dataclass(frozen=True)
 class GeneratorConfig:
-    width: int  # channels at level 0; level i has width * 2**i
+    width: int = 0  # channels at level 0; level i has width * 2**i; 0 = the Zero-DCE stage alone
     levels: int = 4  # resolutions of AGM-Net ("four layers" in the paper)
     block: str = "srb"  # 'srb': selective residual block of M-Net+; 'plain': two 3x3 convolutions
+    body: str = "agm"  # what follows the curve: 'agm', or 'unet' (EnlightenGAN's, the paper's ablation), 'student'
     stem: int = 1  # PixelUnshuffle factor before level 0; 2 makes level 0 four times cheaper
-    curve_side: int = 0  # Zero-DCE sees the frame reduced to this shorter side, in pixels; 0 = all of it
+    attention: bool = True  # multiply features and residual by A = 1 - L; False is the paper's ablation
+    level_hints: bool = False  # tell AGM-Net how much each pixel was lifted: its noise grew by that
+    exposure: float = 0.0  # mean luma for which the curve is solved, one for the frame; 0 = DCE-Net predicts curves
+    curve_side: int = 0  # DCE-Net sees the frame reduced to this shorter side, in pixels; 0 = all of it
     curve_maps: int = 8  # curve maps predicted: 8 = one for each iteration, 1 = one map used by all
-    curve_channels: int = 3  # 3 = a curve for each colour; 1 = the same for all, which cannot shift colours
-    level_hints: bool = False  # tell both stages how dark the frame was: mean level, and lift of each pixel
 
     @property
     def multiple(self) -> int:
         """Height and width are padded to a multiple of this, in pixels."""
-        return self.stem * 2 ** (self.levels - 1)
+        return self.stem * 2 ** (self.levels - 1) if self.width else 1
 
 
 PRESETS: dict[str, GeneratorConfig] = {
-    "reference": GeneratorConfig(width=32),
-    "fast": GeneratorConfig(
-        width=16, block="plain", stem=2, curve_side=16, curve_maps=1, curve_channels=1, level_hints=True
-    ),
+    "reference": GeneratorConfig(width=32, exposure=0.45),
+    "fast": GeneratorConfig(width=24, block="plain", stem=2, level_hints=True, exposure=0.45),
+    "edge": GeneratorConfig(width=32, levels=1, body="student", stem=4, level_hints=True, exposure=0.45),
+    "paper": GeneratorConfig(width=32),  # the paper to the letter, to compare with
+    "unet": GeneratorConfig(width=32, levels=5, body="unet"),
+    "zero-dce": GeneratorConfig(),
+    "zero-dce-low": GeneratorConfig(curve_side=32, curve_maps=1),
 }
 
 CURVE_ITERATIONS = 8
+PAGE, DUSK = 0.65, 0.22  # mean luma of a page, and of a scene that was half lit already
+FULL_STRENGTH = 0.15  # the alpha from which on the body's residual counts in full
+SOLVER_SIDE = 48  # pixels of the shorter side that the exposure solver looks at
+SOLVER_STEPS, SOLVER_REACH = 25, 3.2  # curves it tries, and atanh of the steepest
 COMMITTED = Path(__file__).parent / "weights"  # a card stands beside each file
 
 
 def enhance_curve(low: Tensor, alpha: Tensor) -> Tensor:
     """Zero-DCE's curve, x <- x + a_n x (1 - x), n = 1..8 (eq. 3 of the Zero-DCE paper).
 
-    low: (B, 3, H, W) in [0, 1]. alpha: (B, 24, H, W) in [-1, 1], 8 maps of 3 channels; or one map used 8 times,
-    of 3 channels (B, 3, H, W) or of one for all colours (B, 1, H, W).
-    Returns (B, 3, H, W) in [0, 1]; monotone in low, and 0 and 1 stay where they are.
+    low: (..., 3, H, W) in [0, 1]. alpha: (..., 24, H, W) in [-1, 1], 8 maps of 3 channels; or one map used 8 times,
+    of 3 channels or of one for all colours, (..., 1, H, W) or (..., 1, 1, 1).
+    Returns (..., 3, H, W) in [0, 1]; monotone in low, and 0 and 1 stay where they are.
     """
-    maps = alpha.split(min(3, alpha.shape[1]), dim=1)
+    maps = alpha.split(min(3, alpha.shape[-3]), dim=-3)
     for n in range(CURVE_ITERATIONS):
-        low = torch.addcmul(low, maps[n % len(maps)], low - low * low)
+        low = low + maps[n % len(maps)] * (low - low * low)
     return low
 
 
+def exposure_level(view: Tensor, level: float) -> Tensor:
+    """The mean luma that a frame shall get: RGB (B, 3, h, w) in [0, 1], h and w at least 4 -> (B, 1).
+
+    `level` for a dark scene. PAGE for a frame as even as a page or a plate that fills it, which is white by day. DUSK
+    for a scene that is half lit already: what can be read there stands near the lamps, and lifting everything washes
+    it out. Chosen by detection and real pairs on training scenes (docs/network.md).
+    """
+    y = luma(view)
+    mean = y.mean(dim=(1, 2, 3))
+    areas = F.avg_pool2d(y, 4).flatten(1)  # neither noise nor ink makes a frame uneven
+    page = (2 - areas.std(dim=1) / areas.mean(dim=1).clamp(min=1e-3) / 0.16).clamp(0, 1)
+    lit = ((mean - 0.12) / 0.08).clamp(0, 1)
+    scene = level - max(0.0, level - DUSK) * lit
+    return torch.lerp(scene, torch.full_like(scene, PAGE), page)[:, None]
+
+
+def solve_curve(low: Tensor, level: float) -> Tensor:
+    """The one curve of a frame that brings its mean luma to `exposure_level`: (B, 3, H, W) in [0, 1] -> (B, 1, 1, 1).
+
+    alpha is in [0, 1): 0 where the frame is bright enough already, 0.997 where no curve is steep enough.
+
+    A longer exposure is one monotone curve for the whole frame; on real pairs this one comes closer to it than any
+    gain, gamma or local map (docs/network.md). Its only free number follows from the level: solved, not learned.
+    """
+    stride = max(1, min(low.shape[-2:]) // SOLVER_SIDE)
+    view = low[..., ::stride, ::stride].float()  # picked, not averaged: the mean of curves needs the real levels
+    target = exposure_level(view, level)  # (B, 1)
+    shifts = torch.linspace(0, SOLVER_REACH, SOLVER_STEPS, device=low.device)
+    lit = enhance_curve(view[:, None], torch.tanh(shifts).view(1, -1, 1, 1, 1))  # (B, K, 3, h, w)
+    means = (lit.movedim(2, -1) @ lit.new_tensor(LUMA)).mean(dim=(2, 3))  # (B, K), rising along K
+    upper = (means < target).sum(dim=1, keepdim=True).clamp(1, SOLVER_STEPS - 1)
+    below, above = means.gather(1, upper - 1), means.gather(1, upper)
+    part = ((target - below) / (above - below).clamp(min=1e-6)).clamp(0, 1)
+    shift = (upper - 1 + part) * (SOLVER_REACH / (SOLVER_STEPS - 1))
+    return torch.tanh(shift).view(-1, 1, 1, 1).to(low.dtype)
+
+
 class ZeroDCE(nn.Module):
-    """Predicts the curve maps: seven 3x3 convolutions with symmetric skips. 79,416 parameters as published."""
+    """DCE-Net, which predicts the curve maps: seven 3x3 convolutions with symmetric skips. 79,416 parameters."""
 
     def __init__(self, cfg: GeneratorConfig, channels: int = 32):
         super().__init__()
         self.cfg = cfg
-        c, c_in = channels, 4 if cfg.level_hints else 3
-        maps = cfg.curve_channels * cfg.curve_maps
-        widths = [(c_in, c), (c, c), (c, c), (c, c), (2 * c, c), (2 * c, c), (2 * c, maps)]
-        # Zeros around a view of 16 pixels would be a frame of false darkness.
+        c, maps = channels, 3 * cfg.curve_maps
+        widths = [(3, c), (c, c), (c, c), (c, c), (2 * c, c), (2 * c, c), (2 * c, maps)]
+        # Zeros around a view of few pixels would be a frame of false darkness.
         border: Literal["replicate", "zeros"] = "replicate" if cfg.curve_side else "zeros"
         convs = [nn.Conv2d(i, o, 3, padding=1, padding_mode=border) for i, o in widths]
         for conv in convs:
@@ -84,19 +129,13 @@ class ZeroDCE(nn.Module):
         self.convs = nn.ModuleList(convs)
 
     def forward(self, low: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> curve maps (B, channels * maps, H, W) in (-1, 1)."""
+        """(B, 3, H, W) in [0, 1] -> curve maps (B, 3 * maps, H, W) in (-1, 1)."""
         cfg, (height, width) = self.cfg, low.shape[-2:]
         seen = low
         if cfg.curve_side:
             shorter = min(height, width)
             size = tuple(max(1, round(side * cfg.curve_side / shorter)) for side in (height, width))
-            seen = F.interpolate(low, size, mode="area")  # (B, 3, 16, 24) for 400 x 600
-        if cfg.level_hints:
-            # A power brings the mean to 0.4, so that 1/8 and 1/80 of the light look alike to the convolutions.
-            mean = luma(seen).mean(dim=(2, 3), keepdim=True).clamp(1e-3, 0.4)  # (B, 1, 1, 1)
-            power = torch.log(mean.new_tensor(0.4)) / torch.log(mean)
-            seen = seen.clamp(min=1e-3) ** power
-            seen = torch.cat([seen, power.expand(-1, 1, *seen.shape[-2:])], dim=1)
+            seen = F.interpolate(low, size, mode="area")  # (B, 3, 32, 48) for 400 x 600
         dtype = next(self.parameters()).dtype
         c1, c2, c3, c4, c5, c6, c7 = self.convs
         x1 = F.relu(c1(seen.to(dtype)))
@@ -109,6 +148,18 @@ class ZeroDCE(nn.Module):
         if cfg.curve_side:
             alpha = F.interpolate(alpha, (height, width), mode="bilinear", align_corners=False)
         return alpha
+
+
+class SolvedCurve(nn.Module):
+    """In DCE-Net's place: one curve for the frame, solved for its exposure. No parameters."""
+
+    def __init__(self, level: float):
+        super().__init__()
+        self.level = level
+
+    def forward(self, low: Tensor) -> Tensor:
+        """(B, 3, H, W) in [0, 1] -> alpha (B, 1, 1, 1) in [0, 1)."""
+        return solve_curve(low, self.level)
 
 
 class SKFF(nn.Module):
@@ -193,11 +244,8 @@ class AGMNet(nn.Module):
     def forward(self, pre: Tensor, low: Tensor) -> Tensor:
         """pre, low: (B, 3, H, W) in [0, 1] -> residual A * R of the pre-enhanced frame, (B, 3, H, W)."""
         cfg, dtype = self.cfg, self.head.weight.dtype
-        attention = luminance_attention(low)  # (B, 1, H, W)
-        seen = [pre, attention]
-        if cfg.level_hints:
-            seen.append(torch.log2((luma(pre) + 0.01) / (luma(low) + 0.01)) / 8)  # the lift: noise grew by it
-        stack = torch.cat(seen, dim=1).to(dtype)  # (B, 4 or 5, H, W)
+        stack, attention = see(cfg, pre, low)
+        stack = stack.to(dtype)
         if cfg.stem > 1:
             stack = F.pixel_unshuffle(stack, cfg.stem)  # (B, 5 * stem**2, h, w)
         if not self.training:
@@ -231,6 +279,84 @@ class AGMNet(nn.Module):
         return F.interpolate(x, scale_factor=2.0**level, mode="bilinear") if level else x
 
 
+class Student(nn.Module):
+    """The small body for devices: plain convolutions at a quarter of the resolution, steered by the same attention."""
+
+    def __init__(self, cfg: GeneratorConfig):
+        super().__init__()
+        self.cfg = cfg
+        c, seen = cfg.width, 5 if cfg.level_hints else 4
+        self.first = nn.Conv2d(seen * cfg.stem**2, c, 1)
+        self.convs = nn.ModuleList(nn.Conv2d(c, c, 3, padding=1) for _ in range(4))
+        self.head = nn.Conv2d(c, 3 * cfg.stem**2, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, pre: Tensor, low: Tensor) -> Tensor:
+        """pre, low: (B, 3, H, W) in [0, 1] -> residual A * R of the pre-enhanced frame, (B, 3, H, W)."""
+        stack, attention = see(self.cfg, pre, low)
+        x = F.relu(self.first(F.pixel_unshuffle(stack.to(self.head.weight.dtype), self.cfg.stem)))  # (B, c, h, w)
+        for conv in self.convs:
+            x = F.relu(x + conv(x))
+        return attention * F.pixel_shuffle(self.head(x), self.cfg.stem).to(pre.dtype)
+
+
+class UNet(nn.Module):
+    """EnlightenGAN's generator in AGM-Net's place, the paper's ablation: five levels, attention on skips and output.
+
+    Jiang et al., IEEE TIP 30 (2021): two 3x3 convolutions with LeakyReLU 0.2 and batch norm a level, max pooling,
+    bilinear enlargement; here on [0, 1] and on whatever stage 1 gives, as the paper puts it.
+    """
+
+    def __init__(self, cfg: GeneratorConfig):
+        super().__init__()
+        self.cfg = cfg
+        widths = [cfg.width * 2**i for i in range(cfg.levels)]
+        self.encode = nn.ModuleList(_double(4 if i == 0 else widths[i - 1], n) for i, n in enumerate(widths[:-1]))
+        self.deep1, self.deep2 = _single(widths[-2], widths[-1]), _single(widths[-1], widths[-1])
+        self.up = nn.ModuleList(nn.Conv2d(2 * n, n, 3, padding=1) for n in widths[:-1])
+        self.decode = nn.ModuleList(_double(2 * n, n) for n in widths[:-1])
+        self.head = nn.Conv2d(widths[0], 3, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+
+    def forward(self, pre: Tensor, low: Tensor) -> Tensor:
+        """pre, low: (B, 3, H, W) in [0, 1] -> residual A * R of the pre-enhanced frame, (B, 3, H, W)."""
+        x, attention = see(self.cfg, pre, low)
+        x, maps = x.to(self.head.weight.dtype), [attention.to(self.head.weight.dtype)]
+        for _ in self.encode:
+            maps.append(F.max_pool2d(maps[-1], 2))  # (B, 1, H / 2**i, W / 2**i)
+        skips = []
+        for encode in self.encode:
+            skips.append(encode(x))  # (B, c * 2**i, H / 2**i, W / 2**i)
+            x = F.max_pool2d(skips[-1], 2)
+        x = self.deep2(self.deep1(x) * maps[-1])
+        for i in reversed(range(len(skips))):
+            x = self.up[i](F.interpolate(x, scale_factor=2.0, mode="bilinear"))
+            x = self.decode[i](torch.cat([x, skips[i] * maps[i]], dim=1))
+        return attention * self.head(x).to(pre.dtype)
+
+
+def _single(c_in: int, c_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1), nn.LeakyReLU(0.2), nn.BatchNorm2d(c_out))
+
+
+def _double(c_in: int, c_out: int) -> nn.Sequential:
+    return nn.Sequential(_single(c_in, c_out), _single(c_out, c_out))
+
+
+def see(cfg: GeneratorConfig, pre: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
+    """What a body looks at, (B, 4 or 5, H, W), and the attention that steers it, (B, 1, H, W) in [0, 1]."""
+    attention = luminance_attention(low)
+    seen = [pre, attention]
+    if cfg.level_hints:
+        seen.append(torch.log2((luma(pre) + 0.01) / (luma(low) + 0.01)) / 8)
+    return torch.cat(seen, dim=1), attention if cfg.attention else torch.ones_like(attention)
+
+
+BODIES: dict[str, Callable[[GeneratorConfig], nn.Module]] = {"agm": AGMNet, "unet": UNet, "student": Student}
+
+
 class LAEGAN(nn.Module):
     """The generator: dark frame -> Zero-DCE -> AGM-Net -> lit frame.
 
@@ -241,8 +367,8 @@ class LAEGAN(nn.Module):
     def __init__(self, cfg: GeneratorConfig):
         super().__init__()
         self.cfg = cfg
-        self.curve = ZeroDCE(cfg)
-        self.agm = AGMNet(cfg)
+        self.curve = SolvedCurve(cfg.exposure) if cfg.exposure else ZeroDCE(cfg)
+        self.body = BODIES[cfg.body](cfg) if cfg.width else None
 
     def forward(self, low: Tensor) -> Tensor:
         """RGB (B, 3, H, W) in [0, 1], H and W at least 16 -> enhanced RGB, same shape and dtype.
@@ -251,9 +377,19 @@ class LAEGAN(nn.Module):
         Raises ValueError for another shape.
         """
         padded = self._pad(low)
-        pre = enhance_curve(padded, self.curve(padded))
-        out = (pre + self.agm(pre, padded))[..., : low.shape[-2], : low.shape[-1]]
+        alpha = self.curve(padded)
+        out = enhance_curve(padded, alpha)
+        if self.body is not None:
+            out = out + self.strength(alpha) * self.body(out, padded)
+        out = out[..., : low.shape[-2], : low.shape[-1]]
         return out if self.training else out.clamp(0, 1)
+
+    def strength(self, alpha: Tensor) -> Tensor | float:
+        """How much of the residual counts, (B, 1, 1, 1) in [0, 1]: what the curve did not lift has no noise to remove.
+
+        So a frame that is bright enough comes back as it is. 1 where DCE-Net predicts the curve.
+        """
+        return (alpha / FULL_STRENGTH).clamp(0, 1) if self.cfg.exposure else 1.0
 
     def pre_enhance(self, low: Tensor) -> Tensor:
         """The Zero-DCE stage alone: RGB (B, 3, H, W) in [0, 1] -> lit but still noisy RGB, same shape."""
@@ -267,11 +403,13 @@ class LAEGAN(nn.Module):
         return F.pad(low, (0, right, 0, bottom), mode="reflect") if bottom or right else low
 
 
-def create(preset: str) -> LAEGAN:
-    """A new generator with random weights, in training mode. ValueError for an unknown preset."""
-    if preset not in PRESETS:
-        raise ValueError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
-    return LAEGAN(PRESETS[preset])
+def create(preset: str, attention: bool = True) -> LAEGAN:
+    """A new generator with random weights, in training mode. ValueError for an unknown preset.
+
+    attention: False builds the ablation that multiplies nothing by A = 1 - L.
+    """
+    cfg = _config(preset)
+    return LAEGAN(cfg if attention else replace(cfg, attention=False))
 
 
 class WeightsError(RuntimeError):
@@ -286,9 +424,9 @@ def load(
     path: a .safetensors file; None takes the weights committed for the preset.
     Raises ValueError for an unknown preset, WeightsError for weights that are missing, broken or another preset's.
     """
-    model = create(preset)
+    _config(preset)
     path = _path(preset, path)
-    _metadata(preset, path)
+    model = create(preset, attention=_metadata(preset, path).get("attention") != "off")
     try:
         model.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
@@ -300,13 +438,20 @@ def load(
 def save(model: LAEGAN, preset: str, path: Path, version: str, steps: int) -> None:
     """Write a generator's weights, in half precision, so that `load(preset, path)` reads them back."""
     tensors = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(tensors, path, metadata={"preset": preset, "version": version, "steps": str(steps)})
+    metadata = {"preset": preset, "version": version, "steps": str(steps)}
+    save_file(tensors, path, metadata=metadata if model.cfg.attention else metadata | {"attention": "off"})
 
 
 def weights_version(preset: str, path: Path | None = None) -> str:
     """The version written in the weights file, like 'fast-1'. Raises as `load` does."""
-    create(preset)
+    _config(preset)
     return _metadata(preset, _path(preset, path))["version"]
+
+
+def _config(preset: str) -> GeneratorConfig:
+    if preset not in PRESETS:
+        raise ValueError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
+    return PRESETS[preset]
 
 
 def _path(preset: str, path: Path | None) -> Path:

@@ -2,84 +2,107 @@
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
 import torch
 
-from cloud_node.laegan import PRESETS
-from cloud_node.training.loop import Settings, Trainer, TrainingError
-from cloud_node.training.pools import SHARES, DataError, training_pools
-from cloud_node.training.samples import Sampling
+from cloud_node import laegan
+from cloud_node.training import ablations
+from cloud_node.training.distributed import Group, joined
+from cloud_node.training.loop import Stopped, Trainer, TrainingError
+from cloud_node.training.options import add_options, check_options, device_of, settings_of
+from cloud_node.training.pools import SHARES, DataError
+from cloud_node.training.recipes import RECIPES, RecipeError
+from cloud_node.training.running import run
+from cloud_node.training.settings import Settings
+from cloud_node.training.sources import Sources, open_sources
+from cloud_node.training.terms import TERMS
+from common.errors import DeviceError, SettingsError, WeightsError
 
+
+def wrapped(text: str) -> str:
+    return textwrap.fill(text, 110, initial_indent="  ", subsequent_indent="    ")
+
+
+RECIPE_LINES = "\n".join(
+    wrapped(f"{recipe.name}: " + "; then ".join(f"{s.name} ({', '.join(s.terms)})" for s in recipe.stages))
+    for recipe in RECIPES.values()
+)
 EPILOG = f"""\
-The data folder holds pools by name ({", ".join(SHARES)}); a folder of plain images is one pool. Photographs in
-the scikit-image package join in. What the split rule keeps for evaluation is never read.
+photographs: --data holds pools by name ({", ".join(SHARES)}), or plain images as one pool.
+What the split rule keeps for evaluation is never read. --low and --normal read plain folders, LOL and SID; no scene
+may stand in both. Synthetic low light is made of what is well lit.
 
-Two stages follow each other: 'zero-dce' (the exposure curve, without reference) and 'agm' (AGM-Net, towards the
-clean photograph). Run the same command again to resume from OUT/checkpoint.pt. The weights so far are in
-OUT/PRESET.safetensors all the time: `python -m cloud_node.training.check --weights OUT/fast.safetensors --data DIR`
-measures them.
+recipes:
+{RECIPE_LINES}
+  'zero-dce' is left out where the preset's curve is solved and not learned, or comes with --from. 'paper' never sees
+  pairs. --with and --without change the last stage's terms:
+{wrapped(", ".join(TERMS))}
 
-example:
-  nice -n 5 python -m cloud_node.training --preset fast --data DATA --out runs/fast --minutes 40
+Run the same command again to go on from OUT/checkpoint.pt, exactly. The averaged weights so far are in
+OUT/PRESET.safetensors all the time (PRESET-nc.safetensors where a photograph is not for commercial use), and OUT/
+tensorboard holds the curves of all terms and grids of the same samples: `tensorboard --logdir OUT`.
+
+examples:
+  # the committed weights of preset fast
+  python -m cloud_node.training --preset fast --data DATA --fonts /usr/share/fonts --out runs/fast --minutes 240
+  # the student that runs on the edge device, taught by them
+  python -m cloud_node.training --preset edge --teacher fast --data DATA --out runs/edge --minutes 60
+  # the paper's training, without pairs, on LOL
+  python -m cloud_node.training --preset paper --recipe paper --low LOL --normal LOL --out runs/paper --steps 20000
+  # four GPUs
+  torchrun --nproc-per-node 4 -m cloud_node.training --preset reference --data DATA --out runs/reference
+  # the rows of the paper's Table 2
+  python -m cloud_node.training ablations --data DATA --from runs/fast/fast.safetensors --out runs/ablation --minutes 10
 """
 
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m cloud_node.training",
+        usage="%(prog)s [ablations] --out DIR (--data DIR | --low DIR --normal DIR) [options]",
         epilog=EPILOG,
-        description="Train LAE-GAN's generator on photographs darkened on the fly.",
+        description="Train LAE-GAN on photographs darkened on the fly, or on low and normal light unpaired.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--preset", choices=list(PRESETS), default="fast", help="which network (default: fast)")
-    p.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with the pools, or with images")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint and weights go here")
-    p.add_argument("--minutes", type=float, default=40.0, help="time for both stages (default: 40)")
-    p.add_argument("--steps", type=int, default=0, help="steps of both stages, instead of minutes; repeats exactly")
-    p.add_argument("--batch", type=int, default=8, help="crops in a step (default: 8)")
-    p.add_argument("--crop", type=int, default=144, help="side of a crop in pixels, a multiple of 16 (default: 144)")
-    p.add_argument("--rate", type=float, default=Settings.rate, help=f"learning rate (default: {Settings.rate})")
-    p.add_argument("--seed", type=int, default=0, help="decides every random draw (default: 0)")
-    p.add_argument("--threads", type=int, default=2, help="CPU threads of the network (default: 2)")
-    p.add_argument("--workers", type=int, default=1, help="processes that make samples (default: 1)")
-    p.add_argument("--fonts", type=Path, metavar="DIR", help="TrueType files for the text written on photographs")
+    add_options(p)
     return p
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code 0; 2 for data that cannot be used, 1 for a training that cannot go on."""
-    p = parser()
-    args = p.parse_args(arguments)
-    if args.crop % 16 or args.crop < 64:
-        p.error(f"--crop must be a multiple of 16, at least 64, not {args.crop}")
-    if args.minutes <= 0 or args.steps < 0 or args.batch < 1:
-        p.error("--minutes and --batch must be above 0, --steps at least 0")
+    """Exit code 0; 2 for flags or data that cannot be used, 1 for a training that cannot go on, 130 for one stopped."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["ablations"]:
+        p, work = ablations.parser(), ablations.train
+    else:
+        p, work = parser(), train
+    args = p.parse_args(given[1:] if work is ablations.train else given)
+    check_options(p, args)
     torch.set_num_threads(args.threads)
-    fonts = tuple(sorted(f for f in args.fonts.rglob("*.ttf") if "Math" not in f.name)) if args.fonts else ()
-    settings = Settings(
-        preset=args.preset,
-        minutes=args.minutes,
-        steps=args.steps,
-        rate=args.rate,
-        workers=args.workers,
-        sampling=Sampling(batch=args.batch, crop=args.crop, seed=args.seed, fonts=fonts),
-    )
     try:
-        pools = training_pools(args.data)
-        print("training on", ", ".join(f"{pool.name}: {len(pool.photos)} photographs" for pool in pools))
-        trainer = Trainer(settings, pools, args.out)
-        if trainer.progress.step or trainer.progress.stage:
-            print(f"resuming stage {trainer.progress.stage + 1} at step {trainer.progress.step}")
-        print(f"weights: {trainer.run()}")
-    except DataError as error:
+        settings = settings_of(args)
+        with joined(device_of(args.device)) as group:
+            sources = open_sources(args.data, args.low, args.normal)
+            if group.rank == 0:
+                print("training on", sources.describe())
+            work(args, settings, sources, group)
+    except (DataError, RecipeError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except TrainingError as error:
+    except (TrainingError, laegan.WeightsError, WeightsError, DeviceError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Stopped:
+        print(f"stopped and saved; the same command goes on from {args.out}", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
-        trainer.save()
-        print(f"\nstopped; the same command goes on from {trainer.checkpoint}", file=sys.stderr)
+        print(f"stopped at once; what was saved last is in {args.out}", file=sys.stderr)
         return 130
     return 0
+
+
+def train(args: argparse.Namespace, settings: Settings, sources: Sources, group: Group) -> None:
+    """One training."""
+    run(Trainer(settings, sources, args.out, group))

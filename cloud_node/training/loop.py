@@ -1,66 +1,43 @@
-"""The two stages of the first training, with checkpoints that resume exactly and a loss that may not turn NaN.
+"""The training loop: the stages of a recipe one after the other, resumed exactly, stopped before it is spoilt.
 
-1. 'zero-dce': the curve learns without reference from whole photographs.
-2. 'agm': the curve is frozen, AGM-Net learns to bring the pre-enhanced dark frame to the clean one.
+What a step draws, its samples and random crops, is a pure function of (seed, stage, step); with networks and
+optimizers from the checkpoint, a training that was broken off goes on as if it had not been.
 """
 
 import copy
 import math
-import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
+from torch import Tensor, nn
 
-from cloud_node.laegan import create, save
-from cloud_node.laegan import losses as L
-from cloud_node.laegan.attention import luma
+from cloud_node.laegan import create, load
 from cloud_node.laegan.network import enhance_curve
-from cloud_node.training.pools import Pool
-from cloud_node.training.samples import Batches, Sampling
+from cloud_node.training.checkpoint import TrainingError, load_state, save_state, save_weights
+from cloud_node.training.critics import Critics
+from cloud_node.training.distributed import Group
+from cloud_node.training.frozen import gather, placed
+from cloud_node.training.images import DataError
+from cloud_node.training.logbook import Logbook
+from cloud_node.training.recipes import ADVERSARIAL_TERMS, Stage
+from cloud_node.training.schedule import factor
+from cloud_node.training.settings import Settings, fitting, saw_non_commercial
+from cloud_node.training.sources import Sources, first_cause, stream
+from cloud_node.training.terms import TERMS, Step, meet, taught
+from cloud_node.training.unpaired import Batch
 
-STAGES = ("zero-dce", "agm")
+__all__ = ["Progress", "Settings", "Stopped", "Trainer", "TrainingError", "meet"]
 
-
-class TrainingError(RuntimeError):
-    """Training cannot start or go on; the message says why and what is kept."""
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What each term of the two losses counts."""
-
-    spatial: float = 1.0
-    exposure: float = 10.0
-    exposure_level: float = 0.5  # the paper's 0.6 washes photographs out
-    exposure_regions: int = 3  # regions along a side; the paper's 16 make every corner of the frame equally grey
-    colour: float = 2.0
-    smoothness: float = 1600.0  # as in Zero-DCE++
-    charbonnier: float = 1.0
-    gradient: float = 1.5
-    tone: float = 0.5
-    text: float = 1.0  # extra weight of a pixel inside a text box
+ENDLESS = 10**7  # steps
+FIXED, PICTURED = 10**8, 4  # the batch whose first four samples the grids show; no training comes that far
+STOP = -1.0  # in place of the share that is done
 
 
-@dataclass(frozen=True)
-class Settings:
-    preset: str = "fast"
-    steps: int = 0  # of both stages together; 0: as many as `minutes` allow
-    minutes: float = 40.0
-    curve_share: float = 0.1  # of steps or minutes, for the Zero-DCE stage
-    rate: float = 7e-4  # highest learning rate of AGM-Net; it falls along a cosine
-    curve_rate: float = 5e-4
-    sampling: Sampling = field(default_factory=Sampling)
-    weights: LossWeights = field(default_factory=LossWeights)
-    averaging: float = 0.999  # of the exponential mean of the parameters, which is what gets saved
-    save_every_s: float = 120.0
-    workers: int = 1  # processes that make samples; 0: in this one
+class Stopped(Exception):
+    """The training was asked to stop, and has saved itself."""
 
 
 @dataclass
@@ -72,184 +49,239 @@ class Progress:
 
 
 class Trainer:
-    """One training, begun or resumed: `Trainer(settings, pools, out).run()` leaves weights under `out`."""
+    """One training, begun or resumed: `Trainer(settings, sources, out).run()` leaves weights under `out`.
 
-    def __init__(self, settings: Settings, pools: list[Pool], out: Path):
-        self.settings, self.pools, self.out = settings, pools, out
+    Raises TrainingError, laegan.WeightsError, common.errors.SettingsError or ValueError for what it cannot start
+    with.
+    """
+
+    def __init__(self, settings: Settings, sources: Sources, out: Path, group: Group | None = None):
+        self.settings, self.sources, self.out = settings, sources, out
+        self.group = group or Group()
+        self.sampling = replace(settings.sampling, seed=self.group.seed(settings.sampling.seed))
+        self.recipe = fitting(settings)
         self.checkpoint = out / "checkpoint.pt"
+        self.asked_to_stop = False
         torch.manual_seed(settings.sampling.seed)
-        self.model = create(settings.preset)  # channels_last trains slower on a CPU
-        self.average = copy.deepcopy(self.model)
+        self.model = placed(create(settings.preset, settings.attention), self.group.device)
+        if settings.start:
+            self.model.load_state_dict(load(settings.preset, settings.start).state_dict())
+        self.average = copy.deepcopy(self.model).eval()
+        self.frozen = gather(self.recipe, settings.aids, settings.sampling.crop, self.group.device)
+        self.commercial = sources.commercial and not saw_non_commercial(settings)
         self.progress = Progress()
-        self.optimizer = self._optimizer()
+        self._enter_stage()
         out.mkdir(parents=True, exist_ok=True)
         if self.checkpoint.exists():
             self._resume()
 
     def run(self) -> Path:
-        """Train to the end; returns the path of the weights. TrainingError when the loss stops being a number."""
-        while self.progress.stage < len(STAGES):
-            self._run_stage()
-            self.progress = Progress(stage=self.progress.stage + 1, steps=self.progress.steps)
-            self.average.load_state_dict(
-                self.model.state_dict() if self.progress.stage == 1 else self.average.state_dict()
-            )
-            self.optimizer = self._optimizer()
+        """Train to the end; returns the path of the weights.
+
+        Raises TrainingError when a term stops being a number or the disk is full, DataError for a photograph that
+        cannot be read, Stopped where `asked_to_stop` was set. The last two save before.
+        """
+        logbook = Logbook(self.out if self.group.rank == 0 else None, self.progress.steps)
+        try:
+            while self.progress.stage < len(self.recipe.stages):
+                self._run_stage(logbook)
+                self.progress = Progress(stage=self.progress.stage + 1, steps=self.progress.steps)
+                if self.progress.stage < len(self.recipe.stages):
+                    self.average.load_state_dict(self.model.state_dict())  # the next stage builds on the model itself
+                    self._enter_stage()
+                self.save()
+        except DataError as error:
             self.save()
+            raise DataError(f"{first_cause(error)}. Training stopped; the same command goes on from here") from error
+        except OSError as error:  # of TensorBoard's files; the others' are told already
+            raise TrainingError(f"{self.out} cannot be written: {error}; what was saved before is whole") from error
+        finally:
+            logbook.close()
         return self.weights_path
 
     @property
     def weights_path(self) -> Path:
-        return self.out / f"{self.settings.preset}.safetensors"
-
-    def losses(self, stage: int, dark: Tensor, clean: Tensor, text: Tensor) -> dict[str, Tensor]:
-        """The weighted terms of a stage's loss for one batch."""
-        w = self.settings.weights
-        if stage == 0:
-            alpha = self.model.curve(dark)
-            lit = enhance_curve(dark, alpha)
-            region = dark.shape[-1] // w.exposure_regions
-            return {
-                "spatial": w.spatial * L.spatial_loss(lit, dark),
-                "exposure": w.exposure * L.exposure_loss(lit, dark, w.exposure_level, region),
-                "colour": w.colour * L.colour_loss(lit),
-                "smoothness": w.smoothness * L.smoothness_loss(alpha),
-            }
-        with torch.no_grad():
-            pre = enhance_curve(dark, self.model.curve(dark))
-            clean = meet(clean, pre)
-        output = pre + self.model.agm(pre, dark)
-        weight = 1 + w.text * text
-        return {
-            "charbonnier": w.charbonnier * L.charbonnier(output, clean, weight),
-            "gradient": w.gradient * L.gradient_loss(output, clean, weight),
-            "tone": w.tone * L.tone_loss(output, clean),
-        }
+        return self.out / f"{self._name}.safetensors"
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights; an interruption leaves the earlier ones whole."""
+        if self.group.rank:
+            return
         state = {
-            "settings": asdict(self.settings),
+            "fingerprint": self._fingerprint(),
             "progress": asdict(self.progress),
+            "commercial": self.commercial,
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "critics": self.critics.state_dict(),
         }
-        fresh = self.checkpoint.with_suffix(".new")
-        torch.save(state, fresh)
-        os.replace(fresh, self.checkpoint)
-        fresh = self.weights_path.with_suffix(".new")
-        save(
-            self.average,
-            self.settings.preset,
-            fresh,
-            version=f"{self.settings.preset}-training",
-            steps=self.progress.steps,
-        )
-        os.replace(fresh, self.weights_path)
+        save_state(state, self.checkpoint)
+        version, steps = f"{self._name}-training", self.progress.steps
+        save_weights(self.average, self.settings.preset, self.weights_path, version, steps)
 
-    def _run_stage(self) -> None:
-        stage, name = self.progress.stage, STAGES[self.progress.stage]
+    def _run_stage(self, logbook: Logbook) -> None:
+        stage, progress = self.recipe.stages[self.progress.stage], self.progress
         limit_steps, limit_s = self._limits(stage)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        peak = self.settings.curve_rate if stage == 0 else self.settings.rate
-        began = time.monotonic() - self.progress.elapsed_s
-        saved = time.monotonic()
-        bar = tqdm(total=limit_steps or None, initial=self.progress.step, desc=name, mininterval=2)
-        shown: dict[str, float] = {}
-        for dark, clean, text in self._batches(stage, limit_steps):
-            done = self.progress.step / limit_steps if limit_steps else self.progress.elapsed_s / limit_s
+        dataset = self.sources.stage(stage, self.sampling)
+        samples = dataset[FIXED].first(PICTURED)
+        logbook.begin(stage.name, limit_steps, progress.step)
+        began = time.monotonic() - progress.elapsed_s
+        saved, pin = time.monotonic(), self.group.device.type == "cuda"
+        for batch in stream(dataset, range(progress.step, limit_steps or ENDLESS), self.settings.workers, pin):
+            done = progress.step / limit_steps if limit_steps else progress.elapsed_s / limit_s
+            done = self.group.agree(STOP if self.asked_to_stop else done)
+            if done == STOP:
+                self.save()
+                raise Stopped
             if done >= 1:
                 break
-            warm = min(1.0, (self.progress.step + 1) / 200)
-            for group in self.optimizer.param_groups:
-                group["lr"] = peak * warm * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
-            terms = self.losses(stage, dark, clean, text)
-            for term, value in terms.items():
-                self._check(term, value)
-            self.optimizer.zero_grad(set_to_none=True)
-            sum(terms.values()).backward()  # type: ignore[union-attr]
-            self._check("gradient norm", torch.nn.utils.clip_grad_norm_(parameters, 0.5))
-            self.optimizer.step()
-            self._average(stage)
-            self.progress.step += 1
-            self.progress.steps += 1
-            self.progress.elapsed_s = time.monotonic() - began
-            for term, value in terms.items():
-                shown[term] = 0.98 * shown.get(term, value.item()) + 0.02 * value.item()
-            bar.update()
-            bar.set_postfix({term: f"{value:.4f}" for term, value in shown.items()}, refresh=False)
+            rate = stage.rate * factor(stage.curve, progress.step, done)
+            step = self._look(stage, batch)
+            terms = self._learn(stage, step, rate)
+            answers = self._learn_critics(step, done)
+            self._average()
+            progress.step += 1
+            progress.steps += 1
+            progress.elapsed_s = time.monotonic() - began
+            logbook.step(progress.steps, terms, answers, rate)
             if time.monotonic() - saved > self.settings.save_every_s:
                 self.save()
+                self._picture(logbook, stage, samples)
                 saved = time.monotonic()
-        bar.close()
+        self._picture(logbook, stage, samples)
+        logbook.end()
 
-    def _check(self, term: str, value: Tensor) -> None:
-        if not torch.isfinite(value):
-            kept = (
-                f"the last good checkpoint is kept: {self.checkpoint}"
-                if self.checkpoint.exists()
-                else ("no checkpoint was written yet")
-            )
-            raise TrainingError(
-                f"stage {STAGES[self.progress.stage]}, step {self.progress.step}: the loss term "
-                f"{term!r} became {value.item()}; {kept}. Try a lower --rate"
-            )
+    def _look(self, stage: Stage, batch: Batch) -> Step:
+        """Run the network on a batch: everything that the stage's terms may ask for."""
+        low, clean, text, real = (self._there(part) for part in batch)
+        assert low is not None
+        alpha = None
+        if stage.name == "zero-dce":
+            alpha = self.model.curve(low)
+            pre = output = enhance_curve(low, alpha)
+        else:
+            assert self.model.body is not None
+            with torch.no_grad():
+                pre = enhance_curve(low, self.model.curve(low))
+                clean = meet(clean, pre) if clean is not None else None
+                if clean is not None and self.frozen.teacher is not None:
+                    with self._autocast():
+                        clean = taught(clean, self.frozen.teacher(low).float())
+            with self._autocast():
+                output = (pre + self.model.body(pre, low)).float()
+        seed = self.sampling.seed * ENDLESS + self.progress.step
+        common = {"recipe": self.recipe, "frozen": self.frozen, "critics": self.critics, "bf16": self.settings.bf16}
+        frames = {"low": low, "pre": pre, "output": output, "clean": clean, "text": text, "real": real}
+        return Step(**common, **frames, alpha=alpha, seed=seed)  # type: ignore[arg-type]
 
-    def _average(self, stage: int) -> None:
-        decay = min(self.settings.averaging, (1 + self.progress.step) / (10 + self.progress.step))
+    def _learn(self, stage: Stage, step: Step, rate: float) -> dict[str, float]:
+        """One step of the generator; its weighted terms."""
+        terms = {name: weight * TERMS[name](step) for name, weight in stage.terms.items()}
+        values = self._checked("the loss term", terms)
+        self.optimizer.zero_grad(set_to_none=True)
+        sum(terms.values()).backward()  # type: ignore[union-attr]
+        parameters = self.optimizer.param_groups[0]["params"]
+        self.group.average_gradients(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, stage.clip)
+        self._checked("the", {"gradient norm": norm})
+        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.step()
+        return values
+
+    def _learn_critics(self, step: Step, done: float) -> dict[str, float]:
+        """One step of each discriminator, where there are; their losses."""
+        values: dict[str, float] = {}
+        for term, optimizer in self.critics.optimizers.items():
+            with step.autocast():
+                loss = self.critics.loss(term, *step.played(term))
+            values |= self._checked("the discriminator of", {term: loss})
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            parameters = optimizer.param_groups[0]["params"]
+            self.group.average_gradients(parameters)
+            optimizer.param_groups[0]["lr"] = self.critics.rate * factor("linear", self.progress.step, done)
+            optimizer.step()
+        return values
+
+    def _checked(self, what: str, values: dict[str, Tensor]) -> dict[str, float]:
+        """The values, copied to the host at once. TrainingError with the name of the first that is no number."""
+        found = dict(
+            zip(values, torch.stack([value.detach().float() for value in values.values()]).tolist(), strict=True)
+        )
+        for name, value in found.items():
+            if not math.isfinite(value):
+                there = self.checkpoint.exists()
+                kept = f"the last good checkpoint is kept: {self.checkpoint}" if there else "none was written yet"
+                stage = self.recipe.stages[self.progress.stage].name
+                raise TrainingError(
+                    f"stage {stage}, step {self.progress.step}: {what} {name!r} became {value}; {kept}. "
+                    "Try a lower --rate"
+                )
+        return found
+
+    def _average(self) -> None:
+        decay = min(self.recipe.averaging, (1 + self.progress.step) / (10 + self.progress.step))
+        self.group.average_values(self.model.buffers())
         with torch.no_grad():
             for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
+            for kept, statistic in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                kept.copy_(statistic)  # running statistics are means already
 
-    def _limits(self, stage: int) -> tuple[int, float]:
-        share = self.settings.curve_share if stage == 0 else 1 - self.settings.curve_share
+    def _picture(self, logbook: Logbook, stage: Stage, samples: Batch) -> None:
+        if logbook.writer is None:
+            return
+        low, clean, _, real = (self._there(part) for part in samples)
+        assert low is not None
+        with torch.inference_mode():
+            columns = {"dark": low, "pre": self.average.pre_enhance(low), "output": self.average(low)}
+        if stage.name != "zero-dce":
+            columns |= {name: part for name, part in (("clean", clean), ("real", real)) if part is not None}
+        logbook.pictures(self.progress.steps, stage.name, columns)
+
+    def _limits(self, stage: Stage) -> tuple[int, float]:
+        """Steps and seconds of a stage; steps 0: by the seconds."""
+        share = stage.share / sum(other.share for other in self.recipe.stages)
         steps = max(1, round(self.settings.steps * share)) if self.settings.steps else 0
         return steps, self.settings.minutes * 60 * share
 
-    def _batches(self, stage: int, limit_steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        sampling = self.settings.sampling
-        data = Batches(self.pools, Sampling(**{**vars(sampling), "whole": stage == 0}))
-        order = range(self.progress.step, limit_steps or 10**7)
-        workers = self.settings.workers
-        return iter(
-            DataLoader(
-                data,
-                batch_size=None,
-                sampler=order,
-                num_workers=workers,
-                prefetch_factor=8 if workers else None,
-            )
+    def _enter_stage(self) -> None:
+        """New optimizers, and discriminators where the stage plays against them."""
+        stage = self.recipe.stages[min(self.progress.stage, len(self.recipe.stages) - 1)]
+        part: nn.Module | None = self.model.curve if stage.name == "zero-dce" else self.model.body
+        assert part is not None
+        self.optimizer = torch.optim.Adam(part.parameters(), lr=stage.rate, betas=stage.betas)
+        played = ADVERSARIAL_TERMS & set(stage.terms)
+        self.critics = Critics(
+            played, self.recipe.discriminator_rate, self.recipe.discriminator_width, self.group.device
         )
 
-    def _optimizer(self) -> torch.optim.Optimizer:
-        part = self.model.curve if self.progress.stage == 0 else self.model.agm
-        return torch.optim.Adam(part.parameters(), lr=self.settings.rate, betas=(0.9, 0.999))
-
     def _resume(self) -> None:
-        try:
-            state = torch.load(self.checkpoint, weights_only=False)
-        except Exception as error:
-            raise TrainingError(f"{self.checkpoint} cannot be read: {error}. Remove it to begin anew") from error
-        if state["settings"]["preset"] != self.settings.preset:
-            raise TrainingError(
-                f"{self.checkpoint} is a training of preset {state['settings']['preset']!r}, "
-                f"not of {self.settings.preset!r}: choose another --out"
-            )
+        state: dict[str, Any] = load_state(self.checkpoint, self._fingerprint())
         self.progress = Progress(**state["progress"])
+        self.commercial = self.commercial and state["commercial"]
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
-        self.optimizer = self._optimizer()
+        self._enter_stage()
         self.optimizer.load_state_dict(state["optimizer"])
+        self.critics.load_state_dict(state["critics"])
 
+    def _fingerprint(self) -> dict[str, str]:
+        settings = self.settings
+        return {
+            "preset": settings.preset,
+            **self.recipe.fingerprint(),
+            "attention": "on" if settings.attention else "off",
+            "teacher": settings.aids.teacher or "none",
+        }
 
-def meet(clean: Tensor, pre: Tensor, regions: int = 6) -> Tensor:
-    """The clean frame (B, 3, H, W) with its brightness brought to that of the pre-enhanced one, region by region.
+    @property
+    def _name(self) -> str:
+        return self.settings.preset + ("" if self.commercial else "-nc")
 
-    Exposure is the Zero-DCE stage's decision. A target that contradicts it, like a white page where the stage made
-    a grey one, teaches AGM-Net to guess exposures; what it learns from pages is wrong for streets, and it learns
-    little else in a short training. Colours stay the clean frame's.
-    """
-    have, want = (F.adaptive_avg_pool2d(luma(image), regions) + 0.02 for image in (clean, pre))
-    factor = F.interpolate((want / have).clamp(0.4, 1.6), clean.shape[-2:], mode="bilinear")
-    return (clean * factor).clamp(0, 1)
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.settings.bf16)
+
+    def _there(self, part: Tensor | None) -> Tensor | None:
+        return part.to(self.group.device, non_blocking=True) if part is not None else None

@@ -46,8 +46,8 @@ class Batches(Dataset):
         return dark.movedim(-1, 1).contiguous(), clean.movedim(-1, 1).contiguous(), text[:, None]
 
     def sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        pool = self.pools[rng.choice(len(self.pools), p=self.shares)]
-        photo = pool.photos[rng.integers(len(pool.photos))]
+        pool = self.pools[int(rng.choice(len(self.pools), p=self.shares))]
+        photo = pool.photos[int(rng.integers(len(pool.photos)))]
         image, boxes = crop(photo, self.sampling.crop, rng, self.sampling.whole)
         if rng.random() < WRITTEN.get(pool.name, 0.5):
             boxes += write(image, rng, self.sampling.fonts)
@@ -70,7 +70,7 @@ def crop(photo: Photo, size: int, rng: np.random.Generator, whole: bool = False)
     if whole:
         side = int(shortest * rng.uniform(0.7, 1.0))
     else:
-        side = int(min(shortest, size * np.exp(rng.uniform(np.log(0.6), np.log(3.0)))))
+        side = int(min(shortest, size * np.exp(rng.uniform(np.log(0.6), np.log(2.0)))))
     left, top = int(rng.integers(width - side + 1)), int(rng.integers(height - side + 1))
     square = Image.fromarray(photo.rgb[top : top + side, left : left + side])
     scale = size / side

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from cloud_node.laegan import losses as L
@@ -51,3 +52,46 @@ def test_losses_are_finite_at_the_corners_of_the_range() -> None:
         total = total + L.colour_loss(image) + L.charbonnier(image, image.detach())
         total.backward()
         assert image.grad is not None and torch.isfinite(image.grad).all()
+
+
+def test_features_that_differ_in_light_only_are_preserved() -> None:
+    torch.manual_seed(0)
+    features = torch.rand(2, 8, 6, 7)
+    scale, shift = torch.rand(1, 8, 1, 1) + 0.5, torch.rand(2, 8, 1, 1)
+    assert L.self_feature_preservation(features * scale + shift, features) < 1e-6
+    assert L.self_feature_preservation(features.flip(-1), features) > 0.5
+    assert L.self_feature_preservation(torch.rand(2, 8, 6, 7), features) > 0.5
+
+
+def test_features_of_several_layers_are_averaged() -> None:
+    a, b = [torch.rand(1, 4, 8, 8), torch.rand(1, 8, 4, 4)], [torch.rand(1, 4, 8, 8), torch.rand(1, 8, 4, 4)]
+    each = [L.self_feature_preservation(one, other) for one, other in zip(a, b, strict=True)]
+    torch.testing.assert_close(L.self_feature_preservation(a, b), sum(each) / 2)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        ([], [], "0 layers"),
+        (torch.rand(1, 2, 4, 4), [torch.rand(1, 2, 4, 4)] * 2, "1 layers against 2"),
+        (torch.rand(1, 2, 4, 4), torch.rand(1, 2, 4, 5), "against"),
+        (torch.rand(1, 2, 1, 1), torch.rand(1, 2, 1, 1), "one pixel"),
+    ],
+)
+def test_features_that_do_not_go_together(a, b, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        L.self_feature_preservation(a, b)
+
+
+def test_feature_gradients_are_finite_where_features_are_dead() -> None:
+    for other in (torch.zeros(1, 4, 5, 5), torch.rand(1, 4, 5, 5)):
+        features = torch.zeros(1, 4, 5, 5, requires_grad=True)
+        L.self_feature_preservation(features, other).backward()
+        assert torch.isfinite(features.grad).all()
+
+
+def test_shares_of_the_sum() -> None:
+    terms = {"a": torch.tensor(2.0, requires_grad=True), "b": torch.tensor(6.0), "c": torch.tensor(0.0)}
+    assert L.term_shares(terms) == {"a": 0.25, "b": 0.75, "c": 0.0}
+    assert L.term_shares({"a": torch.tensor(0.0)}) == {"a": 0.0}
+    assert L.term_shares({}) == {}

@@ -67,6 +67,6 @@ def test_lamps_and_illumination_stay_in_range() -> None:
 
 def test_the_darkest_frame_has_signal_equal_to_noise() -> None:
     camera = CAMERAS["sony_a7s2_high"]
-    signal = 0.18 * camera.full / darkest(camera, 1.0)
+    signal = 0.5 * camera.full / darkest(camera, 1.0, grey=0.5)
     read = np.exp(camera.read[0] * 1.0 + camera.read[1])
     assert signal == pytest.approx(np.sqrt(np.e * signal + read**2))

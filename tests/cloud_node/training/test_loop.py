@@ -1,147 +1,169 @@
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from cloud_node.laegan import load, weights_version
-from cloud_node.laegan import losses as L
-from cloud_node.training.cli import main
-from cloud_node.training.loop import Settings, Trainer, TrainingError, meet
-from cloud_node.training.pools import training_pools
-from cloud_node.training.samples import Sampling
+from cloud_node.training import pools
+from cloud_node.training.frozen import Aids
+from cloud_node.training.images import DataError
+from cloud_node.training.loop import Stopped, Trainer, TrainingError
+from cloud_node.training.recipes import RECIPES
+from cloud_node.training.settings import Settings
+from cloud_node.training.sources import open_sources
+from cloud_node.training.terms import meet
 
-SMALL = Sampling(batch=2, crop=64, seed=3)
-
-
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    """A folder of three small made photographs."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for i in range(3):
-        coarse = Image.fromarray(rng.integers(60, 250, (6, 8, 3), dtype=np.uint8))
-        coarse.resize((120, 90), Image.Resampling.BICUBIC).save(folder / f"{i}.png")
-    return folder
+Small = Callable[..., Settings]
+PLAYED = RECIPES["default"].changed({"adversarial_local": 0.1, "sfp_local": 0.1, "etam": 0.2, "edge": 0.5})
 
 
-def settings(steps: int) -> Settings:
-    return Settings(steps=steps, curve_share=0.4, workers=0, sampling=SMALL)
+class Interrupted(Trainer):
+    """Is asked to stop in its third step, as by a signal."""
+
+    def _average(self) -> None:
+        super()._average()
+        self.asked_to_stop = self.progress.step == 2
 
 
-def tensors(path: Path) -> dict[str, torch.Tensor]:
-    return load("fast", path).state_dict()
+def tensors(state: object) -> dict[str, torch.Tensor]:
+    """Every tensor of a checkpoint, by its place in it."""
+    if isinstance(state, torch.Tensor):
+        return {"": state}  # its place is in the keys above it
+    items = state.items() if isinstance(state, dict) else enumerate(state) if isinstance(state, list) else ()
+    return {f"{key}.{name}".rstrip("."): tensor for key, value in items for name, tensor in tensors(value).items()}
 
 
-def test_both_stages_run_and_leave_weights(photos: Path, tmp_path: Path) -> None:
-    trainer = Trainer(settings(5), training_pools(photos), tmp_path / "out")
-    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    weights = trainer.run()
-    assert weights_version("fast", weights) == "fast-training"
-    changed = {
-        name.split(".")[0] for name, value in trainer.model.state_dict().items() if not torch.equal(value, before[name])
-    }
-    assert changed == {"curve", "agm"}
-
-
+@pytest.mark.parametrize(
+    "given", [{}, {"recipe": "paper"}, {"changed": PLAYED}], ids=["pairs", "unpaired", "pairs with a critic"]
+)
 def test_resumed_training_equals_the_unbroken_one(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, object], photos: Path, tmp_path: Path, small: Small
 ) -> None:
-    pools = training_pools(photos)
-    unbroken = tensors(Trainer(settings(7), pools, tmp_path / "unbroken").run())
-
-    def stop(*args: object) -> torch.Tensor:
-        raise KeyboardInterrupt
-
-    broken = Trainer(settings(7), pools, tmp_path / "broken")
-    charbonnier, calls = L.charbonnier, 0
-
-    def second_time_stops(*args: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        return charbonnier(*args) if calls < 3 else stop()
-
-    monkeypatch.setattr(L, "charbonnier", second_time_stops)
-    with pytest.raises(KeyboardInterrupt):
-        broken.run()
-    broken.save()
-    monkeypatch.undo()
-
-    resumed = Trainer(settings(7), pools, tmp_path / "broken")
-    assert (resumed.progress.stage, resumed.progress.step) == (1, 2)
-    for name, value in tensors(resumed.run()).items():
-        assert torch.equal(value, unbroken[name]), name
+    settings, sources = small(5, **given), open_sources(photos)
+    unbroken = Trainer(settings, sources, tmp_path / "unbroken")
+    start = tensors({"model": unbroken.model.state_dict()} | {"critics": unbroken.critics.state_dict()})
+    start = {name: value.clone() for name, value in start.items()}
+    unbroken.run()
+    with pytest.raises(Stopped):
+        Interrupted(settings, sources, tmp_path / "broken").run()
+    resumed = Trainer(settings, sources, tmp_path / "broken")
+    assert (resumed.progress.stage, resumed.progress.step) == (0, 3)
+    resumed.run()
+    states = [torch.load(tmp_path / name / "checkpoint.pt", weights_only=True) for name in ("unbroken", "broken")]
+    assert states[0]["progress"] == states[1]["progress"] == {"stage": 1, "step": 0, "elapsed_s": 0.0, "steps": 5}
+    one, other = map(tensors, states)
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+    assert any(name.startswith("critics") for name in one) == bool(given)
+    assert all(not torch.equal(value, one[name]) for name, value in start.items() if name.endswith("weight"))
 
 
-def test_nan_stops_with_the_terms_name_and_keeps_the_checkpoint(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_stages_follow_each_other_and_leave_weights(photos: Path, tmp_path: Path, small: Small) -> None:
+    trainer = Trainer(
+        small(4, preset="unet", sampling=replace(small(1).sampling, batch=1)), open_sources(photos), tmp_path
+    )
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    weights = trainer.run()
+    assert trainer.progress.stage == 2 and weights == tmp_path / "unet.safetensors"
+    assert weights_version("unet", weights) == "unet-training"
+    changed = {name.split(".")[0] for name, value in trainer.model.named_parameters() if not value.equal(before[name])}
+    assert changed == {"curve", "body"}
+    saved = load("unet", weights).state_dict()
+    for name, value in trainer.average.state_dict().items():
+        torch.testing.assert_close(saved[name].float(), value.float(), rtol=1e-3, atol=1e-3)
+    assert (saved["body.encode.0.0.2.running_mean"] != 0).any()
+
+
+def test_a_run_ends_after_its_minutes(photos: Path, tmp_path: Path, small: Small) -> None:
+    trainer = Trainer(small(0, minutes=0.01), open_sources(photos), tmp_path)
+    assert trainer.run().exists() and trainer.progress.stage == 1 and trainer.progress.steps >= 1
+    assert Trainer(small(0, minutes=0.01), open_sources(photos), tmp_path).progress == trainer.progress
+
+
+def test_a_curve_alone_is_trained_without_reference(photos: Path, tmp_path: Path, small: Small) -> None:
+    trainer = Trainer(small(2, preset="zero-dce-low"), open_sources(photos), tmp_path)
+    assert trainer.run().name == "zero-dce-low.safetensors" and list(trainer.frozen.__dict__.values()) == [None] * 4
+
+
+def test_a_term_that_is_no_number_stops_with_its_name_and_keeps_the_checkpoint(
+    photos: Path, tmp_path: Path, small: Small
 ) -> None:
-    trainer = Trainer(settings(5), training_pools(photos), tmp_path)
+    trainer = Trainer(small(5, changed=RECIPES["default"].with_rate(1e36)), open_sources(photos), tmp_path)
     trainer.save()
     kept = trainer.checkpoint.read_bytes()
-    monkeypatch.setattr(L, "colour_loss", lambda lit: lit.mean() * float("nan"))
-    with pytest.raises(TrainingError, match="zero-dce, step 0: the loss term 'colour' became nan.*checkpoint.pt"):
+    with pytest.raises(
+        TrainingError, match=r"stage pairs, step \d: .*'\w+' became (nan|inf); the last good.*checkpoint.pt"
+    ):
         trainer.run()
     assert trainer.checkpoint.read_bytes() == kept
-    assert all(torch.isfinite(value).all() for value in trainer.model.state_dict().values())
 
 
-def test_a_checkpoint_of_another_preset_is_refused(photos: Path, tmp_path: Path) -> None:
-    pools = training_pools(photos)
-    Trainer(settings(5), pools, tmp_path).save()
-    with pytest.raises(TrainingError, match="preset 'fast', not of 'reference'"):
-        Trainer(Settings(preset="reference", sampling=SMALL), pools, tmp_path)
+def test_a_checkpoint_of_another_training_is_refused(photos: Path, tmp_path: Path, small: Small) -> None:
+    sources = open_sources(photos)
+    Trainer(small(5), sources, tmp_path).save()
+    for other, what in (
+        (small(5, preset="fast"), "preset 'edge', not of 'fast'"),
+        (small(5, recipe="paper"), "recipe 'default', not of 'paper'"),
+        (small(5, changed=RECIPES["default"].changed({"tone": 1.0})), "terms 'pairs: .*tone=0.5', not of .*tone=1'"),
+        (small(5, attention=False), "attention 'on', not of 'off'"),
+    ):
+        with pytest.raises(TrainingError, match=what):
+            Trainer(other, sources, tmp_path)
 
 
-def test_a_broken_checkpoint_is_named(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.pt").write_bytes(b"cut")
-    with pytest.raises(TrainingError, match="checkpoint.pt cannot be read"):
-        Trainer(settings(5), training_pools(photos), tmp_path)
+def test_training_starts_from_weights(photos: Path, tmp_path: Path, small: Small) -> None:
+    sources = open_sources(photos)
+    weights = Trainer(small(1), sources, tmp_path / "a").run()
+    started = Trainer(small(1, start=weights), sources, tmp_path / "b")
+    for name, value in load("edge", weights).state_dict().items():
+        assert torch.equal(started.model.state_dict()[name], value)
+    curve = Trainer(small(2, preset="unet"), sources, tmp_path / "c")
+    curve.save()
+    again = Trainer(small(2, preset="unet", start=curve.weights_path), sources, tmp_path / "d")
+    assert [stage.name for stage in again.recipe.stages] == ["pairs"]
 
 
-def test_command_trains_and_resumes(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [
-        "--data",
-        str(photos),
-        "--out",
-        str(tmp_path / "out"),
-        "--batch",
-        "1",
-        "--crop",
-        "64",
-        "--workers",
-        "0",
-        "--steps",
-        "3",
-        "--threads",
-        str(torch.get_num_threads()),
-    ]
-    assert main(command) == 0
-    assert "fast.safetensors" in capsys.readouterr().out
-    assert main(command) == 0
-    assert "resuming" in capsys.readouterr().out
+def test_half_of_a_pupils_target_is_the_teachers_output(photos: Path, tmp_path: Path, small: Small) -> None:
+    sources = open_sources(photos)
+    weights = Trainer(small(2), sources, tmp_path / "teacher").run()
+    pupil = Trainer(small(2, aids=Aids(teacher=f"edge:{weights}"), bf16=False), sources, tmp_path / "pupil")
+    batch = sources.stage(pupil.recipe.stages[0], pupil.sampling)[0]
+    step = pupil._look(pupil.recipe.stages[0], batch)
+    assert step.clean is not None and batch.clean is not None
+    torch.testing.assert_close(2 * step.clean - load("edge", weights)(batch.low), meet(batch.clean, step.pre))
+    pupil.run()
+    with pytest.raises(TrainingError, match="--teacher gives a target"):
+        Trainer(small(2, recipe="paper", aids=Aids(teacher=f"edge:{weights}")), sources, tmp_path / "none")
 
 
-@pytest.mark.parametrize("content", [None, b"not a picture"])
-def test_command_names_what_is_wrong_with_the_data(
-    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_non_commercial_photographs_and_teachers_show_in_the_name(
+    photos: Path, tmp_path: Path, small: Small, painted: Callable[..., Path]
 ) -> None:
-    data = tmp_path / "data"
-    data.mkdir()
-    if content:
-        (data / "broken.png").write_bytes(content)
-    assert main(["--data", str(data), "--out", str(tmp_path / "out"), "--threads", str(torch.get_num_threads())]) == 2
-    message = capsys.readouterr().err
-    assert ("broken.png" if content else "holds no images") in message and str(data) in message
+    sources = replace(open_sources(photos), commercial=False)
+    weights = Trainer(small(1), sources, tmp_path / "nc").run()
+    assert weights.name == "edge-nc.safetensors" and weights_version("edge", weights) == "edge-nc-training"
+    for settings in (small(1, start=weights), small(1, aids=Aids(teacher=f"edge:{weights}"))):
+        assert Trainer(settings, open_sources(photos), tmp_path / "next").weights_path.name == "edge-nc.safetensors"
 
 
-def test_targets_take_their_brightness_from_the_curve_and_their_colour_from_the_photograph() -> None:
-    clean = torch.full((1, 3, 48, 48), 0.8) * torch.tensor([1.0, 0.5, 0.5]).view(1, 3, 1, 1)
-    pre = torch.full((1, 3, 48, 48), 0.4)
-    goal = meet(clean, pre)
-    assert goal[:, 0].mean() / goal[:, 1].mean() == pytest.approx(2, rel=1e-3)
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    assert (goal * weights).sum(dim=1).mean() == pytest.approx(0.4, abs=0.02)
-    torch.testing.assert_close(meet(pre, pre), pre)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photograph_that_breaks_in_the_middle_is_named_and_what_was_learned_is_saved(
+    workers: int, photos: Path, tmp_path: Path, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "LAZY_ABOVE", 3)
+    sources = open_sources(photos)
+    for path in list(photos.iterdir())[:3]:
+        path.write_bytes(path.read_bytes()[:900])  # its header is whole
+    trainer = Trainer(small(50, workers=workers), sources, tmp_path / "out")
+    with pytest.raises(DataError, match=r"^\S+\.png is no image that can be read.*the same command goes on from here$"):
+        trainer.run()
+    assert trainer.checkpoint.exists()
+
+
+def test_a_preset_without_anything_to_learn_is_told(photos: Path, tmp_path: Path, small: Small) -> None:
+    only_curve = replace(RECIPES["default"], stages=RECIPES["default"].stages[:1])
+    with pytest.raises(TrainingError, match="leaves nothing to train of preset 'edge'"):
+        Trainer(small(1, changed=only_curve), open_sources(photos), tmp_path)

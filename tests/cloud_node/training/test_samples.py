@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cloud_node.training.pools import DataError, Photo, Pool, normal_light, read, split, training_pools
+from cloud_node.training.pools import DataError, Photo, Pool, normal_light, read, training_pools
 from cloud_node.training.samples import Batches, Sampling, crop, write
 
 
@@ -53,16 +53,6 @@ def test_written_text_is_where_its_box_says() -> None:
         for left, top, right, bottom in boxes:
             outside[max(0, int(top)) : int(bottom) + 1, max(0, int(left)) : int(right) + 1] = False
         assert boxes and (np.asarray(image)[outside] == 90).all()
-
-
-def test_split_keeps_scenes_apart() -> None:
-    receipts = [Path(f"receipts_sroie/images/{i:03}.jpg") for i in range(100)]
-    train, evaluation = split("receipts_sroie", reversed(receipts))
-    assert (train, evaluation) == (receipts[:70], receipts[70:])
-    plates = [Path(f"plates_ro/images/{i}.jpg") for i in range(10, 20)]
-    train, evaluation = split("plates_ro", plates, dark=frozenset({"10.jpg"}))
-    assert train == plates[1:7] and sorted(evaluation) == [plates[0], *plates[7:]]
-    assert split("photographs", plates) == (plates, [])
 
 
 def test_pool_reads_boxes_and_reduces_large_photographs(tmp_path: Path) -> None:

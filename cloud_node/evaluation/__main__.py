@@ -1,0 +1,3 @@
+from cloud_node.evaluation.cli import main
+
+raise SystemExit(main())

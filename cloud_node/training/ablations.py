@@ -1,0 +1,101 @@
+"""The paper's Table 2 in one command: the same training with one part more or less, each from the same start."""
+
+import argparse
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from cloud_node.training.distributed import Group
+from cloud_node.training.loop import Trainer, TrainingError
+from cloud_node.training.options import add_options, recipe_of
+from cloud_node.training.recipes import RecipeError
+from cloud_node.training.running import run
+from cloud_node.training.settings import Settings
+from cloud_node.training.sources import Sources
+
+ADVERSARIAL: Final = ("adversarial_global", "adversarial_local", "sfp_global", "sfp_local")
+WEIGHTS: Final[Mapping[str, float]] = MappingProxyType(
+    {
+        "etam": 0.2,
+        "edge": 1.0,
+        "adversarial_global": 0.05,
+        "adversarial_local": 0.05,
+        "sfp_global": 0.1,
+        "sfp_local": 0.1,
+    }
+)  # the part then makes a tenth to a half of the loss of a trained network
+EPILOG = f"""\
+rows:
+  base             the recipe as it is
+  no-attention     without the self-regularised attention A = 1 - L
+  with-etam        text attention, the form that keeps contrast
+  with-etam-paper  text attention as printed
+  with-edge        Sobel edges, masked by the text and pre-smoothed
+  with-adversarial both discriminators and self-feature preservation
+
+Each is trained with the same seed for the same --steps or --minutes from --from, and left as OUT/ROW.safetensors; a
+row that is there is not trained again. An added term weighs {", ".join(f"{n} {w:g}" for n, w in WEIGHTS.items())};
+--with TERM=WEIGHT changes that.
+
+example:
+  python -m cloud_node.training ablations --data DATA --from runs/fast/fast.safetensors --out runs/ablation --minutes 10
+  python -m cloud_node.evaluation --data DATA --out out --ablation runs/ablation
+"""
+
+
+def rows(args: argparse.Namespace, settings: Settings) -> dict[str, Settings]:
+    """The settings of each row by its name. RecipeError where the recipe cannot have one of the parts."""
+    weights = {**WEIGHTS, **dict(args.add)}
+
+    def adding(*terms: str, etam: str = "contrast") -> Settings:
+        recipe = recipe_of(args, [(term, weights[term]) for term in terms], args.remove)
+        return replace(settings, recipe=replace(recipe, etam=etam, edge="masked"))
+
+    return {
+        "base": adding(),
+        "no-attention": replace(adding(), attention=False),
+        "with-etam": adding("etam"),
+        "with-etam-paper": adding("etam", etam="paper"),
+        "with-edge": adding("edge"),
+        "with-adversarial": adding(*ADVERSARIAL),
+    }
+
+
+ROWS: Final = ("base", "no-attention", "with-etam", "with-etam-paper", "with-edge", "with-adversarial")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(
+        prog="python -m cloud_node.training ablations",
+        epilog=EPILOG,
+        description="Train the rows of the ablation table, each from the same start.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="the rows' weights go here")
+    p.add_argument("--only", choices=ROWS, action="append", default=[], help="train this row only; repeatable")
+    add_options(p)
+    return p
+
+
+def train(args: argparse.Namespace, settings: Settings, sources: Sources, group: Group) -> None:
+    """Train the rows one after the other; each has its own checkpoint, so that a stopped command goes on."""
+    if unknown := [name for name, _ in args.add if name not in WEIGHTS]:
+        raise RecipeError(f"--with {unknown[0]}: no row adds it; only {', '.join(WEIGHTS)} are added")
+    wanted = {name: row for name, row in rows(args, settings).items() if name in (args.only or ROWS)}
+    for name, row in wanted.items():
+        done = args.out / f"{name}.safetensors"
+        if done.exists():
+            continue
+        if group.rank == 0:
+            print(f"row {name}")
+        weights = run(Trainer(row, sources, args.out / "runs" / name, group))
+        if group.rank == 0:
+            fresh = done.with_suffix(".new")
+            try:
+                shutil.copyfile(weights, fresh)
+                fresh.replace(done)
+            except OSError as error:
+                raise TrainingError(f"{done} cannot be written: {error}; the weights are {weights}") from error

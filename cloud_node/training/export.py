@@ -1,0 +1,88 @@
+"""Export a trained body for ONNX Runtime, for devices without torch: `python -m cloud_node.training export`.
+
+The graph takes planar frames, H and W multiples of `GeneratorConfig.multiple`:
+    low (1, 3, H, W) uint8, the dark frame; pre (1, 3, H, W) float32 in [0, 1], the frame after the curve;
+    strength (1, 1, 1, 1) float32 in [0, 1], how much of the body's residual counts
+    -> lit (1, 3, H, W) uint8.
+The curve stays outside: with one alpha for the frame it is a table of 256 levels (edge_node/local_enhancer.py).
+"""
+
+import argparse
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cloud_node.laegan import LAEGAN, PRESETS, load, weights_version
+
+LARGEST = 1 << 16  # pixels along a side
+
+
+class Deployed(nn.Module):
+    """What the graph computes: bytes in, bytes out, the body between."""
+
+    def __init__(self, model: LAEGAN):
+        super().__init__()
+        self.body = model.body
+
+    def forward(self, low: Tensor, pre: Tensor, strength: Tensor) -> Tensor:
+        assert self.body is not None
+        lit = pre + strength * self.body(pre, low.float() / 255)
+        return (lit * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def export(model: LAEGAN, path: Path, version: str) -> None:
+    """Write the graph of a network with a solved curve, with its version in the file's metadata.
+
+    Raises ValueError for a network whose curve is predicted, or that has no body. Needs onnx and onnxscript.
+    """
+    import onnx
+
+    cfg = model.cfg
+    if not cfg.exposure or model.body is None:
+        raise ValueError("only networks with a solved curve and a body can be exported")
+    side = 8 * cfg.multiple
+    low = torch.zeros(1, 3, side, side + cfg.multiple, dtype=torch.uint8)
+    height, width = (torch.export.Dim(name, min=4, max=LARGEST // cfg.multiple) for name in ("h", "w"))
+    shape = {2: cfg.multiple * height, 3: cfg.multiple * width}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own making
+        torch.onnx.export(
+            Deployed(model).eval(),
+            (low, low.float() / 255, torch.ones(1, 1, 1, 1)),
+            path,
+            input_names=["low", "pre", "strength"],
+            output_names=["lit"],
+            dynamic_shapes={"low": shape, "pre": shape, "strength": None},
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    graph = onnx.load(path)
+    onnx.helper.set_model_props(
+        graph, {"version": version, "exposure": str(cfg.exposure), "multiple": str(cfg.multiple)}
+    )
+    for node in graph.graph.node:  # the exporter notes source lines and paths of this machine
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*graph.graph.value_info, *graph.graph.input, *graph.graph.output):
+        del value.metadata_props[:]
+    onnx.save(graph, path)
+
+
+def main(arguments: list[str]) -> int:
+    p = argparse.ArgumentParser(
+        prog="python -m cloud_node.training export",
+        description="Export a trained network for ONNX Runtime on the edge.",
+        epilog="example: python -m cloud_node.training export --weights runs/edge/edge.safetensors --out edge.onnx",
+    )
+    p.add_argument("--preset", choices=list(PRESETS), default="edge")
+    p.add_argument("--weights", type=Path, metavar="FILE", help="trained weights (default: the committed ones)")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the .onnx file goes")
+    given = p.parse_args(arguments)
+    export(load(given.preset, given.weights), given.out, weights_version(given.preset, given.weights))
+    print(f"{given.out}: {given.out.stat().st_size / 1024:.0f} KiB")
+    return 0

@@ -1,0 +1,78 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+from cloud_node.training import ablations
+from cloud_node.training.cli import main
+from cloud_node.training.loop import Trainer
+from cloud_node.training.options import settings_of
+from cloud_node.training.recipes import RecipeError
+from cloud_node.training.settings import Settings
+from cloud_node.training.sources import open_sources
+
+
+def command(*given: str) -> list[str]:
+    threads = str(torch.get_num_threads())
+    return ["--preset", "edge", "--batch", "1", "--crop", "64", "--workers", "0", "--threads", threads, *given]
+
+
+def rows(*given: str) -> dict[str, Settings]:
+    args = ablations.parser().parse_args(command("--data", "d", "--out", "o", *given))
+    return ablations.rows(args, settings_of(args))
+
+
+def test_each_row_differs_from_base_in_its_part_only() -> None:
+    made = rows()
+    assert tuple(made) == ablations.ROWS
+    base = dict(made["base"].recipe.stages[-1].terms)
+    added = {name: dict(row.recipe.stages[-1].terms).keys() - base.keys() for name, row in made.items()}
+    assert added == {
+        "base": set(),
+        "no-attention": set(),
+        "with-etam": {"etam"},
+        "with-etam-paper": {"etam"},
+        "with-edge": {"edge"},
+        "with-adversarial": {"adversarial_global", "adversarial_local", "sfp_global", "sfp_local"},
+    }
+    assert [row.attention for row in made.values()] == [True, False, True, True, True, True]
+    assert made["with-etam"].recipe.etam == "contrast" and made["with-etam-paper"].recipe.etam == "paper"
+    assert len({row.sampling for row in made.values()}) == len({row.start for row in made.values()}) == 1
+
+
+def test_weights_of_added_parts_can_be_given() -> None:
+    assert rows("--with", "etam=0.7")["with-etam"].recipe.stages[-1].terms["etam"] == 0.7
+    assert "etam" not in rows("--with", "etam=0.7")["base"].recipe.stages[-1].terms
+    with pytest.raises(RecipeError, match="never sees pairs|cannot have it|has only"):
+        rows("--without", "etam")
+
+
+def test_rows_are_trained_from_the_same_start_and_not_twice(
+    photos: Path, tmp_path: Path, small: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = Trainer(small(2), open_sources(photos), tmp_path / "start").run()
+    out = tmp_path / "out"
+    given = command("--data", str(photos), "--from", str(start), "--out", str(out), "--steps", "2")
+    given = [
+        "ablations",
+        *given,
+        *(part for name in ("base", "no-attention", "with-etam") for part in ("--only", name)),
+    ]
+    assert main(given) == 0
+    assert sorted(path.name for path in out.glob("*.safetensors")) == [
+        *("base.safetensors", "no-attention.safetensors", "with-etam.safetensors")
+    ]
+    metadata = {}
+    for path in out.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            metadata[path.stem] = file.metadata()
+    assert metadata["no-attention"]["attention"] == "off" and "attention" not in metadata["base"]
+    base, without, begun = map(load_file, (out / "base.safetensors", out / "no-attention.safetensors", start))
+    assert any(not torch.equal(base[name], begun[name]) for name in base)
+    assert any(not torch.equal(base[name], without[name]) for name in base)
+    capsys.readouterr()
+    assert main(given) == 0
+    assert "row base" not in capsys.readouterr().out

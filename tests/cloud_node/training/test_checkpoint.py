@@ -1,0 +1,71 @@
+import resource
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from cloud_node.laegan import LAEGAN, PRESETS, load, weights_version
+from cloud_node.training.checkpoint import TrainingError, load_state, save_state, save_weights
+
+FULL = Path("/dev/full")
+
+
+def test_a_state_comes_back(tmp_path: Path) -> None:
+    state = {"fingerprint": {"preset": "edge"}, "model": {"a": torch.arange(3)}, "progress": {"step": 7}}
+    save_state(state, tmp_path / "checkpoint.pt")
+    back = load_state(tmp_path / "checkpoint.pt", {"preset": "edge"})
+    assert back["progress"] == {"step": 7} and torch.equal(back["model"]["a"], torch.arange(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_what_is_no_checkpoint_of_this_training_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_state({"fingerprint": {"preset": "edge", "recipe": "default"}}, path)
+    with pytest.raises(TrainingError, match="is a training of preset 'edge', not of 'fast': choose another --out"):
+        load_state(path, {"preset": "fast", "recipe": "default"})
+    with pytest.raises(TrainingError, match="is a training of recipe 'default', not of 'paper'"):
+        load_state(path, {"preset": "edge", "recipe": "paper"})
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(TrainingError, match="checkpoint.pt is truncated or no checkpoint.*Remove it"):
+        load_state(path, {})
+    torch.save({"settings": {}}, path)
+    with pytest.raises(TrainingError, match="no checkpoint of this version"):
+        load_state(path, {})
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_a_full_disk_leaves_the_last_good_checkpoint_whole(tmp_path: Path) -> None:
+    path, fresh = tmp_path / "checkpoint.pt", tmp_path / "checkpoint.new"
+    fresh.symlink_to(FULL)
+    with pytest.raises(TrainingError, match="the disk is full; nothing was saved before"):
+        save_state({"fingerprint": {}}, path)
+    save_state({"fingerprint": {}}, path)
+    kept = path.read_bytes()
+    fresh.symlink_to(FULL)
+    with pytest.raises(TrainingError, match=r"the disk is full; what was saved before is whole: .*checkpoint\.pt"):
+        save_state({"fingerprint": {}}, path)
+    assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_that_do_not_fit_leave_the_last_good_ones_whole(tmp_path: Path) -> None:
+    path, model = tmp_path / "edge.safetensors", LAEGAN(PRESETS["edge"])
+    save_weights(model, "edge", path, "edge-1", 1)
+    kept, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2, limits[1]))
+    try:
+        with pytest.raises(TrainingError, match=r"cannot be written.*saved before is whole: .*edge\.safetensors"):
+            save_weights(model, "edge", path, "edge-1", 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
+
+
+def test_weights_say_that_they_have_no_attention(tmp_path: Path) -> None:
+    model, path = LAEGAN(replace(PRESETS["edge"], attention=False)), tmp_path / "edge.safetensors"
+    save_weights(model, "edge", path, "edge-1", 5)
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata() == {"preset": "edge", "version": "edge-1", "steps": "5", "attention": "off"}
+    assert weights_version("edge", path) == "edge-1"
+    assert not load("edge", path).cfg.attention
