@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from cloud_node import laegan
-from cloud_node.training import ablations
+from cloud_node.training import ablations, export
 from cloud_node.training.distributed import Group, joined
 from cloud_node.training.loop import Stopped, Trainer, TrainingError
 from cloud_node.training.options import add_options, check_options, device_of, settings_of
@@ -46,13 +46,15 @@ tensorboard holds the curves of all terms and grids of the same samples: `tensor
 
 examples:
   # the committed weights of preset fast
-  python -m cloud_node.training --preset fast --data DATA --fonts /usr/share/fonts --out runs/fast --minutes 240
+  python -m cloud_node.training --preset fast --data DATA --fonts /usr/share/fonts --out runs/fast --minutes 66
   # the student that runs on the edge device, taught by them
   python -m cloud_node.training --preset edge --teacher fast --data DATA --out runs/edge --minutes 60
   # the paper's training, without pairs, on LOL
   python -m cloud_node.training --preset paper --recipe paper --low LOL --normal LOL --out runs/paper --steps 20000
   # four GPUs
   torchrun --nproc-per-node 4 -m cloud_node.training --preset reference --data DATA --out runs/reference
+  # for ONNX Runtime on the edge device
+  python -m cloud_node.training export --weights runs/edge/edge.safetensors --out edge.onnx
   # the rows of the paper's Table 2
   python -m cloud_node.training ablations --data DATA --from runs/fast/fast.safetensors --out runs/ablation --minutes 10
 """
@@ -61,12 +63,12 @@ examples:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m cloud_node.training",
-        usage="%(prog)s [ablations] --out DIR (--data DIR | --low DIR --normal DIR) [options]",
+        usage="%(prog)s [ablations|export] [--out DIR] (--data DIR | --low DIR --normal DIR) [options]",
         epilog=EPILOG,
         description="Train LAE-GAN on photographs darkened on the fly, or on low and normal light unpaired.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoint and weights go here")
+    p.add_argument("--out", type=Path, metavar="DIR", help="checkpoint and weights go here (default: runs/PRESET)")
     add_options(p)
     return p
 
@@ -74,12 +76,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 0; 2 for flags or data that cannot be used, 1 for a training that cannot go on, 130 for one stopped."""
     given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["export"]:
+        return export.main(given[1:])
     if given[:1] == ["ablations"]:
         p, work = ablations.parser(), ablations.train
     else:
         p, work = parser(), train
     args = p.parse_args(given[1:] if work is ablations.train else given)
     check_options(p, args)
+    args.out = args.out or Path("runs") / args.preset
     torch.set_num_threads(args.threads)
     try:
         settings = settings_of(args)

@@ -94,17 +94,20 @@ def lamps(size: int, rng: np.random.Generator) -> np.ndarray:
     return lit[..., None]
 
 
-def darken(clean: np.ndarray, rng: np.random.Generator, ratio: tuple[float, float], whole: bool = False) -> np.ndarray:
+def darken(
+    clean: np.ndarray, rng: np.random.Generator, ratio: tuple[float, float], whole: bool = False, drowned: float = 1.0
+) -> np.ndarray:
     """A training frame: clean sRGB (S, S, 3) float32 in [0, 1] -> dark sRGB, 8-bit levels, same shape.
 
-    ratio: range of how many times less light there is. One frame in ten stays as bright as it was, one in four
-    is lit unevenly with lamps. `whole` leaves strong noise out, for the Zero-DCE stage, which does not remove it.
+    ratio: range of how many times less light there is, never so little that a level of `drowned` is lost in noise.
+    One frame in ten stays as bright as it was, one in four is lit unevenly with lamps. `whole` leaves strong noise
+    out, for the Zero-DCE stage, which does not remove it.
     """
     size, kind = clean.shape[0], rng.random()
     linear = to_linear(clean)
     camera = CAMERAS[TRAINING_CAMERAS[rng.integers(len(TRAINING_CAMERAS))]]
     log_gain = rng.uniform(*camera.log_gain)
-    dimming = min(np.exp(rng.uniform(*np.log(ratio))), max(2.0, darkest(camera, log_gain)))
+    dimming = min(np.exp(rng.uniform(*np.log(ratio))), max(2.0, darkest(camera, log_gain, drowned)))
     light = np.full((1, 1, 1), 1 / dimming, np.float32)
     if kind < 0.1:
         light = np.full((1, 1, 1), rng.uniform(0.8, 1.0), np.float32)

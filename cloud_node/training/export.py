@@ -9,13 +9,14 @@ The curve stays outside: with one alpha for the frame it is a table of 256 level
 
 import argparse
 import logging
+import sys
 import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from cloud_node.laegan import LAEGAN, PRESETS, load, weights_version
+from cloud_node.laegan import LAEGAN, PRESETS, WeightsError, load, weights_version
 
 LARGEST = 1 << 16  # pixels along a side
 
@@ -83,6 +84,10 @@ def main(arguments: list[str]) -> int:
     p.add_argument("--weights", type=Path, metavar="FILE", help="trained weights (default: the committed ones)")
     p.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the .onnx file goes")
     given = p.parse_args(arguments)
-    export(load(given.preset, given.weights), given.out, weights_version(given.preset, given.weights))
+    try:
+        export(load(given.preset, given.weights), given.out, weights_version(given.preset, given.weights))
+    except (WeightsError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     print(f"{given.out}: {given.out.stat().st_size / 1024:.0f} KiB")
     return 0

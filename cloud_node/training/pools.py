@@ -28,7 +28,7 @@ KEPT = 256  # of a larger folder's photographs, in each process that reads
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Role = Literal["low", "normal"]
 
-SHARES = {"receipts_sroie": 0.25, "plates_ro": 0.35, "scene_text": 0.3, "photographs": 0.1}
+SHARES = {"receipts_sroie": 0.35, "plates_ro": 0.3, "scene_text": 0.25, "photographs": 0.1}
 LICENCES = {  # of every pool that the split rule knows
     "receipts_sroie": "MIT",
     "plates_ro": "MIT",

@@ -20,6 +20,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg
 WRITTEN = {"receipts_sroie": 0.0, "plates_ro": 0.35, "scene_text": 0.4, "photographs": 0.6}  # share with text added
 RATIOS = {"receipts_sroie": (3.0, 130.0)}  # white paper still leaves levels where a street is plain black
 RATIO = (1.5, 50.0)
+DROWNED = {"receipts_sroie": 2.5}  # a page is read over many pixels, so it outlives the single one
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Batches(Dataset):
             clean, text = clean[:, ::-1], text[:, ::-1]
         tint = rng.uniform(0.92, 1.08, 3).astype(np.float32)
         clean = np.clip(clean * tint, 0, 1)
-        dark = darken(clean, rng, RATIOS.get(pool.name, RATIO), self.sampling.whole)
+        ratio, drowned = RATIOS.get(pool.name, RATIO), DROWNED.get(pool.name, 1.0)
+        dark = darken(clean, rng, ratio, self.sampling.whole, drowned)
         return dark, clean, np.ascontiguousarray(text)
 
 
