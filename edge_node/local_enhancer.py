@@ -14,7 +14,7 @@ from common.pixels import Bytes
 
 COMMITTED: Final = Path(__file__).parent / "weights" / "edge.onnx"
 CURVE_ITERATIONS: Final = 8
-PAGE, DUSK = 0.65, 0.22  # mean luma of a page, and of a scene that was half lit already
+PAGE, DUSK = 0.70, 0.22  # mean luma of a page, and of a scene that was half lit already
 FULL_STRENGTH: Final = 0.15  # the alpha from which on the network's residual counts in full
 SOLVER_SIDE: Final = 48  # pixels of the shorter side that the exposure solver looks at
 SOLVER_STEPS: Final = 25  # curves it tries
@@ -75,7 +75,7 @@ class LocalEnhancer:
         alpha = solve_curve(rgb, self._exposure)
         levels = curve(BYTE_LEVELS, alpha)
         pre = cv2.LUT(low.reshape(-1, low.shape[-1]), levels).reshape(low.shape)
-        strength = np.full((1, 1, 1, 1), min(1.0, alpha / FULL_STRENGTH), np.float32)
+        strength = np.full((1, 1, 1, 1), min(1.0, alpha / FULL_STRENGTH) * bool(rgb.any()), np.float32)
         [lit] = self._session.run(None, {"low": low[None], "pre": pre[None], "strength": strength})
         return np.ascontiguousarray(cv2.merge(list(lit[0]))[:height, :width])
 
@@ -102,7 +102,9 @@ def solve_curve(rgb: Bytes, level: float) -> float:
     lit = np.clip((y.mean() - 0.12) / 0.08, 0, 1)
     rows, columns = (side // 4 for side in y.shape)
     areas = y[: rows * 4, : columns * 4].reshape(rows, 4, columns, 4).mean(axis=(1, 3))
-    page = np.clip(2 - areas.std(ddof=1) / max(float(areas.mean()), 1e-3) / 0.16, 0, 1)
+    page = np.clip(2 - areas.std(ddof=1) / max(float(areas.mean()), 1e-3) / 0.16, 0, 1) * np.clip(
+        y.mean() * 255 / 4, 0, 1
+    )
     scene = level - max(0.0, level - DUSK) * lit
     target = scene + (PAGE - scene) * page
     counts = np.stack([np.bincount(view[..., c].ravel(), minlength=256) for c in range(3)])

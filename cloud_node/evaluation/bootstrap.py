@@ -1,11 +1,12 @@
-"""Figures over a set of images, each with a 95 % percentile-bootstrap interval over the images.
+"""Figures over a set of images, each with a 95 % percentile-bootstrap interval over groups of images.
 
 What an image gives is a row of numbers that may be added: (found, right, truth) for detection, (value, 1) for a
-mean. A statistic turns their sum into the figure, so that every resample is one weighted sum. Two methods are
-compared on the same resamples (paired): what both find hard cancels out.
+mean. A statistic turns their sum into the figure, so that every resample is one weighted sum. Images of one scene
+are not independent: `by_group` adds them up, and the scene is drawn as one (cluster bootstrap); most images are a
+group of their own. Two methods are compared on the same resamples (paired): what both find hard cancels out.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,13 +53,21 @@ def hmean(sums: Floats) -> Floats:
     return _ratio(2 * sums[..., 1], sums[..., 0] + sums[..., 2])
 
 
+def by_group(rows: Floats, groups: Sequence[str]) -> Floats:
+    """(images, k) rows added up by the group of each -> (groups, k), in the order in which groups first appear."""
+    place = {group: i for i, group in enumerate(dict.fromkeys(groups))}
+    sums = np.zeros((len(place), rows.shape[1]))
+    np.add.at(sums, [place[group] for group in groups], rows)
+    return sums
+
+
 def estimate(rows: Floats, statistic: Statistic) -> Estimate:
-    """The figure of (images, k) rows. ValueError for no images."""
+    """The figure of (groups, k) rows, see `by_group`. ValueError for none."""
     return _estimate(statistic(rows.sum(axis=0)), statistic(_weights(len(rows)) @ rows))
 
 
 def difference(rows: Floats, others: Floats, statistic: Statistic) -> Estimate:
-    """The figure of `rows` minus that of `others`, paired: row i of both is the same image."""
+    """The figure of `rows` minus that of `others`, paired: row i of both is the same group."""
     if rows.shape != others.shape:
         raise ValueError(f"a paired difference needs the same images, got {len(rows)} and {len(others)}")
     weights = _weights(len(rows))
@@ -77,12 +86,12 @@ def share_closed(rows: Floats, raw: Floats, bright: Floats, statistic: Statistic
     return _estimate(share(lambda x: x.sum(axis=0)), share(lambda x: weights @ x))
 
 
-def _weights(images: int) -> Floats:
-    """How often each image is drawn in each resample, (RESAMPLES, images)."""
-    if not images:
+def _weights(groups: int) -> Floats:
+    """How often each group is drawn in each resample, (RESAMPLES, groups)."""
+    if not groups:
         raise ValueError("no images to take a figure of")
     rng = np.random.default_rng(SEED)
-    return rng.multinomial(images, np.full(images, 1 / images), RESAMPLES).astype(np.float64)
+    return rng.multinomial(groups, np.full(groups, 1 / groups), RESAMPLES).astype(np.float64)
 
 
 def _estimate(whole: Floats, resampled: Floats) -> Estimate:

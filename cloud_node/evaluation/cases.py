@@ -40,6 +40,10 @@ class Picture:
 class Case:
     name: str
     read: Callable[[], Picture]
+    group: str = ""  # pictures of one group are resampled as one, for they show one scene; by default the name
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", self.group or self.name)
 
 
 @dataclass(frozen=True)
@@ -116,15 +120,13 @@ def bright_receipts(data: Path) -> CaseSet:
 
 
 def dark_plates(data: Path) -> CaseSet:
-    dark = _dark_names(data)
-    paths = [path for path in _held_out(data, "plates_ro") if path.name in dark]
+    paths, _ = _plates(data)
     about = "real dusk and night photographs; number plates, and mixed light"
     return CaseSet("plates dark", about, (DETECTION, MIXED_LIGHT), _outlined(paths))
 
 
 def bright_plates(data: Path) -> CaseSet:
-    dark = _dark_names(data)
-    paths = [path for path in _held_out(data, "plates_ro") if path.name not in dark]
+    _, paths = _plates(data)
     about = "street photographs by day, from drives that training did not see"
     return CaseSet("plates bright", about, (DETECTION,), _outlined(paths))
 
@@ -144,15 +146,16 @@ def bright_scene_text(data: Path) -> CaseSet:
 
 
 def sice_pairs(data: Path) -> CaseSet:
-    """Aligned low and normal exposures of evaluation scenes."""
-    folder = data / "sice512"
+    """Aligned low and normal exposures of evaluation scenes; the pairs of one scene are a group."""
 
-    def read(low: str, normal: str) -> Picture:
-        return Picture(read_image(folder / "images" / low), read_image(folder / "images" / normal))
+    def read(low: Path, normal: Path) -> Picture:
+        return Picture(read_image(low), read_image(normal))
 
-    rows = _csv(folder / "pairs.csv", ("low", "normal", "scene"))
-    rows = [row for row in rows if int(row["scene"]) > pools.SICE_EVALUATION_FROM]
-    cases = [Case(f"{row['low']} {row['normal']}", partial(read, row["low"], row["normal"])) for row in rows]
+    scenes = _scenes(data / "sice512" / "pairs.csv")
+    cases = [
+        Case(f"{low.name} {normal.name}", partial(read, low, normal), f"scene {scenes[low.name]}")
+        for low, normal in pools.sice_pairs(data)
+    ]
     return CaseSet("pairs", "real pairs of SICE, evaluation scenes", (FIDELITY, NATURALNESS), cases)
 
 
@@ -188,20 +191,34 @@ def _truth(path: Path) -> tuple[Outline, ...]:
     return tuple(read_outlines(listed)) if listed.exists() else ()
 
 
-def _dark_names(data: Path) -> frozenset[str]:
-    rows = _csv(data / "plates_ro" / "luminance.csv", ("image", "dark"))
-    return frozenset(row["image"] for row in rows if row["dark"] == "1")
+def _plates(data: Path) -> tuple[list[Path], list[Path]]:
+    """(dark, bright) held-out street photographs. SourceError for a broken list of the dark ones."""
+    try:
+        dark = pools.dark_files(data)[1]
+    except KeyError as error:
+        raise SourceError(f"{data / 'plates_ro' / 'luminance.csv'}: it has no column {error.args[0]}") from None
+    known = set(dark)
+    return dark, [path for path in _held_out(data, "plates_ro") if path not in known]
 
 
-def _csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Rows of a list; none where the file is absent. SourceError for one without these columns."""
+def _scenes(path: Path) -> dict[str, int]:
+    """The scene of each low exposure in the list of pairs; none without the file. SourceError for a broken one."""
+    scenes: dict[str, int] = {}
     if not path.exists():
-        return []
-    with path.open(newline="") as file:
+        return scenes
+    with path.open() as file:
         reader = csv.DictReader(file)
-        if missing := set(columns) - set(reader.fieldnames or ()):
+        if missing := {"low", "normal", "scene"} - set(reader.fieldnames or ()):
             raise SourceError(f"{path}: it has no column {', '.join(sorted(missing))}")
-        return list(reader)
+        for row in reader:
+            if not row["low"] or not row["normal"]:
+                raise SourceError(f"{path}, line {reader.line_num}: it names no low and normal exposure; write both")
+            try:
+                scenes[row["low"]] = int(row["scene"])
+            except (TypeError, ValueError):
+                where = f"{path}, line {reader.line_num}"
+                raise SourceError(f"{where}: scene {row['scene']!r} is no whole number; write the scene's") from None
+    return scenes
 
 
 def _icdar(folder: Path) -> dict[Path, tuple[Outline, ...]]:

@@ -11,15 +11,15 @@ import torch
 from cloud_node.evaluation import report, rows
 from cloud_node.evaluation.baselines import BASELINES
 from cloud_node.evaluation.cases import SETS, read_sets
-from cloud_node.evaluation.complexity import costs, subjects
+from cloud_node.evaluation.complexity import Cost, costs, subjects
 from cloud_node.evaluation.grids import Grids
-from cloud_node.evaluation.measure import Instruments, measure
+from cloud_node.evaluation.measure import Instruments, Records, measure
 from cloud_node.evaluation.niqe import Niqe
 from cloud_node.evaluation.rows import Machine, Row
 from cloud_node.evaluation.summary import Summary
 from cloud_node.laegan import PRESETS
 from cloud_node.training.pools import DataError
-from common.errors import DeviceError, LamplightError, SettingsError
+from common.errors import DeviceError, LamplightError, SettingsError, SourceError
 from common.text_detection import TextDetector, create_detector
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -37,6 +37,7 @@ a word, and so is a preset without committed weights. No picture is one that tra
 darkened with a sensor and a rendering that training does not use.
 
 OUT receives report.md (also printed), results.json with the figures of every picture, plots/ and grids/.
+results.json is written after every set, so that a run that fails or is stopped keeps what it measured.
 
 examples:
   python -m cloud_node.evaluation --data DATA --out out --limit 5
@@ -113,8 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {what}; make it readable, or leave its set out with --sets", file=sys.stderr)
+        return SourceError.exit_code
     except KeyboardInterrupt:
-        print("\nstopped; nothing is written before the end", file=sys.stderr)
+        print("\nstopped; of this run, results.json holds the sets that were finished", file=sys.stderr)
         return 130
 
 
@@ -140,15 +145,20 @@ def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
         say("NIQE is left out: name its parameters with --niqe FILE")
 
     grids = Grids(args.grid)
-    records = measure(sets, compared, Instruments(detector, niqe), grids.keep)
-    cost = costs(subjects(compared, machine), machine, args.repeats) if args.repeats else []
     about = {
         "command": shlex.join(["python", "-m", "cloud_node.evaluation", *arguments]),
         "machine": report.describe(machine, args.threads),
         "detector": args.detector,
         "left_out": left_out,
     }
-    print(report.write(args.out, Summary(records, compared), cost, sets, grids, about))
+    groups = {one.name: {case.name: case.group for case in one.cases} for one in sets}
+
+    def save(records: Records) -> None:
+        report.write_figures(args.out, Summary(records, compared, groups), about)
+
+    records = measure(sets, compared, Instruments(detector, niqe), grids.keep, save)
+    cost = _costs(compared, machine, args.repeats, say) if args.repeats else []
+    print(report.write(args.out, Summary(records, compared, groups), cost, sets, grids, about))
     return 0
 
 
@@ -169,6 +179,15 @@ def _rows(args: argparse.Namespace, machine: Machine, say: rows.Say) -> list[Row
             raise SettingsError(f"two rows are named {row.name!r}: choose another name")
         seen.add(row.name)
     return compared
+
+
+def _costs(compared: Sequence[Row], machine: Machine, repeats: int, say: rows.Say) -> list[Cost]:
+    """Left out with a word where a network fails at a timed size: the pictures are measured by then."""
+    try:
+        return costs(subjects(compared, machine), machine, repeats)
+    except (RuntimeError, LamplightError) as error:
+        say(f"complexity is left out, for timing failed on {machine.device}: {(str(error).splitlines() or [''])[0]}")
+        return []
 
 
 def _detector(args: argparse.Namespace) -> TextDetector:

@@ -112,6 +112,6 @@ def _once(forward: Forward, picture: torch.Tensor) -> float:
     started = time.perf_counter()
     with torch.inference_mode():
         forward(picture)
-        if picture.is_cuda:
-            torch.cuda.synchronize(picture.device)
+        if picture.device.type != "cpu":
+            torch.accelerator.synchronize(picture.device)
     return (time.perf_counter() - started) * 1e3

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from cloud_node.training.darkness import CAMERAS, to_linear
+from cloud_node.training.darkness import CAMERAS, EVALUATION_CAMERA, to_linear
 
-CAMERA = CAMERAS["imx686_phone"]
+CAMERA = CAMERAS[EVALUATION_CAMERA]
 BLACK, WHITE = 64, 1023  # digital numbers of the 10-bit sensor
 TUKEY_SHAPE = 0.102  # lambda of the read noise's Tukey-lambda distribution
 TUKEY_SCALE = (0.8519, 0.0799, 0.029)  # log scale = slope * log K + offset + N(0, spread)

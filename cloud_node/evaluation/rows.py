@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from common.pixels import Bytes
 
 BRIGHT = "bright"  # the row of the bright twin: the bound, not a method
 RAW = "raw"
+SMALLEST = 16  # pixels each way that our networks need
 MULTIPLES = (1, 8, 16, 32, 64)  # padding tried for an ONNX network, in pixels
 
 Forward = Callable[[Tensor], Tensor]  # (1, 3, H, W) float in [0, 1] -> the same
@@ -198,15 +200,18 @@ def placed(model: Network, machine: Machine) -> Network:
 
 
 def network_row(name: str, model: nn.Module, machine: Machine, ours: bool = False) -> Row:
-    """A torch network as a row."""
+    """A torch network as a row. Pictures below 16 pixels a side are continued by their border, as in the engine."""
     return Row(name, _method(model, machine), ours, model, model)
 
 
 def _method(forward: Forward, machine: Machine) -> Method:
     def apply(rgb: Bytes) -> Bytes:
         low = torch.from_numpy(rgb.copy()).to(machine.device).movedim(-1, 0)[None].float() / 255
+        height, width = low.shape[-2:]
+        if min(height, width) < SMALLEST:
+            low = F.pad(low, (0, max(0, SMALLEST - width), 0, max(0, SMALLEST - height)), mode="replicate")
         with torch.inference_mode():
-            lit = forward(low)[0].float().clamp(0, 1)
+            lit = forward(low)[0, :, :height, :width].float().clamp(0, 1)
         return (lit.movedim(0, -1) * 255).round().byte().cpu().numpy()
 
     return apply

@@ -1,11 +1,20 @@
 """From the figures of single pictures to estimates over sets, and to what a row is compared with."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from cloud_node.evaluation.bootstrap import Estimate, Floats, Statistic, difference, estimate, hmean, share_closed
+from cloud_node.evaluation.bootstrap import (
+    Estimate,
+    Floats,
+    Statistic,
+    by_group,
+    difference,
+    estimate,
+    hmean,
+    share_closed,
+)
 from cloud_node.evaluation.measure import Records
 from cloud_node.evaluation.rows import BRIGHT, RAW, Row
 
@@ -26,6 +35,7 @@ class Summary:
 
     records: Records
     rows: Sequence[Row]
+    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # set -> picture -> group, see `Case`
 
     @property
     def names(self) -> list[str]:
@@ -46,14 +56,19 @@ class Summary:
         return [row.name for row in self.rows if row.ablation]
 
     def table(self, cases: str, row: str, key: str) -> Floats | None:
-        """Rows to be added up, one for each picture: (found, right, truth) for 'counts', else (value, 1)."""
+        """Rows to be added up, one for each group of pictures: (found, right, truth) for 'counts', else (value, 1).
+
+        A picture that `groups` does not name is a group of its own.
+        """
         found = self.records.get(cases, {}).get(row)
         if not found:
             return None
+        known = self.groups.get(cases, {})
+        groups = [known.get(name, name) for name in found]
         if key == "counts":
-            return np.array([[one[name] for name in COUNTS] for one in found.values()], float)
+            return by_group(np.array([[one[name] for name in COUNTS] for one in found.values()], float), groups)
         table = np.array([[one[key], 1.0] if key in one else [0.0, 0.0] for one in found.values()])
-        return table if table.any() else None
+        return by_group(table, groups) if table.any() else None
 
     def figure(self, cases: str, row: str, key: str, statistic: Statistic) -> Estimate | None:
         table = self.table(cases, row, key)

@@ -54,7 +54,7 @@ PRESETS: dict[str, GeneratorConfig] = {
 }
 
 CURVE_ITERATIONS = 8
-PAGE, DUSK = 0.65, 0.22  # mean luma of a page, and of a scene that was half lit already
+PAGE, DUSK = 0.70, 0.22  # mean luma of a page, and of a scene that was half lit already
 FULL_STRENGTH = 0.15  # the alpha from which on the body's residual counts in full
 SOLVER_SIDE = 48  # pixels of the shorter side that the exposure solver looks at
 SOLVER_STEPS, SOLVER_REACH = 25, 3.2  # curves it tries, and atanh of the steepest
@@ -77,7 +77,8 @@ def enhance_curve(low: Tensor, alpha: Tensor) -> Tensor:
 def exposure_level(view: Tensor, level: float) -> Tensor:
     """The mean luma that a frame shall get: RGB (B, 3, h, w) in [0, 1], h and w at least 4 -> (B, 1).
 
-    `level` for a dark scene. PAGE for a frame as even as a page or a plate that fills it, which is white by day. DUSK
+    `level` for a dark scene. PAGE for a frame as even as a page or a plate that fills it, which is white by day; less
+    as it nears black, where any frame is even. DUSK
     for a scene that is half lit already: what can be read there stands near the lamps, and lifting everything washes
     it out. Chosen by detection and real pairs on training scenes (docs/network.md).
     """
@@ -85,6 +86,7 @@ def exposure_level(view: Tensor, level: float) -> Tensor:
     mean = y.mean(dim=(1, 2, 3))
     areas = F.avg_pool2d(y, 4).flatten(1)  # neither noise nor ink makes a frame uneven
     page = (2 - areas.std(dim=1) / areas.mean(dim=1).clamp(min=1e-3) / 0.16).clamp(0, 1)
+    page = page * (mean * 255 / 4).clamp(0, 1)
     lit = ((mean - 0.12) / 0.08).clamp(0, 1)
     scene = level - max(0.0, level - DUSK) * lit
     return torch.lerp(scene, torch.full_like(scene, PAGE), page)[:, None]
@@ -103,7 +105,8 @@ def solve_curve(low: Tensor, level: float) -> Tensor:
     target = exposure_level(view, level)  # (B, 1)
     shifts = torch.linspace(0, SOLVER_REACH, SOLVER_STEPS, device=low.device)
     lit = enhance_curve(view[:, None], torch.tanh(shifts).view(1, -1, 1, 1, 1))  # (B, K, 3, h, w)
-    means = (lit.movedim(2, -1) @ lit.new_tensor(LUMA)).mean(dim=(2, 3))  # (B, K), rising along K
+    # Not a matrix product, which autocast would run in half precision.
+    means = (lit.mean(dim=(-2, -1)) * lit.new_tensor(LUMA)).sum(dim=-1)  # (B, K), rising along K
     upper = (means < target).sum(dim=1, keepdim=True).clamp(1, SOLVER_STEPS - 1)
     below, above = means.gather(1, upper - 1), means.gather(1, upper)
     part = ((target - below) / (above - below).clamp(min=1e-6)).clamp(0, 1)
@@ -380,16 +383,20 @@ class LAEGAN(nn.Module):
         alpha = self.curve(padded)
         out = enhance_curve(padded, alpha)
         if self.body is not None:
-            out = out + self.strength(alpha) * self.body(out, padded)
+            out = out + self.strength(alpha, low) * self.body(out, padded)
         out = out[..., : low.shape[-2], : low.shape[-1]]
         return out if self.training else out.clamp(0, 1)
 
-    def strength(self, alpha: Tensor) -> Tensor | float:
+    def strength(self, alpha: Tensor, low: Tensor) -> Tensor | float:
         """How much of the residual counts, (B, 1, 1, 1) in [0, 1]: what the curve did not lift has no noise to remove.
 
-        So a frame that is bright enough comes back as it is. 1 where DCE-Net predicts the curve.
+        So a frame that is bright enough comes back as it is, and so does one without a single photon. 1 where DCE-Net
+        predicts the curve.
         """
-        return (alpha / FULL_STRENGTH).clamp(0, 1) if self.cfg.exposure else 1.0
+        if not self.cfg.exposure:
+            return 1.0
+        signal = (low.amax(dim=(1, 2, 3), keepdim=True) * 255).clamp(0, 1)
+        return (alpha / FULL_STRENGTH).clamp(0, 1) * signal
 
     def pre_enhance(self, low: Tensor) -> Tensor:
         """The Zero-DCE stage alone: RGB (B, 3, H, W) in [0, 1] -> lit but still noisy RGB, same shape."""
@@ -437,7 +444,10 @@ def load(
 
 def save(model: LAEGAN, preset: str, path: Path, version: str, steps: int) -> None:
     """Write a generator's weights, in half precision, so that `load(preset, path)` reads them back."""
-    tensors = {name: tensor.detach().half().contiguous() for name, tensor in model.state_dict().items()}
+    tensors = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).detach().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
     metadata = {"preset": preset, "version": version, "steps": str(steps)}
     save_file(tensors, path, metadata=metadata if model.cfg.attention else metadata | {"attention": "off"})
 

@@ -5,28 +5,19 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from cloud_node.training.distributed import Group
 from cloud_node.training.loop import Trainer, TrainingError
 from cloud_node.training.options import add_options, recipe_of
-from cloud_node.training.recipes import RecipeError
+from cloud_node.training.recipes import DARK_STAGE, RecipeError
 from cloud_node.training.running import run
 from cloud_node.training.settings import Settings
 from cloud_node.training.sources import Sources
 
 ADVERSARIAL: Final = ("adversarial_global", "adversarial_local", "sfp_global", "sfp_local")
-WEIGHTS: Final[Mapping[str, float]] = MappingProxyType(
-    {
-        "etam": 0.2,
-        "edge": 1.0,
-        "adversarial_global": 0.05,
-        "adversarial_local": 0.05,
-        "sfp_global": 0.1,
-        "sfp_local": 0.1,
-    }
-)  # the part then makes a tenth to a half of the loss of a trained network
+WEIGHTS: Final[Mapping[str, float]] = DARK_STAGE.terms
+MARKS: Final = ("", "-nc")  # of weights, see `loop`
 EPILOG = f"""\
 rows:
   base             the recipe as it is
@@ -36,8 +27,9 @@ rows:
   with-edge        Sobel edges, masked by the text and pre-smoothed
   with-adversarial both discriminators and self-feature preservation
 
-Each is trained with the same seed for the same --steps or --minutes from --from, and left as OUT/ROW.safetensors; a
-row that is there is not trained again. An added term weighs {", ".join(f"{n} {w:g}" for n, w in WEIGHTS.items())};
+Each is trained with the same seed for the same --steps or --minutes from --from, and left as OUT/ROW.safetensors
+(ROW-nc.safetensors where a photograph is not for commercial use); a row that is there is not trained again. An added
+term weighs {", ".join(f"{n} {w:g}" for n, w in WEIGHTS.items())};
 --with TERM=WEIGHT changes that.
 
 example:
@@ -86,13 +78,13 @@ def train(args: argparse.Namespace, settings: Settings, sources: Sources, group:
         raise RecipeError(f"--with {unknown[0]}: no row adds it; only {', '.join(WEIGHTS)} are added")
     wanted = {name: row for name, row in rows(args, settings).items() if name in (args.only or ROWS)}
     for name, row in wanted.items():
-        done = args.out / f"{name}.safetensors"
-        if done.exists():
+        if any((args.out / f"{name}{mark}.safetensors").exists() for mark in MARKS):
             continue
         if group.rank == 0:
             print(f"row {name}")
         weights = run(Trainer(row, sources, args.out / "runs" / name, group))
         if group.rank == 0:
+            done = args.out / f"{name}{MARKS[weights.stem.endswith(MARKS[1])]}.safetensors"
             fresh = done.with_suffix(".new")
             try:
                 shutil.copyfile(weights, fresh)

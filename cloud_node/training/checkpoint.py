@@ -3,11 +3,13 @@
 import errno
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from cloud_node.laegan import LAEGAN, save
 
@@ -49,7 +51,7 @@ def load_state(path: Path, fingerprint: dict[str, str]) -> dict[str, Any]:
             f"{path} is no checkpoint of this version. Remove it to begin anew, or choose another --out"
         )
     for what, wanted in fingerprint.items():
-        if (found := state["fingerprint"].get(what)) != wanted:
+        if (found := state["fingerprint"].get(what, wanted)) != wanted:
             raise TrainingError(
                 f"{path} is a training of {what} {found!r}, not of {wanted!r}: choose another --out, or repeat the "
                 "command that began it"
@@ -60,8 +62,9 @@ def load_state(path: Path, fingerprint: dict[str, str]) -> dict[str, Any]:
 def save_weights(model: LAEGAN, preset: str, path: Path, version: str, steps: int) -> None:
     """Write the generator's weights so that `laegan.load(preset, path)` reads them; the old file stays whole.
 
-    Raises TrainingError as `save_state`.
+    Raises TrainingError as `save_state` and `check_numbers`.
     """
+    check_numbers(model.state_dict(), path, half=True)
     fresh = path.with_suffix(".new")
     try:
         save(model, preset, fresh, version=version, steps=steps)
@@ -71,11 +74,26 @@ def save_weights(model: LAEGAN, preset: str, path: Path, version: str, steps: in
         raise _refused(path, fresh, error) from error
 
 
+def check_numbers(tensors: Mapping[str, Tensor], path: Path, half: bool = False) -> None:
+    """TrainingError with the name of the first tensor that holds a number which `path` cannot keep.
+
+    half: for a file in half precision, which ends at 65504.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or bool((tensor.half() if half else tensor).isfinite().all()):
+            continue
+        what = "numbers above 65504, the largest in half precision" if tensor.isfinite().all() else "no finite numbers"
+        raise TrainingError(f"{path} is not written: {name!r} holds {what}; {_kept(path)}. Try a lower --rate")
+
+
+def _kept(path: Path) -> str:
+    return f"what was saved before is whole: {path}" if path.exists() else "nothing was saved before"
+
+
 def _refused(path: Path, fresh: Path, error: Exception) -> TrainingError:
     fresh.unlink(missing_ok=True)
     full = getattr(error, "errno", None) == errno.ENOSPC or "No space" in str(error)
     why = "the disk is full" if full else str(error)
-    kept = f"what was saved before is whole: {path}" if path.exists() else "nothing was saved before"
     return TrainingError(
-        f"{path} cannot be written, {why}; {kept}. Make room, then the same command goes on from there"
+        f"{path} cannot be written, {why}; {_kept(path)}. Make room, then the same command goes on from there"
     )

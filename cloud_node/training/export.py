@@ -21,6 +21,10 @@ from cloud_node.laegan import LAEGAN, PRESETS, WeightsError, load, weights_versi
 LARGEST = 1 << 16  # pixels along a side
 
 
+class ExportError(RuntimeError):
+    """Nothing can be exported here; the message says what to install."""
+
+
 class Deployed(nn.Module):
     """What the graph computes: bytes in, bytes out, the body between."""
 
@@ -37,13 +41,28 @@ class Deployed(nn.Module):
 def export(model: LAEGAN, path: Path, version: str) -> None:
     """Write the graph of a network with a solved curve, with its version in the file's metadata.
 
-    Raises ValueError for a network whose curve is predicted, or that has no body. Needs onnx and onnxscript.
+    An interruption leaves an earlier file whole. Raises ValueError for a network whose curve is predicted, or that has
+    no body, and ExportError where onnx or onnxscript is not installed.
     """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401  torch needs it, and says so only in the middle
+    except ImportError as error:
+        raise ExportError(f"export needs onnx and onnxscript ({error}): pip install 'lamplight[train]'") from error
+    if not model.cfg.exposure or model.body is None:
+        raise ValueError("only networks with a solved curve and a body can be exported")
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        _write(model, fresh, version)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _write(model: LAEGAN, path: Path, version: str) -> None:
     import onnx
 
     cfg = model.cfg
-    if not cfg.exposure or model.body is None:
-        raise ValueError("only networks with a solved curve and a body can be exported")
     side = 8 * cfg.multiple
     low = torch.zeros(1, 3, side, side + cfg.multiple, dtype=torch.uint8)
     height, width = (torch.export.Dim(name, min=4, max=LARGEST // cfg.multiple) for name in ("h", "w"))
@@ -86,7 +105,7 @@ def main(arguments: list[str]) -> int:
     given = p.parse_args(arguments)
     try:
         export(load(given.preset, given.weights), given.out, weights_version(given.preset, given.weights))
-    except (WeightsError, ValueError, OSError) as error:
+    except (ExportError, WeightsError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     print(f"{given.out}: {given.out.stat().st_size / 1024:.0f} KiB")

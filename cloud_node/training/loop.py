@@ -5,6 +5,7 @@ optimizers from the checkpoint, a training that was broken off goes on as if it 
 """
 
 import copy
+import hashlib
 import math
 import time
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from cloud_node.laegan import create, load
 from cloud_node.laegan.network import enhance_curve
-from cloud_node.training.checkpoint import TrainingError, load_state, save_state, save_weights
+from cloud_node.training.checkpoint import TrainingError, check_numbers, load_state, save_state, save_weights
 from cloud_node.training.critics import Critics
 from cloud_node.training.distributed import Group
 from cloud_node.training.frozen import gather, placed
@@ -69,9 +70,15 @@ class Trainer:
         self.average = copy.deepcopy(self.model).eval()
         self.frozen = gather(self.recipe, settings.aids, settings.sampling.crop, self.group.device)
         self.commercial = sources.commercial and not saw_non_commercial(settings)
+        self.fingerprint = self._fingerprint()
         self.progress = Progress()
         self._enter_stage()
-        out.mkdir(parents=True, exist_ok=True)
+        if settings.start and settings.start.resolve() == self.weights_path.resolve():
+            raise TrainingError(f"--from {settings.start} is what this training writes to: choose another --out")
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"--out {out} cannot be a folder: {error.strerror}. Choose another one") from error
         if self.checkpoint.exists():
             self._resume()
 
@@ -83,16 +90,19 @@ class Trainer:
         """
         logbook = Logbook(self.out if self.group.rank == 0 else None, self.progress.steps)
         try:
-            while self.progress.stage < len(self.recipe.stages):
+            while not self.finished:
                 self._run_stage(logbook)
                 self.progress = Progress(stage=self.progress.stage + 1, steps=self.progress.steps)
-                if self.progress.stage < len(self.recipe.stages):
+                if not self.finished:
                     self.average.load_state_dict(self.model.state_dict())  # the next stage builds on the model itself
                     self._enter_stage()
                 self.save()
         except DataError as error:
             self.save()
-            raise DataError(f"{first_cause(error)}. Training stopped; the same command goes on from here") from error
+            raise DataError(
+                f"{first_cause(error)}. Training stopped and saved: with as many photographs as before, the same "
+                "command goes on from here"
+            ) from error
         except OSError as error:  # of TensorBoard's files; the others' are told already
             raise TrainingError(f"{self.out} cannot be written: {error}; what was saved before is whole") from error
         finally:
@@ -100,15 +110,26 @@ class Trainer:
         return self.weights_path
 
     @property
+    def finished(self) -> bool:
+        return self.progress.stage >= len(self.recipe.stages)
+
+    @property
     def weights_path(self) -> Path:
         return self.out / f"{self._name}.safetensors"
 
     def save(self) -> None:
-        """Write the checkpoint and the averaged weights; an interruption leaves the earlier ones whole."""
+        """Write the checkpoint and the averaged weights; an interruption leaves the earlier ones whole.
+
+        Raises TrainingError where the disk refuses, or a number is not finite, as stored; both are then left as they
+        were.
+        """
         if self.group.rank:
             return
+        critics = {f"{term}.{n}": t for term, c in self.critics.networks.items() for n, t in c.state_dict().items()}
+        check_numbers(self.model.state_dict() | critics, self.checkpoint)
+        check_numbers(self.average.state_dict(), self.weights_path, half=True)
         state = {
-            "fingerprint": self._fingerprint(),
+            "fingerprint": self.fingerprint,
             "progress": asdict(self.progress),
             "commercial": self.commercial,
             "model": self.model.state_dict(),
@@ -168,6 +189,7 @@ class Trainer:
                 if clean is not None and self.frozen.teacher is not None:
                     with self._autocast():
                         clean = taught(clean, self.frozen.teacher(low).float())
+            # All of the residual, unlike in use: scaled by `strength`, frames of a small lift would teach nothing.
             with self._autocast():
                 output = (pre + self.model.body(pre, low)).float()
         seed = self.sampling.seed * ENDLESS + self.progress.step
@@ -258,7 +280,7 @@ class Trainer:
         )
 
     def _resume(self) -> None:
-        state: dict[str, Any] = load_state(self.checkpoint, self._fingerprint())
+        state: dict[str, Any] = load_state(self.checkpoint, self.fingerprint)
         self.progress = Progress(**state["progress"])
         self.commercial = self.commercial and state["commercial"]
         self.model.load_state_dict(state["model"])
@@ -268,12 +290,20 @@ class Trainer:
         self.critics.load_state_dict(state["critics"])
 
     def _fingerprint(self) -> dict[str, str]:
+        """What a checkpoint must have been begun with to be gone on from; rate and length are free."""
         settings = self.settings
         return {
             "preset": settings.preset,
             **self.recipe.fingerprint(),
             "attention": "on" if settings.attention else "off",
             "teacher": settings.aids.teacher or "none",
+            "start": _named(settings.start) if settings.start else "none",
+            "seed": str(settings.sampling.seed),
+            "batch": str(settings.sampling.batch),
+            "crop": str(settings.sampling.crop),
+            "precision": "bf16" if settings.bf16 else "fp32",
+            "processes": str(self.group.size),
+            **self.sources.fingerprint(),
         }
 
     @property
@@ -285,3 +315,8 @@ class Trainer:
 
     def _there(self, part: Tensor | None) -> Tensor | None:
         return part.to(self.group.device, non_blocking=True) if part is not None else None
+
+
+def _named(weights: Path) -> str:
+    """A file by its name and what it holds, wherever it lies."""
+    return f"{weights.name} {hashlib.sha256(weights.read_bytes()).hexdigest()[:8]}"

@@ -9,7 +9,7 @@ import torch
 
 from cloud_node.laegan import PRESETS
 from cloud_node.training.frozen import Aids
-from cloud_node.training.recipes import EDGE_FORMS, ETAM_FORMS, RECIPES, Recipe, RecipeError
+from cloud_node.training.recipes import DARK_STAGE, EDGE_FORMS, ETAM_FORMS, RECIPES, Recipe, RecipeError
 from cloud_node.training.samples import Sampling
 from cloud_node.training.settings import Settings
 from cloud_node.training.terms import TERMS
@@ -17,11 +17,17 @@ from common.errors import DeviceError
 from common.text_detection import DETECTORS
 
 CROPS_OF = 32  # pixels; the detector takes multiples of it
+LARGEST_SEED = 2**31 - 1
+LOW_HELP = f"""\
+With --low, recipe default has one stage more after 'pairs': 'unpaired', a sixth of the time, learns from
+these photographs without pairs, by
+{", ".join(f"{name}={weight:g}" for name, weight in DARK_STAGE.terms.items())}.
+--with, --without and --rate then still change 'pairs'. The rows of 'ablations' have no such stage."""
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
     """Add the groups of flags: photographs, network, recipe, length, machine."""
-    data = p.add_argument_group("photographs")
+    data = p.add_argument_group("photographs", LOW_HELP)
     data.add_argument("--data", type=Path, metavar="DIR", help="folder with the pools, or with images of normal light")
     data.add_argument("--low", type=Path, metavar="DIR", action="append", default=[], help="really dark; repeatable")
     data.add_argument("--normal", type=Path, metavar="DIR", action="append", default=[], help="well lit; repeatable")
@@ -71,10 +77,18 @@ def check_options(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """End with the parser's error, exit code 2, where a number is out of its range."""
     if args.crop % CROPS_OF or args.crop < 2 * CROPS_OF:
         p.error(f"--crop must be a multiple of {CROPS_OF}, at least {2 * CROPS_OF}, not {args.crop}")
-    if not 0 < args.minutes < float("inf") or args.steps < 0 or args.batch < 1 or args.seed < 0:
-        p.error("--minutes and --batch must be above 0, --steps and --seed at least 0")
-    if args.workers < 0 or args.threads < 1 or (args.rate is not None and args.rate <= 0):
-        p.error("--rate and --threads must be above 0, --workers at least 0")
+    if not 0 < args.minutes < float("inf") or args.steps < 0 or args.batch < 1:
+        p.error("--minutes and --batch must be above 0, --steps at least 0")
+    if not 0 <= args.seed <= LARGEST_SEED:
+        p.error(f"--seed must be from 0 to {LARGEST_SEED}, not {args.seed}")
+    if args.rate is not None and not 0 < args.rate < float("inf"):
+        p.error(f"--rate must be a number above 0, not {args.rate:g}")
+    if not args.save_every > 0:
+        p.error(f"--save-every must be above 0 seconds, not {args.save_every:g}")
+    if args.workers < 0 or args.threads < 1:
+        p.error("--threads must be above 0, --workers at least 0")
+    if args.out is not None and args.out.exists() and not args.out.is_dir():
+        p.error(f"--out {args.out} is a file: give a folder, new or there already")
     if args.data is None and not args.normal:
         p.error("there is nothing to learn from: give --data DIR, or --low DIR and --normal DIR")
 
@@ -82,9 +96,10 @@ def check_options(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 def settings_of(args: argparse.Namespace) -> Settings:
     """The settings that the flags make. RecipeError for terms that the recipe cannot have."""
     fonts = tuple(sorted(f for f in args.fonts.rglob("*.ttf") if "Math" not in f.name)) if args.fonts else ()
+    recipe = recipe_of(args, args.add, args.remove)
     return Settings(
         preset=args.preset,
-        recipe=recipe_of(args, args.add, args.remove),
+        recipe=recipe.with_dark_photographs() if args.low and args.recipe == "default" else recipe,
         steps=args.steps,
         minutes=args.minutes,
         sampling=Sampling(batch=args.batch, crop=args.crop, seed=args.seed, fonts=fonts),

@@ -19,10 +19,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from cloud_node.training.images import SUFFIXES, check, find_images, large_enough, read_rgb
+from cloud_node.training.images import SMALLEST, SUFFIXES, check, find_images, read_rgb
 from cloud_node.training.images import DataError as DataError
 
-LONGEST_SIDE = 1280  # pixels; larger photographs are reduced, memory holds them all
+LONGEST_SIDE = 1280  # pixels; larger photographs are reduced to it, or to SMALLEST high; memory holds them all
 LAZY_ABOVE = 2000  # photographs, of up to 3 MB each; larger folders are read as they are drawn
 KEPT = 256  # of a larger folder's photographs, in each process that reads
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
@@ -185,10 +185,9 @@ def commercial(paths: Iterable[Path]) -> bool:
 def read(path: Path) -> Photo:
     """A photograph with its text boxes, from ../gt/NAME.txt where it exists. DataError for a broken file."""
     image = Image.fromarray(read_rgb(path, half_size=True))
-    scale = min(1.0, LONGEST_SIDE / max(image.size))
+    scale = min(1.0, max(LONGEST_SIDE / max(image.size), SMALLEST / min(image.size)))
     if scale < 1:
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BOX)
-    large_enough(*image.size, path)
     boxes = []
     gt = path.parent.parent / "gt" / f"{path.stem}.txt"
     if gt.exists():

@@ -89,6 +89,13 @@ class Recipe:
             raise RecipeError(f"stage {stage.name!r} of recipe {self.name!r} is left without a term: nothing to learn")
         return replace(self, stages=(*self.stages[:-1], replace(stage, terms=MappingProxyType(terms))))
 
+    def with_dark_photographs(self) -> "Recipe":
+        """The recipe with DARK_STAGE after its 'pairs', to learn from really dark photographs, which have no pairs.
+
+        A recipe that ends otherwise is left as it is: 'unpaired' learns from them already, and so does 'zero-dce'.
+        """
+        return replace(self, stages=(*self.stages, DARK_STAGE)) if self.stages[-1].name == "pairs" else self
+
     def with_rate(self, rate: float) -> "Recipe":
         """The recipe with another highest learning rate in its last stage."""
         return replace(self, stages=(*self.stages[:-1], replace(self.stages[-1], rate=rate)))
@@ -101,6 +108,15 @@ class Recipe:
 
 def _terms(**weights: float) -> Mapping[str, float]:
     return MappingProxyType(weights)
+
+
+DARK_STAGE: Final = Stage(
+    "unpaired",
+    _terms(etam=0.2, edge=1.0, sfp_global=0.1, sfp_local=0.1, adversarial_global=0.05, adversarial_local=0.05),
+    rate=1e-4,
+    share=0.2,
+    curve="linear",
+)  # each term then makes a tenth to a half of the loss of a trained network
 
 
 RECIPES: Final[dict[str, Recipe]] = {

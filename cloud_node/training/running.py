@@ -11,8 +11,18 @@ from cloud_node.training.loop import Trainer
 
 
 def run(trainer: Trainer) -> Path:
-    """Run a training under the signals: the first stops it after its step, saved; the second at once."""
+    """Run a training under the signals: the first stops it after its step, saved; the second at once.
+
+    Of one that is finished this says so, and leaves it as it is.
+    """
     first = trainer.group.rank == 0
+    if trainer.finished:
+        if first:
+            print(
+                "this training is finished: choose another --out, or start from its weights with "
+                f"--from {trainer.weights_path}"
+            )
+        return trainer.weights_path
     if first and (trainer.progress.step or trainer.progress.stage):
         print(f"resuming stage {trainer.progress.stage + 1} at step {trainer.progress.step}")
     with stopping(trainer):

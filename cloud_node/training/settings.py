@@ -32,9 +32,9 @@ def fitting(settings: Settings) -> Recipe:
         raise TrainingError(
             f"recipe {settings.recipe.name!r} as changed leaves nothing to train of preset {settings.preset!r}"
         )
-    if settings.start and len(recipe.stages) > 1:
-        recipe = replace(recipe, stages=recipe.stages[1:])
-    if settings.aids.teacher and recipe.stages[-1].name != "pairs":
+    if settings.start and recipe.stages[-1].name != "zero-dce":
+        recipe = replace(recipe, stages=tuple(stage for stage in recipe.stages if stage.name != "zero-dce"))
+    if settings.aids.teacher and all(stage.name != "pairs" for stage in recipe.stages):
         raise TrainingError("--teacher gives a target, which only the stage 'pairs' has: take --recipe default")
     return recipe
 

@@ -43,6 +43,11 @@ class Sources:
         said += [f"{pool.name}: {len(pool.photos)} dark ones" for pool in self.low]
         return ", ".join(said) + ("" if self.commercial else "; some are for non-commercial use only (-nc)")
 
+    def fingerprint(self) -> dict[str, str]:
+        """Pools and their sizes in words, to be compared with those of a checkpoint: other sizes draw otherwise."""
+        of = {"normal light": self.normal, "low light": self.low}
+        return {what: ", ".join(f"{p.name} {len(p.photos)}" for p in pools) or "none" for what, pools in of.items()}
+
     def stage(self, stage: Stage, sampling: Sampling) -> Dataset[Batch]:
         """The batches of a stage. Raises DataError where there are not the photographs that it needs."""
         if stage.name != "unpaired" and not self.normal:

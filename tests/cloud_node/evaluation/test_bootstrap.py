@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cloud_node.evaluation.bootstrap import difference, estimate, hmean, mean, precision, recall, share_closed
+from cloud_node.evaluation.bootstrap import by_group, difference, estimate, hmean, mean, precision, recall, share_closed
 
 
 def values(*numbers: float) -> np.ndarray:
@@ -53,3 +53,18 @@ def test_images_that_differ_or_are_none_are_refused() -> None:
 
 def test_values_that_are_missing_do_not_count() -> None:
     assert estimate(np.array([[3.0, 1.0], [0.0, 0.0], [5.0, 1.0]]), mean).value == 4
+
+
+def test_groups_are_drawn_as_one() -> None:
+    scenes = np.random.default_rng(0).normal(20, 4, 60)
+    twice = values(*np.repeat(scenes, 2))
+    grouped = estimate(by_group(twice, [str(i // 2) for i in range(120)]), mean)
+    alone, split = estimate(values(*scenes), mean), estimate(twice, mean)
+    assert (grouped.value, grouped.low, grouped.high) == pytest.approx((alone.value, alone.low, alone.high))
+    assert split.high - split.low < 0.8 * (grouped.high - grouped.low)  # a copy is no evidence
+
+
+def test_groups_of_one_change_nothing_and_keep_their_order() -> None:
+    rows = values(3, 1, 2)
+    np.testing.assert_array_equal(by_group(rows, ["c", "a", "b"]), rows)
+    np.testing.assert_array_equal(by_group(rows, ["b", "a", "b"]), [[5, 2], [1, 1]])

@@ -70,6 +70,15 @@ def test_broken_lists_and_pictures_are_named(data: Path) -> None:
     (data / "sice512" / "pairs.csv").write_text("low,high\n1,2\n")
     with pytest.raises(SourceError, match="no column normal, scene"):
         read_sets(data, ["pairs"], 0, lambda _: None)
+    (data / "sice512" / "pairs.csv").write_text("low,normal,scene\n1.jpg,2.jpg,3\n4.jpg,5.jpg,many\n")
+    with pytest.raises(SourceError, match=r"pairs\.csv, line 3: scene 'many'"):
+        read_sets(data, ["pairs"], 0, lambda _: None)
+    (data / "sice512" / "pairs.csv").write_text("scene,low,normal\n3,4.jpg\n")
+    with pytest.raises(SourceError, match=r"pairs\.csv, line 2: it names no low and normal"):
+        read_sets(data, ["pairs"], 0, lambda _: None)
+    (data / "plates_ro" / "luminance.csv").write_text("image\n1.jpg\n")
+    with pytest.raises(SourceError, match=r"luminance\.csv: it has no column dark"):
+        read_sets(data, ["plates"], 0, lambda _: None)
     (data / "scene_text" / "icdar2015_10" / "textdet_test.json").write_text('{"data_list": [{}]}')
     with pytest.raises(SourceError, match=r"textdet_test\.json"):
         read_sets(data, ["scene"], 0, lambda _: None)
@@ -81,3 +90,13 @@ def test_grey_deep_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P"):
         Image.new(mode, (20, 10)).save(tmp_path / f"{mode}.png")
         assert read_image(tmp_path / f"{mode}.png").shape == (10, 20, 3)
+
+
+def test_pairs_of_one_scene_are_a_group_and_others_their_own(data: Path) -> None:
+    table = data / "sice512" / "pairs.csv"
+    first = table.read_text().splitlines()[2]
+    table.write_text(table.read_text() + first.replace(first.split(",")[0], "7.jpg", 1) + "\n")
+    one, other, again = sets(data, "pairs")["pairs"]
+    assert one.group == again.group != other.group and one.name != again.name
+    [photo] = sets(data, "dicm")["dicm"]
+    assert photo.group == photo.name

@@ -3,8 +3,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cloud_node.evaluation.cli import main
+from cloud_node.evaluation.complexity import Cost
 from cloud_node.laegan import create, save
 
 
@@ -37,6 +39,7 @@ def test_a_run_leaves_tables_figures_plots_and_grids(
     for title in ("Targets", "Table 1", "Table 2", "Table 3", "No harm", "Mixed light"):
         assert f"## {title}" in report
     results = json.loads((out / "results.json").read_text())
+    assert results["complete"] and results["tables"]
     pictures = results["pictures"]
     assert list(pictures["pairs"]) == [
         "raw",
@@ -88,6 +91,50 @@ def test_an_out_that_is_a_file_is_refused(data: Path, tmp_path: Path, capsys: py
     (tmp_path / "out").write_text("")
     assert run(data, tmp_path / "out") == 2
     assert "cannot be written to" in capsys.readouterr().err
+
+
+def test_a_failure_keeps_the_sets_before_it(
+    data: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "dicm" / "01.jpg").write_bytes(b"nonsense")  # the last set
+    out = tmp_path / "out"
+    assert run(data, out, "--row", f"mine=fast:{weights}", "--baselines", "raw", "--sets", "pairs,dicm") == 3
+    assert "01.jpg" in capsys.readouterr().err.splitlines()[-1]
+    results = json.loads((out / "results.json").read_text())
+    assert not results["complete"] and len(results["pictures"]["pairs"]["mine"]) == 2
+    assert not list(out.glob("*.new"))
+
+
+def test_a_network_that_cannot_be_timed_leaves_the_rest(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> list[Cost]:
+        raise torch.OutOfMemoryError("no memory left\nat all")
+
+    monkeypatch.setattr("cloud_node.evaluation.cli.costs", exhausted)
+    rows = ("--row", f"mine=fast:{weights}", "--baselines", "raw", "--sets", "pairs")
+    assert run(data, tmp_path / "out", *rows, "--repeats", "1") == 0
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "complexity is left out, for timing failed on cpu: no memory left\n" in report and "Table 1" in report
+
+
+def test_figures_and_files_that_cannot_be_had_are_one_line(
+    data: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = ("--row", f"mine=fast:{weights}", "--baselines", "raw", "--sets")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "plots").write_text("")  # where a folder must be
+    assert run(data, tmp_path / "out", *rows, "pairs") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: --out {tmp_path / 'out'} cannot be written to") and "results.json" in last
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["complete"]
+
+    gt = data / "receipts_sroie" / "gt" / "003.txt"  # the first that is held out
+    gt.unlink()
+    gt.mkdir()
+    assert run(data, tmp_path / "other", *rows, "receipts bright") == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: {gt}: ") and "--sets" in last
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

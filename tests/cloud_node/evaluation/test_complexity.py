@@ -52,3 +52,11 @@ def test_a_network_that_is_an_onnx_file_has_times_only() -> None:
     [cost] = costs([Subject("iat", lambda low: low)], Machine(), 2)
     assert cost.parameters is None and cost.gmacs == {}
     assert set(cost.ms) == {"600x400", "1616x1080"} == {label((600, 400)), label((1616, 1080))}
+
+
+def test_the_clock_waits_for_any_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    for device in ("cpu", "meta"):  # meta stands for what is not the processor
+        measure_ms([Subject("a", lambda low: low)], (30, 20), Machine(torch.device(device)), 1)
+    assert waited == [torch.device("meta")] * 2

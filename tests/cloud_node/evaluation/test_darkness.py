@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ from cloud_node.evaluation.darkness import (
     render,
     tukey_lambda,
 )
+from cloud_node.training import darkness as training
 
 GAINS = np.array([2.0, 1.0, 1.7], np.float32)
 LOW_NOISE = -6.0  # log K
@@ -83,3 +86,19 @@ def test_darkened_frames_repeat_and_are_dark() -> None:
 def test_jpeg_leaves_its_traces() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     assert 10 < np.abs(compress(noise).astype(int) - noise).mean() < 90
+
+
+def test_training_never_records_with_the_evaluations_camera(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[training.Camera] = []
+    record = training.record
+
+    def collect(linear: np.ndarray, camera: training.Camera, *more: Any) -> np.ndarray:
+        seen.append(camera)
+        return record(linear, camera, *more)
+
+    monkeypatch.setattr(training, "record", collect)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        training.darken(np.full((16, 16, 3), 0.8, np.float32), rng, (4.0, 100.0))
+    assert len(seen) == 200 and set(seen) == {training.CAMERAS[name] for name in training.TRAINING_CAMERAS}
+    assert darkness.CAMERA not in seen

@@ -159,3 +159,14 @@ def test_an_unknown_baseline_is_refused() -> None:
     assert [row.name for row in baselines(["raw", "CLAHE"])] == ["raw", "CLAHE"]
     with pytest.raises(SettingsError, match="'clahe'"):
         baselines(["clahe"])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (40, 7)])
+def test_pictures_below_what_a_network_needs_keep_their_size(size: tuple[int, int], weights: Path) -> None:
+    dark = np.random.default_rng(0).integers(0, 60, (*size, 3), dtype=np.uint8)
+    stage, full = preset_rows([f"mine=fast:{weights}"], MACHINE, lambda _: None)
+    for row in (stage, full, network_row("x", zero_dce_pp(), MACHINE)):
+        assert row.apply(dark).shape == dark.shape
+    bottom, right = (max(0, 16 - side) for side in size)
+    padded = np.pad(dark, ((0, bottom), (0, right), (0, 0)), mode="edge")
+    np.testing.assert_array_equal(full.apply(dark), full.apply(padded)[: size[0], : size[1]])

@@ -43,6 +43,18 @@ def test_figures_and_paired_differences(summary: Summary) -> None:
     assert summary.against("pairs", "ours", "ours", "psnr", mean) is None
 
 
+def test_pictures_of_one_group_are_resampled_as_one(summary: Summary) -> None:
+    groups = {"pairs": {"0": "a", "1": "a", "2": "b", "3": "b"}}
+    grouped = Summary(summary.records, summary.rows, groups)
+    table = grouped.table("pairs", "ours", "psnr")
+    assert table is not None and table.tolist() == [[37.0, 2.0], [41.0, 2.0]]
+    one, other = (which.figure("pairs", "ours", "psnr", mean) for which in (grouped, summary))
+    assert one and other and one.value == other.value == pytest.approx(19.5)
+    assert (one.low, one.high) == (18.5, 20.5)
+    sets = "receipts 8-20x", "ours", "counts", hmean
+    assert grouped.figure(*sets) == summary.figure(*sets)
+
+
 def test_the_hardest_peer_is_the_closest_from_below(summary: Summary) -> None:
     hardest = summary.hardest("receipts 8-20x", "ours", "counts", hmean)
     assert hardest and hardest.peer == "gain" and hardest.by.above_zero
@@ -93,6 +105,7 @@ def test_targets_tell_what_is_met(summary: Summary) -> None:
     assert said["plates dark: no plate lost"] == "yes (0)"
     assert said["600x400: no slower than Zero-DCE"] == "no (1.50)"
     assert not any("scene text" in promise for promise in said)
+    assert "- not covered here: frames a second at the edge" in table.markdown()
 
 
 def test_nothing_measured_gives_no_tables() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 
 from cloud_node.training import ablations
 from cloud_node.training.cli import main
+from cloud_node.training.distributed import Group
 from cloud_node.training.loop import Trainer
 from cloud_node.training.options import settings_of
 from cloud_node.training.recipes import RecipeError
@@ -41,6 +43,23 @@ def test_each_row_differs_from_base_in_its_part_only() -> None:
     assert [row.attention for row in made.values()] == [True, False, True, True, True, True]
     assert made["with-etam"].recipe.etam == "contrast" and made["with-etam-paper"].recipe.etam == "paper"
     assert len({row.sampling for row in made.values()}) == len({row.start for row in made.values()}) == 1
+
+
+def test_non_commercial_rows_are_marked_and_not_trained_twice(
+    photos: Path, tmp_path: Path, small: Callable[..., Settings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = replace(open_sources(photos), commercial=False)
+    given = command("--data", str(photos), "--out", str(tmp_path / "out"), "--steps", "1", "--only", "base")
+    args = ablations.parser().parse_args(given)
+    for _ in range(2):
+        ablations.train(args, settings_of(args), sources, Group())
+    assert [path.name for path in (tmp_path / "out").glob("*.safetensors")] == ["base-nc.safetensors"]
+    assert capsys.readouterr().out.count("row base") == 1
+
+
+def test_rows_have_no_stage_of_their_own_for_dark_photographs() -> None:
+    made = rows("--low", "l", "--normal", "n")
+    assert all([stage.name for stage in row.recipe.stages] == ["pairs"] for row in made.values())
 
 
 def test_weights_of_added_parts_can_be_given() -> None:

@@ -62,6 +62,20 @@ def test_weights_that_do_not_fit_leave_the_last_good_ones_whole(tmp_path: Path) 
     assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("number", "message"), [(float("nan"), "holds no finite numbers"), (7e4, "holds numbers above 65504")]
+)
+def test_weights_that_half_precision_cannot_hold_are_refused(number: float, message: str, tmp_path: Path) -> None:
+    path, model = tmp_path / "edge.safetensors", LAEGAN(PRESETS["edge"])
+    save_weights(model, "edge", path, "edge-1", 1)
+    kept, (name, parameter) = path.read_bytes(), list(model.named_parameters())[2]
+    with torch.no_grad():
+        parameter.view(-1)[1] = number
+    with pytest.raises(TrainingError, match=rf"edge\.safetensors is not written: '{name}' {message}.*before is whole"):
+        save_weights(model, "edge", path, "edge-1", 2)
+    assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
+
+
 def test_weights_say_that_they_have_no_attention(tmp_path: Path) -> None:
     model, path = LAEGAN(replace(PRESETS["edge"], attention=False)), tmp_path / "edge.safetensors"
     save_weights(model, "edge", path, "edge-1", 5)

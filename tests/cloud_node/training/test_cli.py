@@ -10,7 +10,7 @@ from cloud_node.training.cli import main, parser
 from cloud_node.training.loop import Stopped, Trainer
 from cloud_node.training.options import device_of, settings_of
 from cloud_node.training.running import run
-from cloud_node.training.settings import Settings
+from cloud_node.training.settings import Settings, fitting
 from cloud_node.training.sources import open_sources
 from common.errors import DeviceError
 
@@ -28,7 +28,9 @@ def test_command_trains_resumes_and_refuses_another_recipe(
     assert main(given) == 0
     assert "training on photographs: 4 photographs" in (said := capsys.readouterr().out) and "edge.safetensors" in said
     assert main(given) == 0
-    assert "resuming stage 2" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "this training is finished: choose another --out, or start from its weights with --from" in said
+    assert "resuming" not in said
     assert main([*given, "--with", "etam=0.1"]) == 1
     assert "is a training of terms" in capsys.readouterr().err
 
@@ -59,6 +61,13 @@ def test_flags_become_settings(tmp_path: Path) -> None:
     [
         (["--data", "d", "--crop", "100"], "--crop must be a multiple of 32"),
         (["--data", "d", "--minutes", "0"], "--minutes and --batch must be above 0"),
+        (["--data", "d", "--rate", "nan"], "--rate must be a number above 0, not nan"),
+        (["--data", "d", "--rate", "0"], "--rate must be a number above 0, not 0"),
+        (["--data", "d", "--save-every", "0"], "--save-every must be above 0 seconds, not 0"),
+        (["--data", "d", "--save-every", "nan"], "--save-every must be above 0 seconds, not nan"),
+        (["--data", "d", "--seed", "-1"], "--seed must be from 0 to 2147483647, not -1"),
+        (["--data", "d", "--seed", "2147483648"], "--seed must be from 0 to 2147483647"),
+        (["--data", "d", "--out", __file__], "test_cli.py is a file: give a folder"),
         (["--low", "d"], "give --data DIR, or --low DIR and --normal DIR"),
         (["--data", "d", "--with", "gloss=1"], "there is no term 'gloss'; choose of spatial,"),
         (["--data", "d", "--with", "etam=much"], "TERM=WEIGHT is needed"),
@@ -93,8 +102,24 @@ def test_what_cannot_be_used_is_told(
 
 def test_an_out_that_is_no_folder_is_told(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").touch()
-    assert main(command("--data", str(photos), "--out", str(tmp_path / "out"))) == 1
-    assert capsys.readouterr().err.startswith("error: ")
+    assert main(command("--data", str(photos), "--out", str(tmp_path / "out" / "below"))) == 1
+    assert "below cannot be a folder: Not a directory. Choose another one" in (said := capsys.readouterr().err)
+    assert said.startswith("error: --out")
+
+
+def test_low_photographs_add_a_stage_to_the_default_recipe_only() -> None:
+    def stages(*given: str) -> list[str]:
+        args = parser().parse_args(["--out", "o", *given])
+        return [stage.name for stage in fitting(settings_of(args)).stages]
+
+    low = ("--low", "l", "--normal", "n")
+    assert stages(*low) == ["pairs", "unpaired"] and stages("--data", "d") == ["pairs"]
+    assert stages(*low, "--from", "w") == stages(*low, "--teacher", "edge") == ["pairs", "unpaired"]
+    assert stages(*low, "--preset", "paper") == ["zero-dce", "pairs", "unpaired"]
+    assert stages(*low, "--preset", "paper", "--recipe", "paper", "--from", "w") == ["unpaired"]
+    changed = settings_of(parser().parse_args(["--out", "o", *low, "--with", "tone=2", "--rate", "1e-5"])).recipe
+    assert (changed.stages[-2].terms["tone"], changed.stages[-2].rate) == (2, 1e-5)
+    assert "one stage more after 'pairs'" in parser().format_help()
 
 
 @pytest.mark.parametrize("content", [None, b"not a picture"])

@@ -1,5 +1,6 @@
 """The exported network, run as the edge runs it, against the network in torch."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,10 @@ import onnx
 import pytest
 import torch
 
-from cloud_node.laegan import create
+from cloud_node.laegan import create, load, weights_version
+from cloud_node.laegan import save as write_weights
 from cloud_node.laegan.network import LAEGAN
-from cloud_node.training.export import export
+from cloud_node.training.export import ExportError, export, main
 from edge_node.local_enhancer import LocalEnhancer, solve_curve
 
 
@@ -63,7 +65,42 @@ def test_the_file_says_what_it_is_and_not_where_it_was_made(exported: Path) -> N
     assert str(Path(__file__).resolve().parents[3]).encode() not in exported.read_bytes()
 
 
+def test_an_export_that_breaks_off_leaves_the_old_file(
+    network: LAEGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    path = tmp_path / "edge.onnx"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(onnx, "save", full)
+    with pytest.raises(OSError, match="no space"):
+        export(network, path, "edge-8")
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_what_export_needs_is_told(
+    package: str, network: LAEGAN, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights, out = tmp_path / "edge.safetensors", tmp_path / "edge.onnx"
+    write_weights(network, "edge", weights, version="edge-7", steps=1)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ExportError, match=rf"needs onnx and onnxscript .*{package}.*pip install 'lamplight\[train\]'"):
+        export(network, out, "edge-7")
+    assert main(["--weights", str(weights), "--out", str(out)]) == 1
+    assert capsys.readouterr().err.startswith("error: export needs onnx") and not out.exists()
+
+
 def test_networks_that_cannot_be_exported_are_refused(tmp_path: Path) -> None:
     for preset in ("paper", "zero-dce"):
         with pytest.raises(ValueError, match="solved curve and a body"):
             export(create(preset), tmp_path / "no.onnx", "no-0")
+
+
+def test_the_committed_file_is_the_committed_network() -> None:
+    frame = dark(64, 96)
+    assert LocalEnhancer().model == weights_version("edge")
+    with torch.inference_mode():
+        cloud = load("edge")(torch.from_numpy(frame).movedim(-1, 0)[None].float() / 255)
+    assert np.abs(LocalEnhancer().enhance(frame) - (cloud[0].movedim(0, -1) * 255).round().numpy()).max() <= 1

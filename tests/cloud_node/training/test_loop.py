@@ -7,13 +7,16 @@ import torch
 
 from cloud_node.laegan import load, weights_version
 from cloud_node.training import pools
+from cloud_node.training.distributed import Group
 from cloud_node.training.frozen import Aids
 from cloud_node.training.images import DataError
 from cloud_node.training.loop import Stopped, Trainer, TrainingError
-from cloud_node.training.recipes import RECIPES
+from cloud_node.training.recipes import RECIPES, Stage
+from cloud_node.training.samples import Sampling
 from cloud_node.training.settings import Settings
 from cloud_node.training.sources import open_sources
-from cloud_node.training.terms import meet
+from cloud_node.training.terms import Step, meet
+from cloud_node.training.unpaired import Batch
 
 Small = Callable[..., Settings]
 PLAYED = RECIPES["default"].changed({"adversarial_local": 0.1, "sfp_local": 0.1, "etam": 0.2, "edge": 0.5})
@@ -63,18 +66,23 @@ def test_resumed_training_equals_the_unbroken_one(
 
 def test_stages_follow_each_other_and_leave_weights(photos: Path, tmp_path: Path, small: Small) -> None:
     trainer = Trainer(
-        small(4, preset="unet", sampling=replace(small(1).sampling, batch=1)), open_sources(photos), tmp_path
+        small(4, preset="paper", sampling=replace(small(1).sampling, batch=1)), open_sources(photos), tmp_path
     )
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     weights = trainer.run()
-    assert trainer.progress.stage == 2 and weights == tmp_path / "unet.safetensors"
-    assert weights_version("unet", weights) == "unet-training"
+    assert trainer.progress.stage == 2 and weights == tmp_path / "paper.safetensors"
+    assert weights_version("paper", weights) == "paper-training"
     changed = {name.split(".")[0] for name, value in trainer.model.named_parameters() if not value.equal(before[name])}
     assert changed == {"curve", "body"}
-    saved = load("unet", weights).state_dict()
+    saved = load("paper", weights).state_dict()
     for name, value in trainer.average.state_dict().items():
         torch.testing.assert_close(saved[name].float(), value.float(), rtol=1e-3, atol=1e-3)
-    assert (saved["body.encode.0.0.2.running_mean"] != 0).any()
+
+
+def test_running_statistics_are_saved(photos: Path, tmp_path: Path, small: Small) -> None:
+    sampling = replace(small(1).sampling, batch=1)
+    weights = Trainer(small(1, preset="unet", sampling=sampling), open_sources(photos), tmp_path).run()
+    assert (load("unet", weights).state_dict()["body.encode.0.0.2.running_mean"] != 0).any()
 
 
 def test_a_run_ends_after_its_minutes(photos: Path, tmp_path: Path, small: Small) -> None:
@@ -101,17 +109,67 @@ def test_a_term_that_is_no_number_stops_with_its_name_and_keeps_the_checkpoint(
     assert trainer.checkpoint.read_bytes() == kept
 
 
-def test_a_checkpoint_of_another_training_is_refused(photos: Path, tmp_path: Path, small: Small) -> None:
+@pytest.mark.parametrize("rate", [1e7, 1e36])
+def test_numbers_that_cannot_be_stored_are_never_saved(rate: float, photos: Path, tmp_path: Path, small: Small) -> None:
+    settings = small(5, changed=RECIPES["default"].with_rate(rate), save_every_s=0.0)
+    trainer = Trainer(settings, open_sources(photos), tmp_path)
+    trainer.save()
+    kept = trainer.checkpoint.read_bytes(), trainer.weights_path.read_bytes()
+    with pytest.raises(TrainingError, match=r"is not written: 'body\.\S+' holds n.*before is whole.*lower --rate"):
+        trainer.run()
+    if rate == 1e36:  # too much at once; the other takes a step that can be stored before
+        assert (trainer.checkpoint.read_bytes(), trainer.weights_path.read_bytes()) == kept
+    left = tensors(torch.load(trainer.checkpoint, weights_only=True)) | load("edge", trainer.weights_path).state_dict()
+    assert all(torch.isfinite(value).all() for value in left.values())
+    assert Trainer(settings, trainer.sources, tmp_path).progress.step < trainer.progress.step
+
+
+def test_dark_photographs_are_drawn_after_the_pairs(tmp_path: Path, small: Small, painted: Callable[..., Path]) -> None:
+    low, normal = painted(tmp_path / "dark", 2, 1, (0, 20)), painted(tmp_path / "lit", 3, 2)
+    seen: list[tuple[str, bool, float]] = []
+
+    class Watched(Trainer):
+        def _look(self, stage: Stage, batch: Batch) -> Step:
+            seen.append((stage.name, batch.clean is None, float(batch.low.max())))
+            return super()._look(stage, batch)
+
+    settings = small(6, changed=RECIPES["default"].with_dark_photographs())
+    trainer = Watched(settings, open_sources(None, [low], [normal]), tmp_path / "out")
+    before = {name: value.clone() for name, value in trainer.model.named_parameters()}
+    trainer.run()
+    assert trainer.finished and [name for name, *_ in seen] == ["pairs"] * 5 + ["unpaired"]
+    assert seen[-1][1] and seen[-1][2] < 25 / 255  # as they are in the folder
+    assert any(not torch.equal(value, before[name]) for name, value in trainer.model.named_parameters())
+    assert trainer.critics.networks.keys() == {"adversarial_global", "adversarial_local"}
+
+
+def test_a_checkpoint_of_another_training_is_refused(
+    photos: Path, tmp_path: Path, small: Small, painted: Callable[..., Path]
+) -> None:
     sources = open_sources(photos)
     Trainer(small(5), sources, tmp_path).save()
+    first = Trainer(small(5), sources, tmp_path / "first")
+    first.save()
+    weights = first.weights_path
     for other, what in (
         (small(5, preset="fast"), "preset 'edge', not of 'fast'"),
         (small(5, recipe="paper"), "recipe 'default', not of 'paper'"),
         (small(5, changed=RECIPES["default"].changed({"tone": 1.0})), "terms 'pairs: .*tone=0.5', not of .*tone=1'"),
         (small(5, attention=False), "attention 'on', not of 'off'"),
+        (small(5, sampling=Sampling(batch=2, crop=64, seed=4)), "seed '3', not of '4'"),
+        (small(5, sampling=Sampling(batch=1, crop=64, seed=3)), "batch '2', not of '1'"),
+        (small(5, sampling=Sampling(batch=2, crop=96, seed=3)), "crop '64', not of '96'"),
+        (small(5, bf16=False), "precision 'bf16', not of 'fp32'"),
+        (small(5, start=weights), r"start 'none', not of 'edge.safetensors \w{8}'"),
     ):
         with pytest.raises(TrainingError, match=what):
             Trainer(other, sources, tmp_path)
+    with pytest.raises(TrainingError, match="processes '1', not of '2'"):
+        Trainer(small(5), sources, tmp_path, Group(size=2))
+    painted(photos, 1, seed=8)
+    with pytest.raises(TrainingError, match="normal light 'photographs 4', not of 'photographs 5'"):
+        Trainer(small(5), open_sources(photos), tmp_path)
+    Trainer(small(7, changed=RECIPES["default"].with_rate(1e-5)), sources, tmp_path)  # length and rate are free
 
 
 def test_training_starts_from_weights(photos: Path, tmp_path: Path, small: Small) -> None:
@@ -120,10 +178,12 @@ def test_training_starts_from_weights(photos: Path, tmp_path: Path, small: Small
     started = Trainer(small(1, start=weights), sources, tmp_path / "b")
     for name, value in load("edge", weights).state_dict().items():
         assert torch.equal(started.model.state_dict()[name], value)
-    curve = Trainer(small(2, preset="unet"), sources, tmp_path / "c")
+    curve = Trainer(small(2, preset="paper"), sources, tmp_path / "c")
     curve.save()
-    again = Trainer(small(2, preset="unet", start=curve.weights_path), sources, tmp_path / "d")
+    again = Trainer(small(2, preset="paper", start=curve.weights_path), sources, tmp_path / "d")
     assert [stage.name for stage in again.recipe.stages] == ["pairs"]
+    with pytest.raises(TrainingError, match="is what this training writes to: choose another --out"):
+        Trainer(small(1, start=weights), sources, tmp_path / "a")
 
 
 def test_half_of_a_pupils_target_is_the_teachers_output(photos: Path, tmp_path: Path, small: Small) -> None:

@@ -32,6 +32,13 @@ def save(path: Path, level: int = 120, size: tuple[int, int] = (48, 40)) -> Path
     return path
 
 
+@pytest.mark.parametrize("size", [(64, 4000), (4000, 64), (33, 9000), (1300, 2600)])
+def test_large_photographs_are_reduced_but_not_below_the_smallest_side(size: tuple[int, int], tmp_path: Path) -> None:
+    height, width = read(save(tmp_path / "wide.png", size=size)).rgb.shape[:2]
+    assert min(height, width) >= 32 and (max(height, width) == 1280 or min(height, width) == 32)
+    assert width / height == pytest.approx(size[0] / size[1], rel=0.02)
+
+
 def test_plates_are_split_by_time_not_by_name() -> None:
     frames = [drive(1, n) for n in (99, 936, 1000, 1001, 1123, 1124, 1472)] + [drive(2, 5)]
     train, evaluation = split("plates_ro", frames, dark=frozenset({drive(1, 936).name, drive(1, 1124).name}))

@@ -12,7 +12,7 @@ def names(recipe: str, preset: str) -> list[str]:
 
 def test_stages_are_those_that_the_network_has_parameters_for() -> None:
     assert names("default", "fast") == names("default", "edge") == ["pairs"]
-    assert names("default", "unet") == ["zero-dce", "pairs"]
+    assert names("default", "unet") == ["pairs"] and names("default", "paper") == ["zero-dce", "pairs"]
     assert names("paper", "paper") == ["zero-dce", "unpaired"]
     assert names("paper", "reference") == ["unpaired"]
     assert names("default", "zero-dce") == ["zero-dce"]
@@ -28,9 +28,19 @@ def test_the_paper_is_all_six_terms_with_weight_one_and_no_pairs() -> None:
 def test_terms_are_added_and_removed_in_the_last_stage_only() -> None:
     recipe = RECIPES["default"].changed({"etam": 0.5, "tone": 2.0}, ["reading"])
     assert recipe.stages[0] == RECIPES["default"].stages[0]
-    assert recipe.stages[1].terms == {"preserving": 0.08, "charbonnier": 1, "gradient": 1.5, "tone": 2, "etam": 0.5}
+    assert recipe.stages[1].terms == {"preserving": 0.01, "charbonnier": 1, "gradient": 1.5, "tone": 2, "etam": 0.5}
     assert RECIPES["default"].stages[1].terms["tone"] == 0.5
     assert recipe.fingerprint() != RECIPES["default"].fingerprint()
+
+
+def test_really_dark_photographs_are_learned_from_after_the_pairs() -> None:
+    recipe = RECIPES["default"].with_dark_photographs()
+    assert recipe.stages[:-1] == RECIPES["default"].stages and recipe.fingerprint() != RECIPES["default"].fingerprint()
+    last = recipe.stages[-1]
+    assert (last.name, last.rate, last.share, last.curve) == ("unpaired", 1e-4, 0.2, "linear")
+    assert last.terms.keys() == UNPAIRED_TERMS and (recipe.etam, recipe.edge) == ("contrast", "masked")
+    for left in (RECIPES["paper"], RECIPES["default"].of(PRESETS["zero-dce"])):
+        assert left.with_dark_photographs() == left
 
 
 @pytest.mark.parametrize(
