@@ -99,7 +99,8 @@ def solve_curve(rgb: Bytes, level: float) -> float:
     stride = max(1, min(rgb.shape[:2]) // SOLVER_SIDE)
     view = rgb[::stride, ::stride]
     y = (view / np.float32(255)) @ LUMA
-    lit = np.clip((y.mean() - 0.12) / 0.08, 0, 1)
+    lamps = (view.max(axis=-1) >= 0.9 * 255).mean()
+    lit = np.clip(max((y.mean() - 0.12) / 0.08, lamps / 0.015), 0, 1)
     rows, columns = (side // 4 for side in y.shape)
     areas = y[: rows * 4, : columns * 4].reshape(rows, 4, columns, 4).mean(axis=(1, 3))
     page = np.clip(2 - areas.std(ddof=1) / max(float(areas.mean()), 1e-3) / 0.16, 0, 1) * np.clip(

@@ -78,16 +78,17 @@ def exposure_level(view: Tensor, level: float) -> Tensor:
     """The mean luma that a frame shall get: RGB (B, 3, h, w) in [0, 1], h and w at least 4 -> (B, 1).
 
     `level` for a dark scene. PAGE for a frame as even as a page or a plate that fills it, which is white by day; less
-    as it nears black, where any frame is even. DUSK
-    for a scene that is half lit already: what can be read there stands near the lamps, and lifting everything washes
-    it out. Chosen by detection and real pairs on training scenes (docs/network.md).
+    as it nears black, where any frame is even. DUSK for a scene that is half lit already, or has lamps in it: what can
+    be read there stands near the lamps, and lifting everything burns them out. Chosen by
+    detection and real pairs on training scenes (docs/network.md).
     """
     y = luma(view)
     mean = y.mean(dim=(1, 2, 3))
     areas = F.avg_pool2d(y, 4).flatten(1)  # neither noise nor ink makes a frame uneven
     page = (2 - areas.std(dim=1) / areas.mean(dim=1).clamp(min=1e-3) / 0.16).clamp(0, 1)
     page = page * (mean * 255 / 4).clamp(0, 1)
-    lit = ((mean - 0.12) / 0.08).clamp(0, 1)
+    lamps = (view.amax(dim=1) >= 0.9).float().mean(dim=(1, 2))  # share of the frame
+    lit = torch.maximum((mean - 0.12) / 0.08, lamps / 0.015).clamp(0, 1)
     scene = level - max(0.0, level - DUSK) * lit
     return torch.lerp(scene, torch.full_like(scene, PAGE), page)[:, None]
 

@@ -120,6 +120,9 @@ def test_pages_become_whiter_than_scenes_and_dusk_stays_dim() -> None:
     assert level_of(page) == pytest.approx(0.70, abs=0.01)
     assert level_of(scene(0.21)) == pytest.approx(0.22, abs=0.01)
     assert 0.30 < level_of(scene(0.16)) < 0.45
+    lamps = scene(0.08)
+    lamps[..., :40, :40] = 1
+    assert level_of(lamps) == pytest.approx(0.22, abs=0.01)
 
 
 @pytest.mark.parametrize("preset", ["reference", "fast", "edge"])
