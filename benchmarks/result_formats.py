@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from common.packing import DEFAULT_QUALITY, JPEG_SUBSAMPLING, WEBP_METHOD
-from common.text_detection import create_detector, match
+from common.polygons import match
+from common.text_detection import create_detector
 
 RESULTS = Path(__file__).parent / "results" / "result_formats.json"
 EXPOSURE, NOISE = 0.08, 1.0  # of the darkened receipts; noise in levels, before the gain

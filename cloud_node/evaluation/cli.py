@@ -51,7 +51,7 @@ examples:
   python -m cloud_node.evaluation --data DATA --out out --onnx IAT=iat.onnx --detector east --detector-model east.pb
       another network, another detector
   python -m cloud_node.evaluation --data DATA --out out --ablation runs/ablation --sets pairs,receipts
-      Table 2 from base.safetensors, with-etam.safetensors, ... in that folder
+      Table 2 from base.safetensors, no-etam.safetensors, ... in that folder
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.errors import SourceError
 from common.frame import Region
-from common.text_detection import Polygon, match
+from common.polygons import Polygon, match
 
 DONT_CARE = "###"
 DONT_CARE_SHARE = 0.5  # a found region is not counted when more of it than this lies on an uncounted outline

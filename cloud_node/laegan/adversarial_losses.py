@@ -3,12 +3,9 @@
 `real` and `fake` are a discriminator's raw answers C(x), of any shape; means go over samples and patches.
 
 References: J Cloud Comp 12:160 (2023), section "Loss function" (L_D and L_G, after Jolicoeur-Martineau 2018 and
-Mao et al. 2017); Mescheder et al., ICML 2018 (R1).
+Mao et al. 2017).
 """
 
-from collections.abc import Callable
-
-import torch
 from torch import Tensor
 
 
@@ -35,31 +32,3 @@ def relativistic_generator_loss(real: Tensor, fake: Tensor) -> Tensor:
     without gradients: it does not depend on the generator.
     """
     return relativistic_discriminator_loss(fake, real)
-
-
-def lsgan_discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Plain LSGAN, 1/2 (E[(C(x_r) - 1)^2] + E[C(x_f)^2]), which EnlightenGAN's recipe uses on local crops."""
-    return (((real.float() - 1) ** 2).mean() + (fake.float() ** 2).mean()) / 2
-
-
-def lsgan_generator_loss(fake: Tensor) -> Tensor:
-    """Plain LSGAN, E[(C(x_f) - 1)^2]."""
-    return ((fake.float() - 1) ** 2).mean()
-
-
-def gradient_penalty(discriminator: Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    """R1 = 1/2 E_r |grad_x C(x_r)|^2, to be weighed with gamma; keeps a discriminator of few images from cutting.
-
-    real: (B, 3, H, W). The answers of one sample's patches are averaged first, so gamma does not hang on their
-    number. Runs in float32 also under autocast, as second derivatives do not survive bfloat16. The result's own
-    gradient goes to the discriminator's parameters alone.
-
-    >>> gradient_penalty(lambda x: (3 * x).flatten(1).sum(dim=1), torch.rand(2, 1, 2, 2)).item()
-    18.0
-    """
-    with torch.enable_grad(), torch.autocast(real.device.type, enabled=False):
-        real = real.detach().float().requires_grad_()
-        answers = discriminator(real)
-        total = answers.reshape(len(real), -1).mean(dim=1).sum()
-        (slope,) = torch.autograd.grad(total, real, create_graph=True)
-        return slope.square().flatten(1).sum(dim=1).mean() / 2

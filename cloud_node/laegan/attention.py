@@ -78,14 +78,6 @@ def text_mask(outlines: Sequence[Outline], height: int, width: int) -> npt.NDArr
     return np.asarray(canvas, np.float32) / np.float32(255)
 
 
-def soft_mask(mask: Tensor, sigma: float, floor: float = 0.0) -> Tensor:
-    """A mask (B, 1, H, W) in [0, 1] with its borders blurred, plus `floor` everywhere.
-
-    sigma: of the Gaussian, in pixels; 0 leaves the borders sharp. Borders of the frame are replicated.
-    """
-    return blur(mask, sigma) + floor
-
-
 def blur(image: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of (B, C, H, W) of any size, borders replicated, cut at 3 sigma; sigma 0 changes nothing.
 

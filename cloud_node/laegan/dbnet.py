@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cloud_node.laegan.network import WeightsError
 from cloud_node.laegan.onnx_graph import OnnxNetwork
+from cloud_node.laegan.weights_files import WeightsError
 
 STRIDES = (4, 8, 16, 32)
 PROBE_SIDE = 64  # the smallest at which no stride looks like a global pooling

@@ -7,9 +7,6 @@ names as its model: PatchGANs without normalisation.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
-
-from cloud_node.laegan.attention import check_mask
 
 GLOBAL_LAYERS, LOCAL_LAYERS = 5, 4
 
@@ -23,13 +20,12 @@ class PatchDiscriminator(nn.Module):
     Args:
         layers: convolutions of stride 2, one or more.
         width: channels after the first.
-        spectral: spectral normalisation of every convolution, for training on few images (Miyato et al., 2018).
 
     Raises:
         ValueError: for fewer than one layer or channel.
     """
 
-    def __init__(self, layers: int, width: int = 64, spectral: bool = False):
+    def __init__(self, layers: int, width: int = 64):
         super().__init__()
         if layers < 1 or width < 1:
             raise ValueError(f"a discriminator of {layers} layers and width {width}: both must be 1 or more")
@@ -39,7 +35,7 @@ class PatchDiscriminator(nn.Module):
             conv = nn.Conv2d(c_in, c_out, 4, stride=2 if i < layers else 1, padding=2)
             nn.init.normal_(conv.weight, std=0.02)
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
-            stack += [spectral_norm(conv) if spectral else conv, nn.LeakyReLU(0.2)]
+            stack += [conv, nn.LeakyReLU(0.2)]
         self.stack = nn.Sequential(*stack[:-1])
 
     def forward(self, rgb: Tensor) -> Tensor:
@@ -52,20 +48,15 @@ def random_crops(
     size: int,
     count: int = 5,
     generator: torch.Generator | None = None,
-    text_mask: Tensor | None = None,
-    from_text: int = 0,
 ) -> tuple[Tensor, ...]:
     """`count` square crops of every sample, at the same places in all images; gradients flow through.
 
-    images: one or more (B, C, H, W), of the same B, H and W. text_mask: (B, 1, H, W), 0 outside text. The first
-    `from_text` crops of a sample hold a pixel of text, drawn with the mask as its density and anywhere in the crop;
-    a sample without text gets uniform crops instead. `generator` is one of the CPU.
+    images: one or more (B, C, H, W), of the same B, H and W. `generator` is one of the CPU.
     Returns for each image (B * count, C, size, size), the crops of a sample beside each other.
-    Source: the paper's "Loss function" (five random regions); the share from text is ours.
+    Source: the paper's "Loss function" (five random regions).
 
     Raises:
-        ValueError: images that differ in size or are smaller than the crop, a mask that does not fit, or
-            `from_text` outside 0..count or without a mask.
+        ValueError: images that differ in size or are smaller than the crop.
     """
     if not images:
         raise ValueError("random_crops needs at least one image batch")
@@ -77,28 +68,11 @@ def random_crops(
         raise ValueError(f"{count} crops of {size} pixels: both must be 1 or more")
     if min(height, width) < size:
         raise ValueError(f"images of {width}x{height} are smaller than the {size}x{size} crops: ask for smaller crops")
-    if not 0 <= from_text <= count:
-        raise ValueError(f"from_text {from_text} must be 0..{count}, the number of crops")
-    if from_text and text_mask is None:
-        raise ValueError("crops from text need a text_mask")
     room = torch.tensor([height - size, width - size])
-    corners = _uniform((batch, count, 2), room + 1, generator)
-    if text_mask is not None and from_text:
-        check_mask(text_mask, images[0])
-        density = text_mask.detach().float().cpu().flatten(1)
-        written = density.sum(dim=1) > 0
-        if written.any():
-            at = density[written].multinomial(from_text, replacement=True, generator=generator)
-            pixels = torch.stack([at // width, at % width], dim=-1)  # (written, from_text, 2)
-            shift = _uniform(tuple(pixels.shape), torch.tensor([size, size]), generator)
-            corners[written, :from_text] = (pixels - shift).clamp(min=0).minimum(room)
+    drawn = torch.rand((batch, count, 2), generator=generator, dtype=torch.float64)
+    corners = (drawn * (room + 1)).long()
     places = [(sample, top, left) for sample, row in enumerate(corners.tolist()) for top, left in row]
     return tuple(
         torch.stack([image[sample, :, top : top + size, left : left + size] for sample, top, left in places])
         for image in images
     )
-
-
-def _uniform(shape: tuple[int, ...], end: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Integers from 0 to below `end`, which broadcasts over the last dimension."""
-    return (torch.rand(shape, generator=generator, dtype=torch.float64) * end).long()

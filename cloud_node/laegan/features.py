@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -21,9 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from cloud_node.laegan.dbnet import DetectorTwin, rapidocr_detector
-from cloud_node.laegan.network import WeightsError
-
-Inputs = Literal["imagenet", "bgr255"]
+from cloud_node.laegan.weights_files import WeightsError
 
 # Convolutions by torchvision's numbers, up to conv5_1; a pooling stands between two groups.
 GROUPS = ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24,))
@@ -46,8 +44,6 @@ class VGG16Features(nn.Module):
         weights: by torchvision's names ('features.0.weight'...): a mapping, a .pth or .safetensors file, or the
             http(s) or file address of one. What lies behind conv5_1 may be missing.
         pool4: with the fourth pooling the stride is 16, without it, as in EnlightenGAN, 8.
-        inputs: what the weights were trained on. 'imagenet': RGB normalised, torchvision's. 'bgr255': BGR in
-            [0, 255], nothing subtracted, as EnlightenGAN feeds weights converted from Caffe.
         cache: folder for downloads; None = torch's own.
 
     Raises:
@@ -62,13 +58,10 @@ class VGG16Features(nn.Module):
         weights: str | Path | Mapping[str, Tensor],
         *,
         pool4: bool = False,
-        inputs: Inputs = "imagenet",
         cache: Path | None = None,
     ):
         super().__init__()
-        if inputs not in ("imagenet", "bgr255"):
-            raise ValueError(f"inputs {inputs!r}: choose 'imagenet' or 'bgr255'")
-        self.pool4, self.inputs = pool4, inputs
+        self.pool4 = pool4
         source = "the mapping given" if isinstance(weights, Mapping) else str(weights)
         tensors = weights if isinstance(weights, Mapping) else load_weights(str(weights), cache)
         channels = 3
@@ -91,7 +84,7 @@ class VGG16Features(nn.Module):
         """
         if rgb.ndim != 4 or rgb.shape[1] != 3 or min(rgb.shape[-2:]) < 16:
             raise ValueError(f"expected RGB (B, 3, H, W) with H, W >= 16, got {tuple(rgb.shape)}")
-        x = (rgb - self.mean) / self.std if self.inputs == "imagenet" else rgb.flip(1) * 255
+        x = (rgb - self.mean) / self.std
         for index, group in enumerate(GROUPS):
             if index > 0 and (index < 4 or self.pool4):
                 x = F.max_pool2d(x, 2)
@@ -121,17 +114,15 @@ class BackboneFeatures(nn.Module):
         return self.twin.features(padded, self.strides)
 
 
-def preservation_features(
-    vgg: str | None, detector: Path | None, *, inputs: Inputs = "imagenet"
-) -> VGG16Features | BackboneFeatures:
+def preservation_features(vgg: str | None, detector: Path | None) -> VGG16Features | BackboneFeatures:
     """The extractor of the self-feature-preserving loss, a module on the CPU: VGG-16 where given, else the detector.
 
     vgg: file or address of torchvision's VGG-16 weights; None = the detector's maps of strides 8 and 16 instead.
-    detector: its ONNX file; None = the one in rapidocr's wheel. inputs: see VGG16Features.
+    detector: its ONNX file; None = the one in rapidocr's wheel.
     Raises WeightsError where the weights asked for cannot be used.
     """
     if vgg is not None:
-        return VGG16Features(vgg, inputs=inputs)
+        return VGG16Features(vgg)
     return BackboneFeatures(DetectorTwin(detector or rapidocr_detector()))
 
 

@@ -9,16 +9,12 @@ References:
 Shapes at line ends: B batch, H and W the padded frame, h and w the frame after the stem, c the width.
 """
 
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cloud_node.laegan.attention import LUMA, luma, luminance_attention
@@ -58,7 +54,6 @@ PAGE, DUSK = 0.70, 0.22  # mean luma of a page, and of a scene that was half lit
 FULL_STRENGTH = 0.15  # the alpha from which on the body's residual counts in full
 SOLVER_SIDE = 48  # pixels of the shorter side that the exposure solver looks at
 SOLVER_STEPS, SOLVER_REACH = 25, 3.2  # curves it tries, and atanh of the steepest
-COMMITTED = Path(__file__).parent / "weights"  # a card stands beside each file
 
 
 def enhance_curve(low: Tensor, alpha: Tensor) -> Tensor:
@@ -416,76 +411,12 @@ def create(preset: str, attention: bool = True) -> LAEGAN:
 
     attention: False builds the ablation that multiplies nothing by A = 1 - L.
     """
-    cfg = _config(preset)
+    cfg = config_of(preset)
     return LAEGAN(cfg if attention else replace(cfg, attention=False))
 
 
-class WeightsError(RuntimeError):
-    """The weights of a preset cannot be used; the message names the preset, the file and what to do."""
-
-
-def load(
-    preset: str, path: Path | None = None, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> LAEGAN:
-    """The trained generator: eval mode, channels_last, on `device` in `dtype`.
-
-    path: a .safetensors file; None takes the weights committed for the preset.
-    Raises ValueError for an unknown preset, WeightsError for weights that are missing, broken or another preset's.
-    """
-    _config(preset)
-    path = _path(preset, path)
-    model = create(preset, attention=_metadata(preset, path).get("attention") != "off")
-    try:
-        model.load_state_dict(load_file(path))
-    except (SafetensorError, RuntimeError) as error:
-        raise WeightsError(f"weights of preset {preset!r}: {path} does not fit the network: {error}") from error
-    model = model.to(device=device, dtype=dtype).eval()
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def save(model: LAEGAN, preset: str, path: Path, version: str, steps: int) -> None:
-    """Write a generator's weights, in half precision, so that `load(preset, path)` reads them back."""
-    tensors = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).detach().contiguous()
-        for name, tensor in model.state_dict().items()
-    }
-    metadata = {"preset": preset, "version": version, "steps": str(steps)}
-    save_file(tensors, path, metadata=metadata if model.cfg.attention else metadata | {"attention": "off"})
-
-
-def weights_version(preset: str, path: Path | None = None) -> str:
-    """The version written in the weights file, like 'fast-1'. Raises as `load` does."""
-    _config(preset)
-    return _metadata(preset, _path(preset, path))["version"]
-
-
-def _config(preset: str) -> GeneratorConfig:
+def config_of(preset: str) -> GeneratorConfig:
+    """ValueError for an unknown preset."""
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
     return PRESETS[preset]
-
-
-def _path(preset: str, path: Path | None) -> Path:
-    if path is None:
-        path = COMMITTED / f"{preset}.safetensors"
-        if not path.exists():
-            raise WeightsError(
-                f"preset {preset!r} has no trained weights yet ({path} does not exist): "
-                "use preset 'fast', or give a file of your own with --weights"
-            )
-    if not Path(path).is_file():
-        raise WeightsError(f"weights of preset {preset!r}: there is no file {path}")
-    return Path(path)
-
-
-def _metadata(preset: str, path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, struct.error) as error:
-        raise WeightsError(
-            f"weights of preset {preset!r}: {path} is truncated or no safetensors file: {error}"
-        ) from error
-    if metadata.get("preset") != preset or "version" not in metadata:
-        raise WeightsError(f"{path} holds weights of preset {metadata.get('preset', 'unknown')!r}, not of {preset!r}")
-    return metadata

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cloud_node.laegan.network import WeightsError
 from cloud_node.laegan.onnx_operators import OPERATORS, Constants, Node
+from cloud_node.laegan.weights_files import WeightsError
 
 
 class Step(NamedTuple):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cloud_node.laegan.network import WeightsError
+from cloud_node.laegan.weights_files import WeightsError
 
 Constants = dict[str, np.ndarray[Any, np.dtype[Any]]]
 

@@ -133,7 +133,7 @@ def edge_loss_masked(
         E = Sobel magnitude of D(Y(pre)),   O = Sobel magnitude of Y(output)
 
     Args:
-        mask: (B, 1, H, W) in [0, 1]; soft borders do well (`attention.soft_mask`).
+        mask: (B, 1, H, W) in [0, 1]; soft borders do well (`attention.blur`).
         denoise: D, one of DENOISERS. 'bilateral' measures the noise and keeps strokes; 'median' and 'gaussian' wear
             them down, and the term then asks for blurred text.
         floor: how much pixels outside text count.

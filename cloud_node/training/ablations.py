@@ -20,10 +20,10 @@ WEIGHTS: Final[Mapping[str, float]] = DARK_STAGE.terms
 MARKS: Final = ("", "-nc")  # of weights, see `loop`
 EPILOG = f"""\
 rows:
-  base             the recipe as it is
+  base             the recipe with text attention, the form that keeps contrast
   no-attention     without the self-regularised attention A = 1 - L
-  with-etam        text attention, the form that keeps contrast
-  with-etam-paper  text attention as printed
+  no-etam          without text attention
+  etam-paper       text attention as printed, not in the form that keeps contrast
   with-edge        Sobel edges, masked by the text and pre-smoothed
   with-adversarial both discriminators and self-feature preservation
 
@@ -41,22 +41,24 @@ example:
 def rows(args: argparse.Namespace, settings: Settings) -> dict[str, Settings]:
     """The settings of each row by its name. RecipeError where the recipe cannot have one of the parts."""
     weights = {**WEIGHTS, **dict(args.add)}
+    given = [name for name, _ in args.add if name == "etam"]  # every row's but one
 
-    def adding(*terms: str, etam: str = "contrast") -> Settings:
-        recipe = recipe_of(args, [(term, weights[term]) for term in terms], args.remove)
+    def made(*terms: str, without: tuple[str, ...] = (), etam: str = "contrast") -> Settings:
+        added = {term: weights[term] for term in (*terms, *given) if term not in without}
+        recipe = recipe_of(args, list(added.items()), [*args.remove, *without])
         return replace(settings, recipe=replace(recipe, etam=etam, edge="masked"))
 
     return {
-        "base": adding(),
-        "no-attention": replace(adding(), attention=False),
-        "with-etam": adding("etam"),
-        "with-etam-paper": adding("etam", etam="paper"),
-        "with-edge": adding("edge"),
-        "with-adversarial": adding(*ADVERSARIAL),
+        "base": made(),
+        "no-attention": replace(made(), attention=False),
+        "no-etam": made(without=("etam",)),
+        "etam-paper": made(etam="paper"),
+        "with-edge": made("edge"),
+        "with-adversarial": made(*ADVERSARIAL),
     }
 
 
-ROWS: Final = ("base", "no-attention", "with-etam", "with-etam-paper", "with-edge", "with-adversarial")
+ROWS: Final = ("base", "no-attention", "no-etam", "etam-paper", "with-edge", "with-adversarial")
 
 
 def parser() -> argparse.ArgumentParser:

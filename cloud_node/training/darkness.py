@@ -1,15 +1,16 @@
 """Low-light synthesis: a clean photograph -> what a camera would have recorded in far less light.
 
 Everything happens in linear light: illumination, photon and read noise of published camera tables, demosaicing;
-then sRGB, 8 bit and sometimes JPEG. Sources: Brooks et al. (CVPR 2019), Wei et al. ELD (CVPR 2020),
-Feng et al. PMN (ACM MM 2022).
+then sRGB, 8 bit and what a camera's codec leaves (`codecs`). Sources: Brooks et al. (CVPR 2019), Wei et al. ELD
+(CVPR 2020), Feng et al. PMN (ACM MM 2022).
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image
+
+from cloud_node.training.codecs import delivered
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,27 @@ def darkest(camera: Camera, log_gain: float, grey: float = 1.0) -> float:
 
 
 def record(
-    linear: np.ndarray, camera: Camera, rng: np.random.Generator, bayer: bool = False, log_gain: float | None = None
+    linear: np.ndarray,
+    camera: Camera,
+    rng: np.random.Generator,
+    bayer: bool = False,
+    log_gain: float | None = None,
+    binned: int = 1,
 ) -> np.ndarray:
     """What the sensor makes of linear light (H, W, 3) in [0, 1]: the same with noise, not amplified, from 0 on.
 
-    log_gain: log K; None draws it from the camera's range.
+    log_gain: log K; None draws it from the camera's range. binned: pixels of the sensor averaged into one, as in a
+    photograph made smaller.
     """
     log_gain = rng.uniform(*camera.log_gain) if log_gain is None else log_gain
     gain = np.exp(log_gain)
     read, row = (np.exp(s * log_gain + o + rng.normal(0, d)) for s, o, d in (camera.read, camera.row))
     balance = np.array([rng.uniform(1.4, 2.4), 1.0, rng.uniform(1.3, 2.2)], np.float32)  # red and blue get less light
     signal = linear * (camera.full / balance)
-    noisy = rng.poisson(signal / gain).astype(np.float32) * gain
-    noisy += rng.standard_normal(noisy.shape, dtype=np.float32) * read
-    noisy += rng.standard_normal((noisy.shape[0], 1, 3), dtype=np.float32) * row
-    noisy = np.round(noisy)  # the converter's step
+    noisy = rng.poisson(signal * (binned / gain)).astype(np.float32) * (gain / binned)
+    noisy += rng.standard_normal(noisy.shape, dtype=np.float32) * (read * binned**-0.5)
+    noisy += rng.standard_normal((noisy.shape[0], 1, 3), dtype=np.float32) * (row * binned**-0.5)
+    noisy = np.round(noisy * binned) / binned  # the converter's step
     if bayer:
         noisy = _demosaic(noisy)
     return np.clip(noisy * (balance / camera.full), 0, 1)
@@ -100,8 +107,8 @@ def darken(
     """A training frame: clean sRGB (S, S, 3) float32 in [0, 1] -> dark sRGB, 8-bit levels, same shape.
 
     ratio: range of how many times less light there is, never so little that a level of `drowned` is lost in noise.
-    One frame in ten stays as bright as it was, one in four is lit unevenly with lamps. `whole` leaves strong noise
-    out, for the Zero-DCE stage, which does not remove it.
+    One frame in ten stays as bright as it was, one in four is lit unevenly with lamps, one in five is a photograph
+    made smaller, with little noise. `whole` leaves strong noise out, for the Zero-DCE stage, which does not remove it.
     """
     size, kind = clean.shape[0], rng.random()
     linear = to_linear(clean)
@@ -117,20 +124,9 @@ def darken(
         light = light ** (1 - lit)  # between the dark's light and full light, even in stops
     elif kind < 0.7:
         light = light * illumination(size, rng)
-    dark = to_srgb(record(linear * light, camera, rng, not whole and rng.random() < 0.4, log_gain))
-    return compress(dark, rng, blur=0 if rng.random() < 0.7 else rng.uniform(0.3, 0.9), jpeg=rng.random() < 0.4)
-
-
-def compress(srgb: np.ndarray, rng: np.random.Generator, blur: float = 0, jpeg: bool = False) -> np.ndarray:
-    """What a camera does to the frame before it leaves: smoothing, 8 bit, JPEG of quality 60..95."""
-    image = Image.fromarray(np.round(np.clip(srgb, 0, 1) * 255).astype(np.uint8))
-    if blur:
-        image = image.filter(ImageFilter.GaussianBlur(blur))
-    if jpeg:
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=int(rng.integers(60, 96)))
-        image = Image.open(buffer).convert("RGB")
-    return np.asarray(image, np.float32) / 255
+    binned = int(4 ** rng.integers(1, 4)) if rng.random() < 0.2 else 1
+    bayer = not whole and binned == 1 and rng.random() < 0.6
+    return delivered(to_srgb(record(linear * light, camera, rng, bayer, log_gain, binned)), rng)
 
 
 def _smooth(size: int, knots: int, rng: np.random.Generator) -> np.ndarray:

@@ -126,7 +126,7 @@ RECIPES: Final[dict[str, Recipe]] = {
             Stage("zero-dce", _terms(spatial=1, exposure=10, colour=2, smoothness=1600), rate=5e-4, share=0.1),
             Stage(
                 "pairs",
-                _terms(reading=0.25, preserving=0.01, charbonnier=1.0, gradient=1.5, tone=0.5),
+                _terms(etam=0.2, reading=0.25, preserving=0.01, charbonnier=1.0, gradient=1.5, tone=0.5),
                 rate=8e-4,
                 share=0.9,
             ),

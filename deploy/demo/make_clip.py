@@ -23,7 +23,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from cloud_node.training.darkness import CAMERAS, record, to_linear, to_srgb
-from common.text_detection import create_detector, match
+from common.polygons import match
+from common.text_detection import create_detector
 from deploy.demo.clip import CLIP, TRUTH, Bytes, FrameTruth, decode, load_truth
 from deploy.demo.scenes import PHOTOGRAPHS, SCENES, Scene, Window
 from deploy.demo.signs import SCALE, Floats, hang

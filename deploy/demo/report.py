@@ -12,8 +12,8 @@ import numpy as np
 
 from common.errors import SourceError
 from common.frame import Region
+from common.polygons import match
 from common.telemetry import STAGES
-from common.text_detection import match
 from deploy.demo.clip import Bytes, FrameTruth
 
 WAITING = "waiting"  # the part of a frame's latency that no stage claims

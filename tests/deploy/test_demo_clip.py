@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from common.errors import SourceError
-from common.text_detection import create_detector, match
+from common.polygons import match
+from common.text_detection import create_detector
 from deploy.demo import make_clip
 from deploy.demo.clip import CLIP, TRUTH, decode, load_truth
 from deploy.demo.scenes import PHOTOGRAPHS, SCENES

@@ -19,7 +19,6 @@ def test_only_the_difference_counts_in_the_relativistic_form() -> None:
     torch.testing.assert_close(
         A.relativistic_generator_loss(real + 5, fake + 5), A.relativistic_generator_loss(real, fake)
     )
-    assert A.lsgan_generator_loss(fake + 5) > A.lsgan_generator_loss(fake) + 5
 
 
 @pytest.mark.parametrize("lead", [-8.0, -1.0, 0.0, 0.4, 8.0])
@@ -36,55 +35,13 @@ def test_slopes_do_not_fade_however_far_off(lead: float) -> None:
     assert float(discriminator.sum()) == pytest.approx(4 * (lead + 0.5), abs=1e-5)
 
 
-def test_plain_lsgan() -> None:
-    assert A.lsgan_discriminator_loss(torch.ones(3), torch.zeros(3)) == 0
-    assert A.lsgan_discriminator_loss(torch.zeros(3), torch.ones(3)) == 1
-    assert A.lsgan_generator_loss(torch.ones(3)) == 0
-
-
-def test_gradient_penalty_of_a_known_slope() -> None:
-    """C = patches that each sum 2 x over all pixels: slope 2 at every one of the 12, so 1/2 * 12 * 4."""
-    penalty = A.gradient_penalty(
-        lambda x: (2 * x).sum(dim=(1, 2, 3), keepdim=True).expand(-1, 1, 5, 5), torch.rand(3, 3, 2, 2)
-    )
-    torch.testing.assert_close(penalty, torch.tensor(24.0))
-
-
-def test_gradient_penalty_flattens_the_discriminator() -> None:
-    torch.manual_seed(0)
-    model, real = PatchDiscriminator(2, width=8), torch.rand(4, 3, 16, 16)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(5)
-    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
-    penalties = []
-    for _ in range(20):
-        penalty = A.gradient_penalty(model, real)
-        optimizer.zero_grad()
-        penalty.backward()
-        optimizer.step()
-        penalties.append(float(penalty.detach()))
-    assert penalties[-1] < 0.5 * penalties[0]
-    assert not real.requires_grad
-
-
-def test_gradient_penalty_in_mixed_precision_and_without_gradients() -> None:
-    torch.manual_seed(0)
-    model, real = PatchDiscriminator(2, width=8), torch.rand(2, 3, 16, 16)
-    expected = A.gradient_penalty(model, real)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert A.gradient_penalty(model, real) == expected
-    with torch.no_grad():
-        assert A.gradient_penalty(model, real) == expected
-
-
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 def test_gradients_are_finite_on_constant_images(level: float) -> None:
     model = PatchDiscriminator(2, width=4)
     fake = torch.full((2, 3, 16, 16), level, requires_grad=True)
     real = torch.full((2, 3, 16, 16), 1 - level)
-    total = A.relativistic_generator_loss(model(real), model(fake)) + A.lsgan_generator_loss(model(fake))
-    total = total + A.relativistic_discriminator_loss(model(real), model(fake)) + A.gradient_penalty(model, real)
+    total = A.relativistic_generator_loss(model(real), model(fake))
+    total = total + A.relativistic_discriminator_loss(model(real), model(fake))
     total.backward()
     for gradient in (fake.grad, *(p.grad for p in model.parameters())):
         assert gradient is not None and torch.isfinite(gradient).all()

@@ -11,7 +11,6 @@ from cloud_node.laegan.attention import (
     luminance_attention,
     paint_text,
     sobel_sharpness,
-    soft_mask,
     text_attention,
     text_mask,
 )
@@ -71,20 +70,6 @@ def test_mask_is_cut_at_the_frame() -> None:
 def test_what_is_no_outline(outline) -> None:
     with pytest.raises(ValueError, match="outline 1"):
         text_mask([(0, 0, 1, 1), outline], 4, 4)
-
-
-def test_soft_mask_fades_out() -> None:
-    mask = torch.zeros(1, 1, 21, 41)
-    mask[..., 8:13, 10:31] = 1
-    soft = soft_mask(mask, 2.0, floor=0.1)
-    row = soft[0, 0, 10]
-    assert row[20] > 0.8 and row[0] < 0.101 and (row[:20].diff() >= 0).all()
-    assert torch.equal(soft_mask(mask, 0), mask)
-    torch.testing.assert_close(
-        soft_mask(torch.ones(1, 1, 3, 2), 4.0), torch.ones(1, 1, 3, 2)
-    )  # smaller than the kernel
-    with pytest.raises(ValueError, match="sigma -1"):
-        soft_mask(mask, -1)
 
 
 def test_text_attention_is_that_of_painted_boxes() -> None:

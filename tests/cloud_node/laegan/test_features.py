@@ -83,11 +83,12 @@ def test_is_vgg_16_at_relu5_1(trunk: nn.Sequential, weights: dict[str, Tensor], 
     torch.testing.assert_close(VGG16Features(weights, pool4=True)(rgb), expected)
 
 
-def test_as_enlightengan_uses_it(trunk: nn.Sequential, weights: dict[str, Tensor], rgb: Tensor) -> None:
+def test_by_default_without_the_fourth_pooling(trunk: nn.Sequential, weights: dict[str, Tensor], rgb: Tensor) -> None:
     layers = [layer for index, layer in enumerate(trunk[:26]) if index != 23]
-    expected = nn.Sequential(*layers)(255 * rgb[:, [2, 1, 0]])
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = nn.Sequential(*layers)((rgb - mean.view(3, 1, 1)) / std.view(3, 1, 1))
     assert expected.shape == (2, 512, 4, 6)
-    torch.testing.assert_close(VGG16Features(weights, inputs="bgr255")(rgb), expected)
+    torch.testing.assert_close(VGG16Features(weights)(rgb), expected)
 
 
 def test_gradient_reaches_the_frame_and_nothing_else(weights: dict[str, Tensor], rgb: Tensor) -> None:
@@ -123,8 +124,6 @@ def test_what_is_not_vgg_16(weights: dict[str, Tensor], files: Path) -> None:
         VGG16Features(weights | {"features.2.weight": torch.zeros(64, 64, 1, 1)})
     with pytest.raises(WeightsError, match=r"small\.pth is not torchvision's VGG-16"):
         VGG16Features(files / "small.pth")
-    with pytest.raises(ValueError, match="choose 'imagenet' or 'bgr255'"):
-        VGG16Features(weights, inputs="rgb")  # type: ignore[arg-type]
 
 
 def test_files_that_hold_no_weights(files: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from cloud_node.laegan import text_losses as T
-from cloud_node.laegan.attention import blur, luma, soft_mask, text_mask
+from cloud_node.laegan.attention import blur, luma, text_mask
 
 BOX = (8, 10, 103, 33)
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -112,7 +112,7 @@ def test_the_papers_edges_want_the_noise_back(text: torch.Tensor, mask: torch.Te
 
 @pytest.mark.parametrize("deviation", [0.02, 0.06])
 def test_masked_edges_prefer_the_clean_output(text: torch.Tensor, mask: torch.Tensor, deviation: float) -> None:
-    noisy, weight = text * 2 + noise(text, deviation), soft_mask(mask, 2.0)
+    noisy, weight = text * 2 + noise(text, deviation), blur(mask, 2.0)
     clean = T.edge_loss_masked(text * 2, noisy, weight)
     assert clean < T.edge_loss_masked(noisy, noisy, weight)
     for sigma in (1.0, 2.0):

@@ -31,17 +31,18 @@ def test_each_row_differs_from_base_in_its_part_only() -> None:
     made = rows()
     assert tuple(made) == ablations.ROWS
     base = dict(made["base"].recipe.stages[-1].terms)
-    added = {name: dict(row.recipe.stages[-1].terms).keys() - base.keys() for name, row in made.items()}
-    assert added == {
+    changed = {name: dict(row.recipe.stages[-1].terms).keys() ^ base.keys() for name, row in made.items()}
+    assert changed == {
         "base": set(),
         "no-attention": set(),
-        "with-etam": {"etam"},
-        "with-etam-paper": {"etam"},
+        "no-etam": {"etam"},
+        "etam-paper": set(),
         "with-edge": {"edge"},
         "with-adversarial": {"adversarial_global", "adversarial_local", "sfp_global", "sfp_local"},
     }
     assert [row.attention for row in made.values()] == [True, False, True, True, True, True]
-    assert made["with-etam"].recipe.etam == "contrast" and made["with-etam-paper"].recipe.etam == "paper"
+    assert [row.recipe.etam for row in made.values()] == ["contrast"] * 3 + ["paper"] + ["contrast"] * 2
+    assert "etam" in base and "etam" not in made["no-etam"].recipe.stages[-1].terms
     assert len({row.sampling for row in made.values()}) == len({row.start for row in made.values()}) == 1
 
 
@@ -63,10 +64,11 @@ def test_rows_have_no_stage_of_their_own_for_dark_photographs() -> None:
 
 
 def test_weights_of_added_parts_can_be_given() -> None:
-    assert rows("--with", "etam=0.7")["with-etam"].recipe.stages[-1].terms["etam"] == 0.7
-    assert "etam" not in rows("--with", "etam=0.7")["base"].recipe.stages[-1].terms
-    with pytest.raises(RecipeError, match="never sees pairs|cannot have it|has only"):
-        rows("--without", "etam")
+    assert rows("--with", "edge=0.7")["with-edge"].recipe.stages[-1].terms["edge"] == 0.7
+    assert "edge" not in rows("--with", "edge=0.7")["base"].recipe.stages[-1].terms
+    assert rows("--with", "etam=0.7")["base"].recipe.stages[-1].terms["etam"] == 0.7
+    with pytest.raises(RecipeError, match="has only"):
+        rows("--without", "edge")
 
 
 def test_rows_are_trained_from_the_same_start_and_not_twice(
@@ -78,11 +80,11 @@ def test_rows_are_trained_from_the_same_start_and_not_twice(
     given = [
         "ablations",
         *given,
-        *(part for name in ("base", "no-attention", "with-etam") for part in ("--only", name)),
+        *(part for name in ("base", "no-attention", "no-etam") for part in ("--only", name)),
     ]
     assert main(given) == 0
     assert sorted(path.name for path in out.glob("*.safetensors")) == [
-        *("base.safetensors", "no-attention.safetensors", "with-etam.safetensors")
+        *("base.safetensors", "no-attention.safetensors", "no-etam.safetensors")
     ]
     metadata = {}
     for path in out.glob("*.safetensors"):

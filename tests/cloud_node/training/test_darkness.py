@@ -43,6 +43,14 @@ def test_photon_noise_has_the_variance_of_the_table() -> None:
     assert recorded.var() == pytest.approx(np.e * 0.3 * camera.full, rel=0.05)
 
 
+@pytest.mark.parametrize("camera", ["sony_a7s2_high", "brooks_line"])
+def test_a_photograph_made_smaller_has_its_light_and_less_noise(camera: str) -> None:
+    light = np.full((128, 128, 3), 0.01, np.float32)
+    one, many = (record(light, CAMERAS[camera], np.random.default_rng(0), log_gain=1.0, binned=n) for n in (1, 16))
+    assert many.mean() == pytest.approx(0.01, rel=0.05)
+    assert many.std() < 0.4 * one.std()
+
+
 def test_darkened_frames_are_8_bit_and_repeat() -> None:
     clean = np.random.default_rng(1).random((64, 64, 3)).astype(np.float32)
     frames = [darken(clean, np.random.default_rng(5), (3, 60)) for _ in range(2)]

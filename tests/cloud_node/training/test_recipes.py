@@ -28,7 +28,7 @@ def test_the_paper_is_all_six_terms_with_weight_one_and_no_pairs() -> None:
 def test_terms_are_added_and_removed_in_the_last_stage_only() -> None:
     recipe = RECIPES["default"].changed({"etam": 0.5, "tone": 2.0}, ["reading"])
     assert recipe.stages[0] == RECIPES["default"].stages[0]
-    assert recipe.stages[1].terms == {"preserving": 0.01, "charbonnier": 1, "gradient": 1.5, "tone": 2, "etam": 0.5}
+    assert recipe.stages[1].terms == {"etam": 0.5, "preserving": 0.01, "charbonnier": 1, "gradient": 1.5, "tone": 2}
     assert RECIPES["default"].stages[1].terms["tone"] == 0.5
     assert recipe.fingerprint() != RECIPES["default"].fingerprint()
 
@@ -49,7 +49,7 @@ def test_really_dark_photographs_are_learned_from_after_the_pairs() -> None:
         ({"spatial": 1.0}, (), "--with spatial: stage 'pairs'.*It can have adversarial_global, "),
         ({"etam": 0.0}, (), "--with etam=0: a weight must be above 0"),
         ({"etam": float("nan")}, (), "--with etam=nan"),
-        ({}, ("etam",), "--without etam: recipe 'default' has only reading, preserving,"),
+        ({}, ("edge",), "--without edge: recipe 'default' has only etam, reading, preserving,"),
         ({}, tuple(RECIPES["default"].stages[1].terms), "left without a term"),
     ],
 )

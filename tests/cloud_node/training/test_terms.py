@@ -106,8 +106,8 @@ def test_text_is_found_by_the_twin_and_by_boxes() -> None:
     page = Image.new("RGB", (160, 96), "white")
     ImageDraw.Draw(page).text((12, 30), "EXIT 42", font=ImageFont.load_default(32), fill="black")
     pre = torch.from_numpy(np.asarray(page).copy()).movedim(-1, 0)[None].float() / 255
-    by_twin = gather(DEFAULT.changed({"etam": 1.0}), Aids(), 96, CPU)
-    by_boxes = gather(replace(DEFAULT.changed({"etam": 1.0}), etam="paper"), Aids(), 96, CPU)
+    by_twin = gather(DEFAULT, Aids(), 96, CPU)
+    by_boxes = gather(replace(DEFAULT, etam="paper"), Aids(), 96, CPU)
     assert by_twin.boxes is None and isinstance(by_boxes.boxes, DBNet) and by_boxes.twin is not None
     masks = [frozen.text(pre) for frozen in (by_twin, by_boxes)]
     ink = (pre.mean(dim=1, keepdim=True) < 0.5).float()
@@ -117,7 +117,7 @@ def test_text_is_found_by_the_twin_and_by_boxes() -> None:
 
 
 def test_only_the_networks_that_a_recipe_needs_are_loaded() -> None:
-    bare = replace(DEFAULT.changed({}, ["reading", "preserving"]))
+    bare = DEFAULT.changed({}, ["etam", "reading", "preserving"])
     assert gather(bare, Aids(), 64, CPU) == Frozen()
     paper = gather(RECIPES["paper"], Aids(), 64, CPU)
     assert paper.features is not None and paper.boxes is not None and paper.twin is None
