@@ -18,10 +18,10 @@ from common.polygons import in_reading_order
 
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
-EAST_SCORES: Final = "feature_fusion/Conv_7/Sigmoid"
-EAST_GEOMETRY: Final = "feature_fusion/concat_3"
-EAST_CELL: Final = 4  # pixels of the network's input for one cell of its maps
-EAST_MEAN: Final = (123.68, 116.78, 103.94)  # RGB
+SCORES: Final = "feature_fusion/Conv_7/Sigmoid"
+GEOMETRY: Final = "feature_fusion/concat_3"
+CELL: Final = 4  # pixels of the network's input for one cell of its maps
+MEAN: Final = (123.68, 116.78, 103.94)  # RGB
 
 
 class EAST:
@@ -85,7 +85,7 @@ class EAST:
         """
         with self._lock:
             if self._net is None:
-                self._net = _load_east(self.model, self.threads)
+                self._net = _load(self.model, self.threads)
 
     def detect(self, rgb: Bytes) -> tuple[Region, ...]:
         """Text regions of an (H, W, 3) uint8 RGB image, in reading order.
@@ -102,20 +102,20 @@ class EAST:
         height, width = self.height, self.width
         if not width:
             height, width = network_size(rgb.shape[0], rgb.shape[1], self.limit_side, self.max_side)
-        blob = cv2.dnn.blobFromImage(resized(rgb, height, width), mean=EAST_MEAN)  # trained on RGB
+        blob = cv2.dnn.blobFromImage(resized(rgb, height, width), mean=MEAN)  # trained on RGB
         try:
             with self._lock:
                 self._net.setInput(blob)
-                scores, geometry = self._net.forward([EAST_SCORES, EAST_GEOMETRY])
+                scores, geometry = self._net.forward([SCORES, GEOMETRY])
         except cv2.error as error:
             raise WeightsError(f"{self.model} does not run as EAST on {width}x{height} pixels: {error}") from None
-        cells = (height // EAST_CELL, width // EAST_CELL)
+        cells = (height // CELL, width // CELL)
         if scores.shape != (1, 1, *cells) or geometry.shape != (1, 5, *cells):
             raise WeightsError(
                 f"{self.model} is no EAST with rotated boxes: for {width}x{height} pixels it gave scores "
                 f"{scores.shape} and geometry {geometry.shape}"
             )
-        corners, found = decode_east(scores, geometry, self.score_threshold)
+        corners, found = decode(scores, geometry, self.score_threshold)
         kept = _suppress(corners, found, self.nms_threshold)
         scale = np.array([rgb.shape[1] / width, rgb.shape[0] / height])
         polygons = np.clip(corners[kept] * scale, 0, [rgb.shape[1], rgb.shape[0]])
@@ -125,7 +125,7 @@ class EAST:
         )
 
 
-def decode_east(scores: Floats, geometry: Floats, score_threshold: float) -> tuple[Floats, Floats]:
+def decode(scores: Floats, geometry: Floats, score_threshold: float) -> tuple[Floats, Floats]:
     """The rotated rectangle that each cell of EAST's maps votes for, where its score reaches the threshold.
 
     scores: (1, 1, h, w), 0..1. geometry: (1, 5, h, w), from the cell's point (4 x, 4 y) the distances to the top,
@@ -137,7 +137,7 @@ def decode_east(scores: Floats, geometry: Floats, score_threshold: float) -> tup
     top, right, bottom, left, angle = geometry[0][:, likely].astype(np.float64)
     along = np.stack([np.cos(angle), -np.sin(angle)], axis=-1)  # y grows downwards
     across = np.stack([np.sin(angle), np.cos(angle)], axis=-1)
-    points = EAST_CELL * np.stack([columns, rows], axis=-1)
+    points = CELL * np.stack([columns, rows], axis=-1)
     sides = ((-left, -top), (right, -top), (right, bottom), (-left, bottom))
     corners = [points + along * x[:, None] + across * y[:, None] for x, y in sides]
     return np.stack(corners, axis=1), scores[0, 0][likely].astype(np.float64)
@@ -155,7 +155,7 @@ def _suppress(corners: Floats, scores: Floats, threshold: float) -> list[int]:
     return [int(i) for i in cv2.dnn.NMSBoxesRotated(boxes, scores.tolist(), 0.0, threshold)] if boxes else []
 
 
-def _load_east(model: Path, threads: int) -> Any:
+def _load(model: Path, threads: int) -> Any:
     try:
         import cv2
     except ImportError as error:
@@ -164,7 +164,7 @@ def _load_east(model: Path, threads: int) -> Any:
         content = model.read_bytes()
     except OSError as error:
         raise WeightsError(f"{model} cannot be read: {error}") from None
-    absent = [name for name in (EAST_SCORES, EAST_GEOMETRY) if name.encode() not in content]
+    absent = [name for name in (SCORES, GEOMETRY) if name.encode() not in content]
     if absent:
         raise WeightsError(f"{model} is no EAST model: there is no output {' and no '.join(absent)} in it")
     # OpenCV 5 tries its new engine first, which crashes the process on a .pb that parses as an empty graph.

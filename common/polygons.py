@@ -53,7 +53,7 @@ def is_whole_frame(polygon: Polygon, width: int, height: int) -> bool:
     """Whether a region is just the frame: more than 80 % of it, and near all four borders.
 
     With rapidocr's dilation on, DBNet draws such boxes (99.5 % of the frame, score 0.53..0.63) around dark
-    noise of mean level 8; with it off, as here, none was seen on noise, dark receipts or night photographs.
+    noise of mean level 8; with it off, as `DBNet` has it, none was seen on noise, dark receipts or night photographs.
     """
     xs, ys = [x for x, _ in polygon], [y for _, y in polygon]
     area = abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in _edges(polygon))) / 2

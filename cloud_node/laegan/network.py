@@ -416,7 +416,7 @@ def create(preset: str, attention: bool = True) -> LAEGAN:
 
 
 def config_of(preset: str) -> GeneratorConfig:
-    """ValueError for an unknown preset."""
+    """The preset's configuration. ValueError for an unknown one."""
     if preset not in PRESETS:
         raise ValueError(f"unknown preset {preset!r}; there are: {', '.join(PRESETS)}")
     return PRESETS[preset]

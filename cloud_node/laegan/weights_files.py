@@ -13,7 +13,7 @@ COMMITTED = Path(__file__).parent / "weights"  # a card stands beside each file
 
 
 class WeightsError(RuntimeError):
-    """The weights of a preset cannot be used; the message names the preset, the file and what to do."""
+    """Weights, of a preset or of a frozen network, cannot be used; the message names them, the file and what to do."""
 
 
 def load(

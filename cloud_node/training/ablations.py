@@ -16,6 +16,7 @@ from cloud_node.training.settings import Settings
 from cloud_node.training.sources import Sources
 
 ADVERSARIAL: Final = ("adversarial_global", "adversarial_local", "sfp_global", "sfp_local")
+ADDED: Final = ("edge", *ADVERSARIAL)
 WEIGHTS: Final[Mapping[str, float]] = DARK_STAGE.terms
 MARKS: Final = ("", "-nc")  # of weights, see `loop`
 EPILOG = f"""\
@@ -29,7 +30,7 @@ rows:
 
 Each is trained with the same seed for the same --steps or --minutes from --from, and left as OUT/ROW.safetensors
 (ROW-nc.safetensors where a photograph is not for commercial use); a row that is there is not trained again. An added
-term weighs {", ".join(f"{n} {w:g}" for n, w in WEIGHTS.items())};
+term weighs {", ".join(f"{n} {WEIGHTS[n]:g}" for n in ADDED)};
 --with TERM=WEIGHT changes that.
 
 example:
@@ -41,11 +42,9 @@ example:
 def rows(args: argparse.Namespace, settings: Settings) -> dict[str, Settings]:
     """The settings of each row by its name. RecipeError where the recipe cannot have one of the parts."""
     weights = {**WEIGHTS, **dict(args.add)}
-    given = [name for name, _ in args.add if name == "etam"]  # every row's but one
 
     def made(*terms: str, without: tuple[str, ...] = (), etam: str = "contrast") -> Settings:
-        added = {term: weights[term] for term in (*terms, *given) if term not in without}
-        recipe = recipe_of(args, list(added.items()), [*args.remove, *without])
+        recipe = recipe_of(args, [(term, weights[term]) for term in terms], [*args.remove, *without])
         return replace(settings, recipe=replace(recipe, etam=etam, edge="masked"))
 
     return {
@@ -76,8 +75,10 @@ def parser() -> argparse.ArgumentParser:
 
 def train(args: argparse.Namespace, settings: Settings, sources: Sources, group: Group) -> None:
     """Train the rows one after the other; each has its own checkpoint, so that a stopped command goes on."""
-    if unknown := [name for name, _ in args.add if name not in WEIGHTS]:
-        raise RecipeError(f"--with {unknown[0]}: no row adds it; only {', '.join(WEIGHTS)} are added")
+    if unknown := [name for name, _ in args.add if name not in ADDED]:
+        raise RecipeError(f"--with {unknown[0]}: no row adds it; only {', '.join(ADDED)} are added")
+    if "etam" in args.remove or args.etam or args.edge_loss:
+        raise RecipeError("the rows decide on --etam, --edge-loss and --without etam: choose rows with --only")
     wanted = {name: row for name, row in rows(args, settings).items() if name in (args.only or ROWS)}
     for name, row in wanted.items():
         if any((args.out / f"{name}{mark}.safetensors").exists() for mark in MARKS):

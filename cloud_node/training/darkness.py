@@ -76,8 +76,10 @@ def record(
     signal = linear * (camera.full / balance)
     noisy = rng.poisson(signal * (binned / gain)).astype(np.float32) * (gain / binned)
     noisy += rng.standard_normal(noisy.shape, dtype=np.float32) * (read * binned**-0.5)
-    noisy += rng.standard_normal((noisy.shape[0], 1, 3), dtype=np.float32) * (row * binned**-0.5)
-    noisy = np.round(noisy * binned) / binned  # the converter's step
+    noisy += rng.standard_normal((noisy.shape[0], 1, 3), dtype=np.float32) * (
+        row * binned**-0.25
+    )  # the pixels of a row share it
+    noisy = np.round(noisy * binned) / binned  # the converter's step, coarsely where pixels are binned
     if bayer:
         noisy = _demosaic(noisy)
     return np.clip(noisy * (balance / camera.full), 0, 1)
@@ -108,7 +110,7 @@ def darken(
 
     ratio: range of how many times less light there is, never so little that a level of `drowned` is lost in noise.
     One frame in ten stays as bright as it was, one in four is lit unevenly with lamps, one in five is a photograph
-    made smaller, with little noise. `whole` leaves strong noise out, for the Zero-DCE stage, which does not remove it.
+    made smaller, with little noise. `whole` leaves the blotches of demosaicing out, for the Zero-DCE stage.
     """
     size, kind = clean.shape[0], rng.random()
     linear = to_linear(clean)

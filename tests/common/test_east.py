@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.east import EAST, EAST_GEOMETRY, EAST_MEAN, EAST_SCORES, decode_east
+from common.east import EAST, GEOMETRY, MEAN, SCORES, decode
 from common.errors import ImageError, SettingsError, WeightsError
 from common.text_detection import create_detector
 
@@ -29,7 +29,7 @@ def east_maps(
 @pytest.mark.parametrize("degrees", [-40, -12.5, 0, 7, 40])
 def test_east_decodes_a_rotated_rectangle(degrees: float) -> None:
     scores, geometry, truth = east_maps((150.5, 97.25), (120, 30), np.radians(degrees), (50, 80))
-    corners, found = decode_east(scores, geometry, 0.5)
+    corners, found = decode(scores, geometry, 0.5)
     assert len(corners) == len(found) == int(scores.sum()) > 20
     assert np.abs(corners - truth).max() < 0.01
     assert truth[1][1] <= truth[0][1] if degrees >= 0 else truth[1][1] > truth[0][1]  # positive: climbs to the right
@@ -45,14 +45,14 @@ def test_east_decodes_like_opencv(east_file: Path) -> None:
     rgb[64:68, 80:84] = 255
     peer = cv2.dnn.TextDetectionModel_EAST(cv2.dnn.readNet(str(east_file)))
     peer.setConfidenceThreshold(0.5).setNMSThreshold(0.4)
-    peer.setInputParams(1.0, (160, 128), EAST_MEAN, False)
+    peer.setInputParams(1.0, (160, 128), MEAN, False)
     outlines, _ = peer.detect(rgb)
     (region,) = EAST(east_file, width=160, height=128).detect(rgb)
     expected = sorted(tuple(map(float, point)) for point in outlines[0])
     np.testing.assert_allclose(sorted(region.polygon), expected, atol=1)  # OpenCV's are whole pixels
 
 
-def east_onnx(path: Path, geometry: str = EAST_GEOMETRY, channels: int = 5) -> Path:
+def east_onnx(path: Path, geometry: str = GEOMETRY, channels: int = 5) -> Path:
     """A graph with EAST's outputs: text is what is redder than 124 on average over a cell, boxes are constant."""
     onnx = pytest.importorskip("onnx")
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
@@ -62,16 +62,16 @@ def east_onnx(path: Path, geometry: str = EAST_GEOMETRY, channels: int = 5) -> P
     nodes = [
         helper.make_node("AveragePool", ["x"], ["cells"], kernel_shape=[4, 4], strides=[4, 4]),
         helper.make_node("Conv", ["cells", "red"], ["redness"], kernel_shape=[1, 1]),
-        helper.make_node("Sigmoid", ["redness"], [EAST_SCORES], name=EAST_SCORES),
+        helper.make_node("Sigmoid", ["redness"], [SCORES], name=SCORES),
         helper.make_node("Conv", ["cells", "none", "box"], [geometry], name=geometry, kernel_shape=[1, 1]),
     ]
-    shapes = {"x": 3, EAST_SCORES: 1, geometry: channels}
+    shapes = {"x": 3, SCORES: 1, geometry: channels}
     values = {
         name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, depth, f"h{name}", f"w{name}"])
         for name, depth in shapes.items()
     }
     constants = [numpy_helper.from_array(array, name) for array, name in ((red, "red"), (none, "none"), (box, "box"))]
-    graph = helper.make_graph(nodes, "east", [values["x"]], [values[EAST_SCORES], values[geometry]], constants)
+    graph = helper.make_graph(nodes, "east", [values["x"]], [values[SCORES], values[geometry]], constants)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
     return path
 
@@ -127,7 +127,7 @@ def east_pb(path: Path) -> Path:
         ),
         constant("red", np.array([4, 0, 0]).reshape(1, 1, 3, 1)),
         conv("redness", "red"),
-        node("Sigmoid", EAST_SCORES, "redness", T=floats),
+        node("Sigmoid", SCORES, "redness", T=floats),
         constant("none", np.zeros((1, 1, 3, 4))),
         constant("sides", np.array([10, 30, 6, 20])),
         conv("flat", "none"),
@@ -137,7 +137,7 @@ def east_pb(path: Path) -> Path:
         conv("level", "nothing"),
         node("BiasAdd", "angle", "level", "turn", T=floats, data_format=last),
         node("Const", "axis", dtype=whole, value=message(8, message(1, 3) + message(2, b"") + message(7, 3))),
-        node("ConcatV2", EAST_GEOMETRY, "distances", "angle", "axis", T=floats, N=message(3, 2), Tidx=whole),
+        node("ConcatV2", GEOMETRY, "distances", "angle", "axis", T=floats, N=message(3, 2), Tidx=whole),
     ]
     path.write_bytes(b"".join(graph))
     return path
@@ -199,7 +199,7 @@ def test_east_without_a_model_says_how_to_get_one(model: str | None) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["pb", "onnx", "txt"])
-@pytest.mark.parametrize("content", [b"", b"hello", f"{EAST_SCORES} {EAST_GEOMETRY}".encode()])
+@pytest.mark.parametrize("content", [b"", b"hello", f"{SCORES} {GEOMETRY}".encode()])
 def test_east_refuses_a_broken_model(tmp_path: Path, suffix: str, content: bytes) -> None:
     file = tmp_path / f"model.{suffix}"
     file.write_bytes(content)
@@ -223,7 +223,7 @@ def test_east_refuses_a_cut_off_model(tmp_path: Path, east_file: Path) -> None:
 
 
 def test_east_refuses_another_network(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=f"no output {EAST_GEOMETRY}"):
+    with pytest.raises(WeightsError, match=f"no output {GEOMETRY}"):
         EAST(east_onnx(tmp_path / "other.onnx", geometry="boxes")).load()
     with pytest.raises(WeightsError, match="no EAST with rotated boxes"):
         EAST(east_onnx(tmp_path / "four.onnx", channels=4), limit_side=32).detect(np.zeros((32, 32, 3), np.uint8))

@@ -66,9 +66,22 @@ def test_rows_have_no_stage_of_their_own_for_dark_photographs() -> None:
 def test_weights_of_added_parts_can_be_given() -> None:
     assert rows("--with", "edge=0.7")["with-edge"].recipe.stages[-1].terms["edge"] == 0.7
     assert "edge" not in rows("--with", "edge=0.7")["base"].recipe.stages[-1].terms
-    assert rows("--with", "etam=0.7")["base"].recipe.stages[-1].terms["etam"] == 0.7
     with pytest.raises(RecipeError, match="has only"):
         rows("--without", "edge")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--with", "etam=0.7"], "--with etam: no row adds it; only edge, adversarial_global"),
+        (["--without", "etam"], "choose rows with --only"),
+        (["--etam", "paper"], "choose rows with --only"),
+    ],
+)
+def test_what_the_rows_decide_is_not_given(given: list[str], message: str, photos: Path, tmp_path: Path) -> None:
+    args = ablations.parser().parse_args(command("--data", str(photos), "--out", str(tmp_path), *given))
+    with pytest.raises(RecipeError, match=message):
+        ablations.train(args, settings_of(args), open_sources(photos), Group())
 
 
 def test_rows_are_trained_from_the_same_start_and_not_twice(
@@ -84,7 +97,9 @@ def test_rows_are_trained_from_the_same_start_and_not_twice(
     ]
     assert main(given) == 0
     assert sorted(path.name for path in out.glob("*.safetensors")) == [
-        *("base.safetensors", "no-attention.safetensors", "no-etam.safetensors")
+        "base.safetensors",
+        "no-attention.safetensors",
+        "no-etam.safetensors",
     ]
     metadata = {}
     for path in out.glob("*.safetensors"):

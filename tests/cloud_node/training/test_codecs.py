@@ -29,3 +29,11 @@ def test_delivered_frames_are_8_bit_repeat_and_come_through_every_codec() -> Non
     frames = [delivered(noisy, np.random.default_rng(seed)) for seed in range(60)]
     untouched = np.mean([np.abs(frame - noisy).max() < 0.5 / 255 + 1e-6 for frame in frames])
     assert 0.15 < untouched < 0.5  # neither smoothed nor encoded: 0.7 x 0.45
+
+
+@pytest.mark.parametrize("colour", [(5, 5, 5), (8, 6, 4), (40, 40, 40)])
+def test_video_does_not_darken_the_dark(colour: tuple[int, int, int]) -> None:
+    flat = np.broadcast_to(np.array(colour, np.uint8), (32, 32, 3))
+    assert np.abs(video(np.ascontiguousarray(flat), 16).mean(axis=(0, 1)) - colour).max() <= 1
+    noisy = np.random.default_rng(0).integers(0, 21, (64, 64, 3)).astype(np.uint8)
+    assert video(noisy, 16).mean() == pytest.approx(noisy.mean(), abs=0.5)
