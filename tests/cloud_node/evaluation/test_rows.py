@@ -83,7 +83,7 @@ def test_presets_come_with_their_first_stage(weights: Path, dark: np.ndarray) ->
 def test_a_preset_without_committed_weights_is_left_out_with_a_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloud_node.laegan.network.COMMITTED", tmp_path)
+    monkeypatch.setattr("cloud_node.laegan.weights_files.COMMITTED", tmp_path)
     words: list[str] = []
     assert preset_rows([], MACHINE, words.append) == []
     assert len(words) == len(rows.PRESETS) and "'fast'" in " ".join(words)
