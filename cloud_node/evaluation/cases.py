@@ -127,7 +127,7 @@ def dark_plates(data: Path) -> CaseSet:
 
 def bright_plates(data: Path) -> CaseSet:
     _, paths = _plates(data)
-    about = "street photographs by day, from drives that training did not see"
+    about = "street photographs by day, of streets that training did not see"
     return CaseSet("plates bright", about, (DETECTION,), _outlined(paths))
 
 

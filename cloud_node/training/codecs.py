@@ -49,4 +49,4 @@ def video(rgb: np.ndarray, crf: int) -> np.ndarray:
     decoder.thread_count = 1
     planes = [frame.to_ndarray() for packet in [*packets, None] for frame in decoder.decode(packet)]
     image = RawImage(planes[0].ravel(), width, height, PixelFormat.I420, ColorRange.LIMITED, ColorMatrix.BT601)
-    return to_rgb(image)  # swscale's shortcut truncates: a level too dark
+    return to_rgb(image)  # not to_ndarray("rgb24"): swscale truncates there, a level too dark

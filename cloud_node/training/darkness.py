@@ -76,9 +76,8 @@ def record(
     signal = linear * (camera.full / balance)
     noisy = rng.poisson(signal * (binned / gain)).astype(np.float32) * (gain / binned)
     noisy += rng.standard_normal(noisy.shape, dtype=np.float32) * (read * binned**-0.5)
-    noisy += rng.standard_normal((noisy.shape[0], 1, 3), dtype=np.float32) * (
-        row * binned**-0.25
-    )  # the pixels of a row share it
+    row *= binned**-0.25  # sqrt(binned) rows are averaged
+    noisy += rng.standard_normal((noisy.shape[0], 1, 3), dtype=np.float32) * row
     noisy = np.round(noisy * binned) / binned  # the converter's step, coarsely where pixels are binned
     if bayer:
         noisy = _demosaic(noisy)

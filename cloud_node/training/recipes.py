@@ -1,6 +1,6 @@
 """What a training does, as data: its stages, what each term counts, and how the learning rate goes.
 
-`default` is what the committed weights come from. `paper` is LAE-GAN's training to the letter (J Cloud Comp 12:160,
+`default` is what new weights come from; the cards say what the committed ones saw. `paper` is LAE-GAN's training to the letter (J Cloud Comp 12:160,
 2023, section "Loss function": all six terms, each with weight 1, no pairs), to compare with.
 """
 
