@@ -1,7 +1,8 @@
 """What a training does, as data: its stages, what each term counts, and how the learning rate goes.
 
-`default` is what new weights come from; the cards say what the committed ones saw. `paper` is LAE-GAN's training to the letter (J Cloud Comp 12:160,
-2023, section "Loss function": all six terms, each with weight 1, no pairs), to compare with.
+`default` is what new weights come from; the cards say what the committed ones saw. `paper` is LAE-GAN's training to the
+letter (J Cloud Comp 12:160, 2023, section "Loss function": all six terms, each with weight 1, no pairs), to compare
+with.
 """
 
 from collections.abc import Iterable, Mapping
