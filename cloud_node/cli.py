@@ -16,6 +16,8 @@ results are published over NATS. Enhance files on this machine with
 EPILOG = """examples:
   python -m cloud_node                        first GPU, else the CPU; own NATS server
   python -m cloud_node --gpus 0,1 --host 0.0.0.0 --nats nats://10.0.0.5:4222
+  python -m cloud_node --preset fast,edge --policy policy.toml --http 8080
+  kill -HUP PID                               read policy and weights again
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 python -m cloud_node
 
 Every flag can also be an environment variable (LAMPLIGHT_PORT=...) or a line of the
@@ -47,7 +49,7 @@ async def _live(given: CloudSettings) -> int:
     node = CloudNode(given)
     telemetry.start("lamplight-cloud", node.name)
     stop = asyncio.Event()
-    with process.stop_on_signals(stop):
+    with process.stop_on_signals(stop), process.on_hangup(node.reload):
         try:
             await node.start()
             await node.serve(stop)

@@ -4,228 +4,173 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import grpc
-from google.protobuf.message import DecodeError
+import grpc.aio
 
-from cloud_node.admission import check_image
+from cloud_node.admission import Admission, check_image
 from cloud_node.jobs import Encoding, Job
+from cloud_node.receiver import Receiver, Terms
 from cloud_node.settings import CloudSettings
-from cloud_node.streams import EdgeStream, PartAssembler, Streams
+from cloud_node.streams import CLOSED, EdgeStream, Streams, check_name
 from common import packing, wire
-from common.errors import Draining, Expired, FrameTooLarge, ImageError, LamplightError, Overloaded, StreamRefused
+from common.errors import Draining, Expired, ImageError, LamplightError, Overloaded, StreamRefused
 from common.frame import Frame, FrameId, Outcome, Result
 from common.packing import EncodedImage, ImageFormat, PackedImage
 from common.pixels import ColorMatrix, ColorRange, PixelFormat
 from common.telemetry import Timeline
 from lamplight.v1 import enhancement_pb2 as pb
-from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, image_pb2, result_pb2
+from lamplight.v1 import enhancement_pb2_grpc, result_pb2
 
 log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 10.0  # a stream that opens and says nothing
 MAX_UNSETTLED = 1_024
-FRAME_FIELDS_BYTES = 4 * 1024  # what a serialised frame has beside its payload
-HELD_WINDOWS = 4  # windows of frames that one session may have on a node, over all its streams
+MAX_SINGLE = 64  # pictures of one caller that wait at once
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What an edge or a caller asks for; "" and 0 leave it to the node."""
+
+    preset: str
+    image_format: int
+    quality: int
 
 
 class Ingress(enhancement_pb2_grpc.EnhancementServicer):
     """Serves lamplight.v1.Enhancement.
 
-    `submit` takes an admitted job; False when the queue is full. `address` makes an edge's consumers and
-    says where its results will be; it raises BrokerUnavailable while NATS is away.
+    Args:
+        node: this node's name.
+        models: preset -> version of every preset that is served, the default first.
+        address: makes an edge's consumers and says where its results will be; raises BrokerUnavailable while NATS
+            is away.
     """
 
     def __init__(
         self,
         settings: CloudSettings,
+        *,
         node: str,
-        model: str,
+        models: Callable[[], Mapping[str, str]],
         streams: Streams,
-        submit: Callable[[Job, int, int, int], bool],
+        admission: Admission,
         address: Callable[[str], Awaitable[pb.ResultsAddress]],
     ) -> None:
-        self.settings, self.node, self.model, self.streams = settings, node, model, streams
+        self.settings, self.node, self.streams, self.admission = settings, node, streams, admission
         self.draining = ""
-        self._submit, self._address = submit, address
+        self._models, self._address = models, address
+        self._opening = 0  # streams that said nothing yet
+        self._single: Counter[str] = Counter()  # pictures that wait, by caller
 
     # --- the stream of an edge ---
 
-    async def Stream(
-        self, requests: AsyncIterator[pb.EdgeMessage], context: grpc.aio.ServicerContext
-    ) -> AsyncIterator[pb.CloudMessage]:
+    async def Stream(self, requests: AsyncIterator[pb.EdgeMessage], context: grpc.aio.ServicerContext) -> None:
         try:
-            stream, opened = await self._open(requests)
+            stream, receiver, opened = await self._open(context)
         except LamplightError as error:
             log.warning("stream from %s refused: %s", context.peer(), error)
             await context.abort(error.status, str(error))
         edge = stream.session.edge
         log.info("edge %s: stream open (session %s, %s)", edge, stream.session.session, context.peer())
-        reader = asyncio.create_task(self._read(stream, requests))
+        reader = asyncio.create_task(receiver.run(context))
         try:
-            yield opened
-            while (message := await stream.next()) is not None:
-                yield message
+            await stream.write_to(context.write, opened)
         finally:
             reader.cancel()
             self.streams.leave(stream)
             log.info("edge %s: stream over (%s)", edge, stream.ended)
-        if stream.ended != "closed":
+        if stream.ended != CLOSED:
             await context.abort(grpc.StatusCode.ABORTED, stream.ended)
 
-    async def _open(self, requests: AsyncIterator[pb.EdgeMessage]) -> tuple[EdgeStream, pb.CloudMessage]:
-        try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                first = await anext(requests, None)
-        except TimeoutError:
-            raise StreamRefused(f"no Open within {OPEN_TIMEOUT_S:.0f} s") from None
-        if first is None or first.WhichOneof("message") != "open":
-            raise StreamRefused("the first message of a stream must be Open")
+    async def _open(self, context: grpc.aio.ServicerContext) -> tuple[EdgeStream, Receiver, pb.CloudMessage]:
+        request = await self._first(context)
         if self.draining:
             raise Draining(self.draining)
-        request = first.open
-        self._check_preset(request.preset)
         if len(request.unsettled) > MAX_UNSETTLED:
             raise StreamRefused(f"Open lists {len(request.unsettled)} unsettled frames, {MAX_UNSETTLED} at most")
-        stream = await self.streams.join(request.edge, request.session, self._encoding(request.encoding))
+        edge, session, unsettled = request.edge, request.session, set(request.unsettled)
+        wish = _Wish(request.preset, request.encoding.format, request.encoding.quality)
+        check_name("edge", edge)
+        terms, rule, window, limits = (
+            self._terms(edge, wish),
+            self.admission.rule(edge),
+            self.settings.window,
+            self.settings.limits,
+        )
+        if rule.bytes_in_flight:
+            window = replace(window, window_bytes=min(window.window_bytes, rule.bytes_in_flight))
+        stream = await self.streams.join(edge, session, window)
         try:
-            address = await self._address(request.edge)
+            address = await self._address(edge)
         except BaseException:
             self.streams.leave(stream)
             raise
+        receiver = Receiver(
+            stream, self.settings, self.admission, lambda: self._terms(edge, wish), lambda: self.draining
+        )
         opened = pb.Opened(
             node=self.node,
-            model=self.model,
-            window_frames=self.settings.window.window_frames,
-            window_bytes=self.settings.window.window_bytes,
-            max_pixels=self.settings.limits.max_pixels,
-            max_frame_bytes=self.settings.limits.max_frame_bytes,
+            model=self._models()[terms.preset],
+            window_frames=stream.account.window_frames,
+            window_bytes=stream.account.window_bytes,
+            max_pixels=min(limits.max_pixels, rule.max_pixels or limits.max_pixels),
+            max_frame_bytes=limits.max_frame_bytes,
             results=address,
-            holding=sorted(stream.session.holding & set(request.unsettled)),
+            holding=sorted(unsettled & stream.session.holding.keys()),
         )
-        return stream, pb.CloudMessage(opened=opened)
+        return stream, receiver, pb.CloudMessage(opened=opened)
 
-    async def _read(self, stream: EdgeStream, requests: AsyncIterator[pb.EdgeMessage]) -> None:
-        parts = PartAssembler(self.settings.limits.max_frame_bytes + FRAME_FIELDS_BYTES, self.settings.window)
+    async def _first(self, context: grpc.aio.ServicerContext) -> pb.Open:
+        """The message that opens a stream. Many that say nothing do not pile up."""
+        if self._opening >= self.settings.limits.max_edges:
+            raise Overloaded(f"{self._opening} streams are being opened already: try again in a second")
+        self._opening += 1
         try:
-            async for message in requests:
-                stream.heard.set()
-                if stream.ended:
-                    return
-                match message.WhichOneof("message"):
-                    case "frame":
-                        self._frame(stream, message.frame)
-                    case "part":
-                        self._part(stream, parts, message.part)
-                    case "alive":
-                        pass
-                    case "close":
-                        return
-                    case other:
-                        return stream.end(f"message {other!r} is not expected here")
-        except Exception as error:
-            # What cannot be decoded arrives here as an error of gRPC's; the edge opens a new stream.
-            log.warning("edge %s: its stream cannot be read: %s", stream.session.edge, error)
-            stream.end(f"a message could not be read: {error}")
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                first = await context.read()
+        except TimeoutError:
+            raise StreamRefused(f"no Open within {OPEN_TIMEOUT_S:g} s") from None
         finally:
-            stream.end()
-
-    def _part(self, stream: EdgeStream, parts: PartAssembler, part: frame_pb2.FramePart) -> None:
-        """A part that does not fit ends the stream, since what the edge thinks is in flight is lost with it."""
-        try:
-            whole = parts.add(part.sequence, part.attempt, part.index, part.count, part.total_bytes, part.data)
-            frame = None if whole is None else frame_pb2.Frame.FromString(whole)
-        except (ValueError, DecodeError, FrameTooLarge) as error:
-            large = isinstance(error, FrameTooLarge)
-            reason = pb.REJECT_REASON_TOO_LARGE if large else pb.REJECT_REASON_MALFORMED
-            self._reject(stream, part.sequence, part.attempt, reason, str(error))
-            return stream.end(f"frame {part.sequence} does not come together: {error}")
-        if frame is not None:
-            self._frame(stream, frame)
-
-    def _frame(self, stream: EdgeStream, message: frame_pb2.Frame) -> None:
-        arrived_unix_ns, arrived_ns = time.time_ns(), time.perf_counter_ns()
-        session, size = stream.session, len(message.image.payload)
-        sequence, attempt = message.sequence, message.attempt
-        within = stream.account.charge(size)
-        released = False
-
-        def release() -> None:
-            nonlocal released
-            if not released:
-                released = True
-                stream.release(size)
-
-        def reject(reason: int, detail: str, retry_after_ms: int = 0) -> None:
-            session.forget(sequence)
-            self._reject(stream, sequence, attempt, reason, detail, retry_after_ms)
-            release()
-
-        if sequence in session.holding:  # sent again, though its result is still to come
-            stream.send(accepted=pb.Accepted(sequence=sequence, attempt=attempt))
-            release()
-            return
-        if len(session.holding) >= HELD_WINDOWS * self.settings.window.window_frames:
-            return reject(pb.REJECT_REASON_OVERLOADED, "too many of its frames are on this node", 1_000)
-        if session.seen(sequence, attempt):
-            self._reject(stream, sequence, attempt, pb.REJECT_REASON_DUPLICATE, "it was accepted before")
-            release()
-            return
-        if self.draining:
-            return reject(pb.REJECT_REASON_DRAINING, self.draining, retry_after_ms=1_000)
-        if not within:
-            return reject(pb.REJECT_REASON_WINDOW, "sent beyond the window: wait for credit", 100)
-        try:
-            frame = wire.frame_from_proto(message, session.edge, session.session)
-            check_image(frame.image, self.settings.limits)
-        except FrameTooLarge as error:
-            return reject(pb.REJECT_REASON_TOO_LARGE, str(error))
-        except ImageError as error:
-            return reject(pb.REJECT_REASON_MALFORMED, str(error))
-        job = Job(frame, stream.encoding, Timeline(frame.trace), release, arrived_unix_ns=arrived_unix_ns)
-        if not self._submit(job, frame.image.width, frame.image.height, frame.deadline_ms):
-            return reject(pb.REJECT_REASON_OVERLOADED, "too many frames wait on this node", 1_000)
-        session.holding.add(sequence)
-        stream.send(accepted=pb.Accepted(sequence=sequence, attempt=attempt))
-        job.timeline.add("ingress", arrived_unix_ns, time.perf_counter_ns() - arrived_ns, (), bytes=size)
-
-    def _reject(
-        self,
-        stream: EdgeStream,
-        sequence: int,
-        attempt: int,
-        reason: int,
-        detail: str,
-        retry_after_ms: int = 0,
-    ) -> None:
-        log.info("edge %s: frame %d rejected: %s", stream.session.edge, sequence, detail)
-        stream.send(
-            rejected=pb.Rejected(
-                sequence=sequence,
-                attempt=attempt,
-                reason=reason,
-                detail=detail,
-                retry_after_ms=retry_after_ms,
-            )
-        )
+            self._opening -= 1
+        if first is grpc.aio.EOF or first.WhichOneof("message") != "open":
+            raise StreamRefused("the first message of a stream must be Open")
+        return first.open
 
     # --- a single picture ---
 
     async def Enhance(self, request: pb.Image, context: grpc.aio.ServicerContext) -> result_pb2.Result:
         try:
-            return wire.result_to_proto(await self._single(request, context.peer()))
+            with self._one_more(context.peer()):
+                return wire.result_to_proto(await self._enhance(request, f"single {context.peer()}"))
         except LamplightError as error:
             await context.abort(error.status, str(error))
 
-    async def _single(self, request: pb.Image, peer: str) -> Result:
+    @contextmanager
+    def _one_more(self, caller: str) -> Iterator[None]:
+        if self._single[caller] >= MAX_SINGLE:
+            raise Overloaded(f"{MAX_SINGLE} pictures of this caller wait already: send more when one is done")
+        self._single[caller] += 1
+        try:
+            yield
+        finally:
+            self._single[caller] -= 1
+            if not self._single[caller]:
+                del self._single[caller]
+
+    async def _enhance(self, request: pb.Image, caller: str) -> Result:
         arrived_unix_ns, arrived_ns = time.time_ns(), time.perf_counter_ns()
         if self.draining:
             raise Draining(self.draining)
-        self._check_preset(request.preset)
+        terms = self._terms(caller, _Wish(request.preset, request.encoding.format, request.encoding.quality))
         packed, encoded = self._content(request)
         frame = Frame(
-            id=FrameId(f"single {peer}", uuid.uuid4().hex, 0),
+            id=FrameId(caller, uuid.uuid4().hex, 0),
             image=packed,
             captured_unix_ns=arrived_unix_ns,
             priority=wire.priority_from_proto(request.priority),
@@ -233,12 +178,16 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
             trace=wire.trace_from_proto(request.trace),
         )
         reply: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        encoding = self._encoding(request.encoding)
-        job = Job(frame, encoding, Timeline(frame.trace), reply=reply, encoded=encoded)
-        if not self._submit(job, packed.width, packed.height, request.deadline_ms):
-            raise Overloaded("too many frames wait on this node: try again in a second")
+        job = Job(frame, terms.encoding, Timeline(frame.trace), terms.preset, reply=reply, encoded=encoded)
+        refusal = self.admission.admit(job, packed.width, packed.height, job.arrived_ns)
+        if refusal is not None:
+            raise refusal.error()
         job.timeline.add("ingress", arrived_unix_ns, time.perf_counter_ns() - arrived_ns)
-        result = await reply
+        try:
+            result = await reply
+        except asyncio.CancelledError:
+            self.admission.withdraw(job)
+            raise
         if result.outcome is Outcome.EXPIRED:
             raise Expired(result.reason)
         if result.outcome is Outcome.FAILED:
@@ -260,21 +209,32 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
 
     # --- both ---
 
-    def _check_preset(self, preset: str) -> None:
-        mine = self.settings.preset
-        if preset and preset != mine:
-            raise StreamRefused(f"this node serves preset '{mine}', not '{preset}': ask for '{mine}' or leave it out")
-
-    def _encoding(self, wanted: image_pb2.ResultEncoding) -> Encoding:
+    def _terms(self, edge: str, wish: _Wish) -> Terms:
+        """Preset: the policy's, then the edge's, then the node's. Encoding: the edge's, the policy's, the node's."""
+        rule, settings = self.admission.rule(edge), self.settings
         try:
-            image_format = ImageFormat(wanted.format or self.settings.result_format)
+            image_format = ImageFormat(wish.image_format or rule.result_format or settings.result_format)
         except ValueError:
-            raise StreamRefused(f"result format {wanted.format} is not known to this node") from None
+            raise StreamRefused(f"result format {wish.image_format} is not known to this node") from None
         if image_format is ImageFormat.PNG:
             raise StreamRefused("results come as lossless, jpeg or webp")
-        if wanted.quality > 100:
-            raise StreamRefused(f"quality {wanted.quality}: 1..100, or 0 for the node's choice")
-        return Encoding(image_format, wanted.quality or self.settings.quality)
+        if wish.quality > 100:
+            raise StreamRefused(f"quality {wish.quality}: 1..100, or 0 for the node's choice")
+        quality = wish.quality or rule.quality or settings.quality
+        return Terms(self.admission.policy, self._preset(rule.preset, wish.preset), Encoding(image_format, quality))
+
+    def _preset(self, ruled: str, wished: str) -> str:
+        served = self._models()
+        preset = ruled or wished or next(iter(served))
+        if preset in served:
+            return preset
+        names = ", ".join(f"'{name}'" for name in served)
+        if ruled:
+            raise StreamRefused(
+                f"this node's policy gives this edge preset '{ruled}', which it does not serve ({names}): "
+                "add it to --preset, or change the policy"
+            )
+        raise StreamRefused(f"this node serves preset {names}, not '{wished}': ask for one of them or leave it out")
 
 
 def _described(encoded: EncodedImage) -> PackedImage:

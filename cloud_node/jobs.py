@@ -27,6 +27,8 @@ class Job:
     frame: Frame
     encoding: Encoding
     timeline: Timeline
+    preset: str = ""  # of the network; empty = the node's default
+    share: float = 1.0  # of a device's time, against other edges of the same priority
     release: Callable[[], None] = lambda: None  # credit returns to the edge; harmless when called again
     reply: "asyncio.Future[Result] | None" = None  # for the unary call; else the result is published
     encoded: EncodedImage | None = None  # the picture of a unary call that came as a file

@@ -1,11 +1,14 @@
 """The life of a cloud node: start, serve, drain."""
 
 import asyncio
+import gc
 import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -13,18 +16,25 @@ import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from cloud_node.admission import Admission
 from cloud_node.engine import Engine, choose_devices
+from cloud_node.http import HttpServer
 from cloud_node.ingress import Ingress
 from cloud_node.jobs import Job
+from cloud_node.load import Load
+from cloud_node.policy import Policy
 from cloud_node.publisher import Publisher
+from cloud_node.reloading import Reloader, read_policy
 from cloud_node.scheduler import Scheduler
 from cloud_node.settings import CloudSettings
+from cloud_node.staging import Staging
 from cloud_node.streams import Streams
+from cloud_node.supervisor import Supervisor
 from cloud_node.worker import Worker, ticket
 from common.broker import Broker
 from common.channel import server_options
-from common.errors import PortInUse
-from common.frame import Outcome, Result
+from common.errors import PortInUse, SettingsError
+from common.frame import Outcome, Priority, Result
 from common.nats_connection import server_list
 from common.nats_server import EmbeddedServer
 from common.telemetry import Timeline
@@ -35,8 +45,11 @@ log = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 SERVICE = "lamplight.v1.Enhancement"
+LIVENESS = "liveness"  # of the gRPC health service; all its other services tell readiness
 # A CPU gains nothing from a batch, and alone no frame waits for another; a GPU takes four photographs at once.
 BATCH_PIXELS = {"cpu": 1, "mps": 1616 * 1080, "cuda": 4 * 1616 * 1080}
+CARE_S = 1.0
+DROPPED_RETRY_MS = 1_000  # an edge whose result had no room may send the frame again after this
 
 
 class CloudNode:
@@ -49,9 +62,11 @@ class CloudNode:
         self.settings = settings
         self.name = f"cloud-{os.urandom(4).hex()}"
         self.address = ""
+        self._started_s = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
-        self._queued_bytes = 0
         self._embedded: EmbeddedServer | None = None
+        self._http: HttpServer | None = None
+        self._serving: int | None = None  # what the gRPC health service says
 
     async def start(self) -> None:
         """Take the port, the device and the broker; warm up; say ready.
@@ -60,47 +75,52 @@ class CloudNode:
             LamplightError: when one of them cannot be had, with what to do.
         """
         settings = self.settings
+        policy = read_policy(settings)
         self._server = grpc.aio.server(options=server_options())
         self.address = f"{settings.host}:{self._bind()}"
         devices, note = choose_devices(settings.gpus, settings.device)
         if note:
             log.warning(note)
-        if devices[0].type == "cpu":
-            torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+        self._leave_cpus()
         self._warn_of_addresses()
         # From the main thread: the child server is tied to the life of the thread that made it.
         url = settings.nats or await self._embed()
         self._broker = await Broker.connect(url, name=self.name)
         await self._broker.ensure_streams()
-        self._publisher = Publisher(self._broker, on_published=self._published, on_dropped=self._given_up)
-
-        loop = asyncio.get_running_loop()
-        engines = [Engine(device, settings.preset, settings.weights) for device in devices]
-        for engine in engines:
-            seconds = await loop.run_in_executor(None, engine.warm_up)
-            log.info("%s on %s: warm after %.1f s", engine.model, engine.device, seconds)
-        self._scheduler: Scheduler[Job] = Scheduler(
-            settings.batch.batch_pixels or BATCH_PIXELS.get(devices[0].type, 1),
-            settings.batch.batch_frames,
-            settings.batch.max_wait_ms * 1_000_000,
+        self._publisher = Publisher(
+            self._broker,
+            spool_bytes=settings.limits.spool_mib * 2**20,
+            on_published=self._published,
+            on_dropped=self._given_up,
         )
-        pool = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="encode")
-        self._workers = [
-            Worker(engine, self._scheduler, pool, self._settle, settings.limits.max_pixels) for engine in engines
-        ]
-        self._streams = Streams(settings.window, settings.limits.max_edges)
-        self._ingress = Ingress(
-            settings, self.name, engines[0].model, self._streams, self._submit, self._results_address
-        )
+        self._build(devices, policy)
+        await self._supervisor.start()
+        self._reloader = Reloader(settings, self._supervisor, self._admission)
         self._health = health.aio.HealthServicer()
-        enhancement_pb2_grpc.add_EnhancementServicer_to_server(self._ingress, self._server)
+        ingress = Ingress(
+            settings,
+            node=self.name,
+            models=lambda: self._supervisor.models,
+            streams=self._streams,
+            admission=self._admission,
+            address=self._results_address,
+        )
+        self._ingress = ingress
+        enhancement_pb2_grpc.add_EnhancementServicer_to_server(ingress, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        self._tasks = [asyncio.create_task(worker.run()) for worker in self._workers]
-        self._tasks.append(asyncio.create_task(self._publisher.run()))
+        runs = (self._supervisor.run(), self._publisher.run(), self._reloader.run(), self._care())
+        self._tasks = [asyncio.create_task(run) for run in runs]
         await self._server.start()
-        await self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        log.warning("ready on %s (%s on %s)", self.address, engines[0].model, ", ".join(map(str, devices)))
+        gc.collect()
+        gc.freeze()  # what stays for good is not looked through again and again
+        await self._tell_health()
+        if settings.http_address is not None:
+            self._http = HttpServer(*settings.http_address, self.unready, self.status)
+            self._http.start()
+            log.warning("health and status on http://%s", self._http.address)
+        served = ", ".join(self._supervisor.models.values())
+        log.warning("ready on %s (%s on %s)", self.address, served, ", ".join(map(str, devices)))
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until a part of the node dies, which is raised."""
@@ -116,7 +136,7 @@ class CloudNode:
         deadline = time.monotonic() + grace_s
         if self._tasks:
             self._ingress.draining = "this node is stopping: send to another"
-            await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            await self._tell_health()
             for stream in list(self._streams.live.values()):
                 stream.send(go_away=pb.GoAway(reason="stopping", grace_ms=int(grace_s * 1000)))
             log.warning("stopping: %d frames to finish", self._unfinished())
@@ -140,16 +160,141 @@ class CloudNode:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.stop(0.5)
-        if hasattr(self, "_workers"):
-            for worker in self._workers:
-                worker.close()
+        if self._http is not None:
+            await self._http.stop()
+        if hasattr(self, "_server"):
+            await self._server.stop(0.5)
+        if hasattr(self, "_supervisor"):
+            await self._supervisor.close()
         if hasattr(self, "_broker"):
             await self._broker.close()
         if self._embedded is not None:
             await self._embedded.stop()
 
+    # --- what others ask of it ---
+
+    def unready(self) -> str:
+        """Why frames should go to another node; "" when it is ready."""
+        if not self._tasks:
+            return "it is starting"
+        if self._ingress.draining:
+            return self._ingress.draining
+        if not self._supervisor.healthy:
+            return "no device works"
+        return "" if self._broker.connected else "NATS is away"
+
+    def status(self) -> dict[str, Any]:
+        """What `/status` shows: plain numbers and words."""
+        supervisor, publisher = self._supervisor, self._publisher
+        return {
+            "node": self.name,
+            "address": self.address,
+            "ready": not self.unready(),
+            "unready": self.unready(),
+            "uptime_s": round(time.monotonic() - self._started_s, 1),
+            "models": dict(supervisor.models),
+            "devices": [
+                {"device": worker.name, "healthy": worker.healthy, "faults": dict(worker.counts)}
+                for worker in supervisor.workers
+            ],
+            "edges": len(self._streams.live),
+            "queued": {
+                "frames": len(self._scheduler),
+                "bytes": self._admission.queued_bytes,
+                "wait_ms": {item.name.lower(): round(self._admission.wait_ms(item), 1) for item in Priority},
+            },
+            "working": supervisor.pending,
+            "sacrificed": self._admission.sacrificed,
+            "results": {
+                "published": publisher.published,
+                "waiting": publisher.pending,
+                "dropped": dict(publisher.dropped),
+            },
+            "nats": self._broker.connected,
+        }
+
+    async def reload(self) -> None:
+        """Read the policy and the named weights again; what does not fit is said in the log, and the old stays."""
+        if self._tasks:
+            await self._reloader.reload()
+
+    async def _care(self) -> None:
+        while True:
+            await asyncio.sleep(CARE_S)
+            await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        states = health_pb2.HealthCheckResponse
+        serving = states.NOT_SERVING if self.unready() else states.SERVING
+        if serving != self._serving:
+            self._serving = serving
+            await self._health.set(LIVENESS, states.SERVING)
+            for service in ("", SERVICE):
+                await self._health.set(service, serving)
+
     # --- the parts ---
+
+    def _build(self, devices: list[torch.device], policy: Policy) -> None:
+        """Everything between ingress and publisher."""
+        settings, limits = self.settings, self.settings.limits
+        self._scheduler: Scheduler[Job] = Scheduler(
+            settings.batch.batch_pixels or BATCH_PIXELS.get(devices[0].type, 1),
+            settings.batch.batch_frames,
+            settings.batch.max_wait_ms * 1_000_000,
+            int(settings.batch.window_ms * 1_000_000),
+        )
+        load, staging = Load(), Staging(limits.max_pixels)
+        encoders = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="encode")
+        workers = [
+            Worker(
+                partial(self._make_engine, device),
+                self._scheduler,
+                encoders,
+                self._settle,
+                give_back=self._give_back,
+                staging=staging,
+                name=str(device),
+                cpus=frozenset(settings.network.device_cpus) or None,
+                stuck_after_s=settings.network.stuck_after_s,
+                on_batch=load.on_batch,
+            )
+            for device in devices
+        ]
+        self._supervisor = Supervisor(workers, self._scheduler, staging, self._give_back)
+        self._streams = Streams(settings.window, limits.max_edges)
+        self._admission = Admission(
+            settings,
+            policy,
+            self._scheduler,
+            load,
+            self._streams,
+            ticket=ticket,
+            devices=lambda: self._supervisor.devices,
+            wake=self._supervisor.wake,
+        )
+
+    def _make_engine(self, device: torch.device) -> Engine:
+        network = self.settings.network
+        return Engine(
+            device,
+            self.settings.presets,
+            threads=network.threads,
+            backend=network.backend,
+            tile_pixels=network.tile_pixels,
+        )
+
+    def _leave_cpus(self) -> None:
+        """Keep off the processors that are for the network alone; all threads and children from now on do so."""
+        wanted = set(self.settings.network.device_cpus)
+        if not wanted or not hasattr(os, "sched_setaffinity"):
+            return
+        mine = os.sched_getaffinity(0)
+        if not wanted <= mine:
+            raise SettingsError(
+                f"--device-cpus {','.join(map(str, sorted(wanted)))}: this process may use {sorted(mine)}"
+            )
+        if mine - wanted:
+            os.sched_setaffinity(0, mine - wanted)
 
     def _warn_of_addresses(self) -> None:
         settings = self.settings
@@ -159,7 +304,7 @@ class CloudNode:
             log.warning("edges are told the login in --nats: give them one of their own with --nats-advertise")
 
     def _unfinished(self) -> int:
-        return len(self._scheduler) + sum(worker.pending for worker in self._workers)
+        return len(self._scheduler) + self._supervisor.pending
 
     def _bind(self) -> int:
         settings = self.settings
@@ -194,23 +339,8 @@ class CloudNode:
             ],
         )
 
-    def _submit(self, job: Job, width: int, height: int, deadline_ms: int) -> bool:
-        limits, size = self.settings.limits, len(job.encoded.data if job.encoded else job.frame.image.payload)
-        if len(self._scheduler) >= limits.max_queued or self._queued_bytes + size > limits.max_queued_mib * 2**20:
-            return False
-        self._queued_bytes += size
-        release = job.release
-
-        def taken() -> None:
-            self._queued_bytes -= size
-            release()
-
-        job.release = taken
-        expires_ns = job.arrived_ns + deadline_ms * 1_000_000 if deadline_ms else 0
-        self._scheduler.submit(ticket(job, width, height, expires_ns))
-        for worker in self._workers:
-            worker.wake()
-        return True
+    def _give_back(self, job: Job, reason: str) -> None:
+        self._admission.give_back(job, reason)
 
     def _settle(self, job: Job, result: Result) -> None:
         if job.reply is None:
@@ -229,8 +359,13 @@ class CloudNode:
             why = "the result is too large for NATS: ask for it as JPEG or WebP, or send smaller frames"
             self._publisher.submit(replace(result, outcome=Outcome.FAILED, image=None, reason=why))
             return
-        self._streams.settled(result.id.edge, result.id.session, result.id.sequence)
-
-    async def _set_health(self, status: int) -> None:
-        for service in ("", SERVICE):
-            await self._health.set(service, status)
+        frame = result.id
+        self._streams.give_back(
+            frame.edge,
+            frame.session,
+            frame.sequence,
+            result.attempt,
+            pb.REJECT_REASON_OVERLOADED,
+            f"its result was dropped: {reason}",
+            DROPPED_RETRY_MS if result.image is not None else 0,  # what NATS never takes would come for ever
+        )

@@ -1,14 +1,20 @@
 """Which frames share the device next. Pure: the clock reading goes in, a batch and what expired come out."""
 
-from collections import deque
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from heapq import heappop, heappush
+from itertools import chain, count
+from math import inf
+from typing import Any, Generic, TypeVar
+
+from common.frame import Priority
 
 J = TypeVar("J")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Ticket(Generic[J]):
     """A frame that waits: what the scheduler must know of it, and the job that it stands for."""
 
@@ -19,6 +25,7 @@ class Ticket(Generic[J]):
     arrived_ns: int
     job: J
     expires_ns: int = 0  # 0 = never
+    share: float = 1.0  # of the device, against other edges of its priority; that of an edge's newest frame counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,106 +34,266 @@ class Selection(Generic[J]):
 
     batch: list[Ticket[J]] = field(default_factory=list)
     expired: list[Ticket[J]] = field(default_factory=list)
-
-
-class _Level(Generic[J]):
-    """Frames of one priority: a queue per edge, edges taken in turn."""
-
-    def __init__(self) -> None:
-        self.edges: dict[str, deque[Ticket[J]]] = {}
-
-    def __len__(self) -> int:
-        return sum(map(len, self.edges.values()))
-
-    def add(self, ticket: Ticket[J]) -> None:
-        self.edges.setdefault(ticket.edge, deque()).append(ticket)
-
-    def oldest(self) -> Ticket[J] | None:
-        return min((queue[0] for queue in self.edges.values()), key=lambda ticket: ticket.arrived_ns, default=None)
-
-    def heads(self) -> list[Ticket[J]]:
-        return [queue[0] for queue in self.edges.values()]
-
-    def take(self, ticket: Ticket[J]) -> None:
-        """Remove the head of its edge's queue; that edge then waits for its next turn."""
-        queue = self.edges.pop(ticket.edge)
-        queue.popleft()
-        if queue:
-            self.edges[ticket.edge] = queue
-
-    def drop(self, gone: Callable[[Ticket[J]], bool]) -> Iterator[Ticket[J]]:
-        for edge, queue in list(self.edges.items()):
-            dropped = [ticket for ticket in queue if gone(ticket)]
-            if dropped:
-                kept = deque(ticket for ticket in queue if not gone(ticket))
-                if kept:
-                    self.edges[edge] = kept
-                else:
-                    del self.edges[edge]
-                yield from dropped
+    wait_until_ns: int = 0  # a batch is forming: ask again then, or when a frame was submitted; 0 = none is
 
 
 class Scheduler(Generic[J]):
-    """Queues by priority and edge.
+    """Queues by priority and edge. What it promises, also when several devices take turns to ask:
 
-    - A lower priority number goes first; edges of one priority take turns.
-    - A frame that waited `max_wait_ns` leads every second batch, so nothing starves and an essential frame
-      waits for at most one batch more than the one in flight.
-    - A batch holds one bucket and at most `max_pixels` and `max_frames`, or one larger frame alone.
-    - An expired frame never reaches a batch.
+    - Work-conserving: while a frame waits, `select` gives a batch. With `window_ns` it may give none until so long
+      after the oldest waiting frame came, unless the batch is full, an essential frame waits, or a deadline would pass.
+    - Priority: the most urgent frames lead, except every second batch at most while others are overdue.
+    - No starvation: a frame that waited `max_wait_ns` is overdue. Until it is gone its priority leads one of any
+      2 (n - 1) batches, with n priorities waiting: one of any four. Within its priority it goes in its fair place:
+      of another edge's frames, those that lead batches before it have less than
+      share / own share x (`max_pixels` + own largest frame + own frames before it) pixels, and one frame more.
+      An endless flow of new edges does not hold it up.
+    - Fairness: while an edge has frames waiting, no other edge of its priority gets ahead of it by more than the sum of
+      both edges' (`max_pixels` + largest frame) / share, counted in pixels / share, whatever either sends; without the
+      `max_pixels` while all frames are of one bucket. An idle edge builds up no credit.
+    - Deadlines: an expired frame never reaches a batch, and is told once.
+    - Bounds: a batch holds one bucket and at most `max_pixels` and `max_frames`, or one larger frame alone.
+    - Order: an edge's frames of one priority leave in the order of their arrival.
+
+    The bounds may be changed while it runs. No method but `withdraw` looks at all that waits.
     """
 
-    def __init__(self, max_pixels: int, max_frames: int, max_wait_ns: int) -> None:
-        self.max_pixels, self.max_frames, self.max_wait_ns = max_pixels, max_frames, max_wait_ns
-        self._levels: dict[int, _Level[J]] = {}
+    def __init__(self, max_pixels: int, max_frames: int, max_wait_ns: int, window_ns: int = 0) -> None:
+        self.max_pixels, self.max_frames = max_pixels, max_frames
+        self.max_wait_ns, self.window_ns = max_wait_ns, window_ns
+        self._numbers = count(1)
+        self._waiting: dict[Ticket[J], int] = {}  # with the number of its arrival
+        self._levels: dict[int, _Level[J]] = {}  # by priority, most urgent first
+        self._deadlines: list[tuple[int, int, Ticket[J]]] = []
+        self._expired: list[Ticket[J]] = []  # found by `preview`, to be told by `select`
         self._overdue_led = False
 
     def __len__(self) -> int:
-        return sum(map(len, self._levels.values()))
+        """Frames that `select` has still to give, in a batch or as expired."""
+        return len(self._waiting) + len(self._expired)
 
     def submit(self, ticket: Ticket[J]) -> None:
-        """Queue a frame."""
+        """Queue a frame; one that was taken before may come again, and keeps its place by its arrival.
+
+        Raises:
+            ValueError: for a share that is not a positive number, or a ticket that waits already.
+        """
+        if not 0 < ticket.share < inf:
+            raise ValueError(f"a frame of edge {ticket.edge}: share {ticket.share} is not a positive number")
+        if ticket in self._waiting:
+            raise ValueError(f"a frame of edge {ticket.edge} was submitted twice")
         if ticket.priority not in self._levels:
             self._levels[ticket.priority] = _Level()
             self._levels = dict(sorted(self._levels.items()))
-        self._levels[ticket.priority].add(ticket)
+        number = self._waiting[ticket] = next(self._numbers)
+        self._levels[ticket.priority].add(number, ticket)
+        if ticket.expires_ns:
+            insort(self._deadlines, (ticket.expires_ns, number, ticket))
+
+    def remove(self, ticket: Ticket[J]) -> bool:
+        """Take a frame out; False if it does not wait."""
+        if ticket not in self._waiting:
+            return False
+        self._out(ticket)
+        return True
 
     def withdraw(self, gone: Callable[[Ticket[J]], bool]) -> list[Ticket[J]]:
-        """Take out the frames for which `gone` says so."""
-        return [ticket for level in self._levels.values() for ticket in level.drop(gone)]
+        """Take out the frames for which `gone` says so, and return them."""
+        found = [ticket for ticket in self._waiting if gone(ticket)]
+        for ticket in found:
+            self._out(ticket)
+        return found
 
     def select(self, now_ns: int) -> Selection[J]:
-        """The next batch; empty when nothing waits."""
-        expired = self.withdraw(lambda ticket: 0 < ticket.expires_ns <= now_ns)
-        lead = self._lead(now_ns)
-        if lead is None:
+        """Take the next batch; empty when nothing waits, or while one forms."""
+        batch = self.preview(now_ns)
+        expired, self._expired = self._expired, []
+        if not batch:
             return Selection([], expired)
-        batch = [lead]
-        self._levels[lead.priority].take(lead)
-        pixels = lead.pixels
-        for level in self._levels.values():
-            filling = True
-            while filling:
-                filling = False
-                for ticket in level.heads():
-                    if ticket.bucket != lead.bucket:
-                        continue
-                    if len(batch) >= self.max_frames or pixels + ticket.pixels > self.max_pixels:
-                        return Selection(batch, expired)
-                    level.take(ticket)
-                    batch.append(ticket)
-                    pixels += ticket.pixels
-                    filling = True
+        if now_ns < (closes_ns := self._window_closes_ns(batch)):
+            return Selection([], expired, closes_ns)
+        first, *_ = self._busy()
+        self._overdue_led = batch[0].priority != first
+        self._levels[batch[0].priority].led = next(self._numbers)
+        for ticket in batch:
+            self._out(ticket, served=True)
         return Selection(batch, expired)
 
-    def _lead(self, now_ns: int) -> Ticket[J] | None:
-        oldest = [ticket for level in self._levels.values() if (ticket := level.oldest())]
-        if not oldest:
-            return None
-        overdue = min(oldest, key=lambda ticket: ticket.arrived_ns)
-        if now_ns - overdue.arrived_ns >= self.max_wait_ns and not self._overdue_led:
-            self._overdue_led = True
-            return overdue
-        self._overdue_led = False
-        first = next(level for level in self._levels.values() if level.edges)
-        return first.heads()[0]
+    def preview(self, now_ns: int) -> list[Ticket[J]]:
+        """The batch that `select` would take now if no window were open; it stays where it is."""
+        while self._deadlines and self._deadlines[0][0] <= now_ns:
+            self._expired.append(self._deadlines[0][2])
+            self._out(self._deadlines[0][2])
+        busy = self._busy()
+        if not busy:
+            return []
+        lead = self._lead(busy, now_ns)
+        bucket = busy[lead].order[0][2].frames[0][2].bucket
+        draws = {priority: level.draw(bucket, self.max_pixels) for priority, level in busy.items()}
+        batch = [next(draws[lead])]
+        pixels = batch[0].pixels
+        for ticket in chain.from_iterable(draws.values()):
+            pixels += ticket.pixels
+            if len(batch) >= self.max_frames or pixels > self.max_pixels:
+                break
+            batch.append(ticket)
+        return batch
+
+    def pixels_ahead(self, priority: int) -> int:
+        """Pixels that wait and are as urgent as a new frame of this priority, or more."""
+        return sum(level.pixels for number, level in self._levels.items() if number <= priority)
+
+    def least_urgent(self, than: int) -> Ticket[J] | None:
+        """The frame to give up for one of priority `than`; None if none is less urgent.
+
+        Of the least urgent priority it is the newest frame of the edge with the most pixels waiting per share.
+        """
+        for priority, level in reversed(self._busy().items()):
+            return level.by_weight[-1][2].frames[-1][2] if priority > than else None
+        return None
+
+    def _busy(self) -> "dict[int, _Level[J]]":
+        return {priority: level for priority, level in self._levels.items() if level.order}
+
+    def _lead(self, busy: "dict[int, _Level[J]]", now_ns: int) -> int:
+        first, *others = busy
+        overdue = [p for p in others if now_ns - busy[p].oldest_ns >= self.max_wait_ns]
+        if overdue and not self._overdue_led:
+            return min(overdue, key=lambda priority: busy[priority].led)
+        return first
+
+    def _window_closes_ns(self, batch: list[Ticket[J]]) -> int:
+        busy = self._busy()
+        closes_ns = min(level.oldest_ns for level in busy.values()) + self.window_ns
+        pixels = sum(ticket.pixels for ticket in batch)
+        full = len(batch) >= self.max_frames or pixels + batch[-1].pixels > self.max_pixels
+        dies = self._deadlines and self._deadlines[0][0] <= closes_ns
+        return 0 if full or dies or min(busy) <= Priority.ESSENTIAL else closes_ns
+
+    def _out(self, ticket: Ticket[J], served: bool = False) -> None:
+        number = self._waiting.pop(ticket)
+        self._levels[ticket.priority].drop(number, ticket, served)
+        if ticket.expires_ns:
+            _delete(self._deadlines, (ticket.expires_ns, number, ticket))
+
+
+class _Edge(Generic[J]):
+    """One edge's waiting frames of one priority."""
+
+    __slots__ = ("frames", "pixels", "share", "spent", "turn")
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[int, int, Ticket[J]]] = []  # by arrival
+        self.pixels = 0  # of these
+        self.share = 1.0
+        self.spent = -1.0  # pixels / share that it was given
+        self.turn = 0  # among edges that spent the same
+
+
+_Entry = tuple[float, int, _Edge[J]]
+
+
+class _Level(Generic[J]):
+    """Frames of one priority, by start-time fair queueing: the edge that spent the least goes first.
+
+    Every edge that waits spent between `_floor` and `_floor` + (pixels of a batch + its largest frame) / share:
+    `draw` keeps the upper bound, `add` the lower one. From this follow the bounds that `Scheduler` promises.
+    The lists are kept sorted: at thousands of entries that is as fast as a heap, and any entry can be taken out.
+    """
+
+    def __init__(self) -> None:
+        self.pixels = 0
+        self.led = 0  # when one of its frames began a batch
+        self.order: list[_Entry[J]] = []  # edges that wait
+        self.by_bucket: dict[Hashable, list[_Entry[J]]] = {}  # the same, by the bucket of their first frame
+        self.by_weight: list[_Entry[J]] = []  # the same, by pixels waiting per share
+        self._arrivals: list[tuple[int, int]] = []
+        self._edges: dict[str, _Edge[J]] = {}  # those that wait, and others
+        self._forget_at = 64
+        self._floor = 0.0  # the least that a waiting edge had spent when a frame was last served
+        self._turn = 0
+
+    @property
+    def oldest_ns(self) -> int:
+        return self._arrivals[0][0]
+
+    def add(self, number: int, ticket: Ticket[J]) -> None:
+        edge = self._edges.get(ticket.edge) or self._meet(ticket.edge)
+        if edge.frames:
+            self._unlink(edge)
+        elif edge.spent < self._floor:  # it was idle: one frame behind, so that an endless flow of new edges
+            edge.spent = self._floor + ticket.pixels / ticket.share  # does not go before those that wait
+            self._to_the_end(edge)
+        edge.share = ticket.share
+        edge.pixels += ticket.pixels
+        self.pixels += ticket.pixels
+        insort(edge.frames, (ticket.arrived_ns, number, ticket))
+        insort(self._arrivals, (ticket.arrived_ns, number))
+        self._link(edge)
+
+    def drop(self, number: int, ticket: Ticket[J], served: bool) -> None:
+        """Take a frame out; one that is served is charged to its edge."""
+        edge = self._edges[ticket.edge]
+        if served:
+            self._floor = self.order[0][0]
+        self._unlink(edge)
+        edge.pixels -= ticket.pixels
+        self.pixels -= ticket.pixels
+        _delete(edge.frames, (ticket.arrived_ns, number, ticket))
+        _delete(self._arrivals, (ticket.arrived_ns, number))
+        if served:
+            edge.spent += ticket.pixels / edge.share
+            self._to_the_end(edge)
+        if edge.frames:
+            self._link(edge)
+        elif not self.order:  # nobody waits: what was spent counts no more
+            self._edges.clear()
+            self._floor = 0.0
+
+    def draw(self, bucket: Hashable, batch_pixels: int) -> Iterator[Ticket[J]]:
+        """Frames of a bucket in the order in which they would be served; all stay where they are.
+
+        Ends before an edge would get more than `batch_pixels` ahead of the one most behind, which waits for a batch
+        of another bucket.
+        """
+        edges = self.by_bucket.get(bucket, []).copy()  # sorted, and so a heap
+        taken: Counter[_Edge[J]] = Counter()
+        turns = count(self._turn)
+        while edges:
+            spent, _, edge = heappop(edges)
+            if spent > self.order[0][0] + batch_pixels / edge.share:
+                return
+            ticket = edge.frames[taken[edge]][2]
+            yield ticket
+            taken[edge] += 1
+            if taken[edge] < len(edge.frames) and edge.frames[taken[edge]][2].bucket == bucket:
+                heappush(edges, (spent + ticket.pixels / edge.share, next(turns), edge))
+
+    def _meet(self, name: str) -> _Edge[J]:
+        if len(self._edges) >= self._forget_at:  # what an idle edge spent counts as long as it is above the floor
+            self._edges = {key: edge for key, edge in self._edges.items() if edge.frames or edge.spent >= self._floor}
+            self._forget_at = 64 + 2 * len(self._edges)
+        edge = self._edges[name] = _Edge()
+        return edge
+
+    def _to_the_end(self, edge: _Edge[J]) -> None:
+        edge.turn = self._turn
+        self._turn += 1
+
+    def _link(self, edge: _Edge[J]) -> None:
+        entry = (edge.spent, edge.turn, edge)
+        insort(self.order, entry)
+        insort(self.by_bucket.setdefault(edge.frames[0][2].bucket, []), entry)
+        insort(self.by_weight, (edge.pixels / edge.share, edge.turn, edge))
+
+    def _unlink(self, edge: _Edge[J]) -> None:
+        entry, bucket = (edge.spent, edge.turn, edge), edge.frames[0][2].bucket
+        _delete(self.order, entry)
+        _delete(self.by_bucket[bucket], entry)
+        if not self.by_bucket[bucket]:
+            del self.by_bucket[bucket]
+        _delete(self.by_weight, (edge.pixels / edge.share, edge.turn, edge))
+
+
+def _delete(items: list[Any], item: Any) -> None:
+    del items[bisect_left(items, item)]

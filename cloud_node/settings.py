@@ -15,6 +15,9 @@ class BatchLimits:
     batch_pixels: int = option(0, "pixels of one batch together (a larger frame goes alone); 0 = by device")
     batch_frames: int = option(32, "frames of one batch")
     max_wait_ms: int = option(2_000, "a frame that waited this long goes next, whatever its priority")
+    window_ms: float = option(
+        0.0, "a batch forms for this long after its first frame; 0 = an idle device starts at once"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,21 @@ class Limits:
     max_edges: int = option(2_000, "edges connected at once")
     max_queued: int = option(4_096, "frames waiting for the device, of all edges together")
     max_queued_mib: int = option(1_024, "mebibytes of them, packed as they came", metavar="MIB")
+    shed_after_ms: int = option(
+        10_000, "frames that would wait longer are sent away, less urgent ones first; 0 = never"
+    )
+    spool_mib: int = option(256, "mebibytes of results kept while NATS is away", metavar="MIB")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """How the network runs."""
+
+    threads: int = option(0, "CPU threads of the network; 0 = one per core")
+    device_cpus: tuple[int, ...] = option((), "processors for the network alone, as 0 or 0,1", metavar="N[,N]")
+    backend: str = option("auto", "how the network runs on a CPU: auto takes the fastest that is installed")
+    tile_pixels: int = option(0, "larger frames are lit in tiles of so many pixels, without seams; 0 = by device")
+    stuck_after_s: float = option(120.0, "a batch that takes longer means that the device is lost; 0 = never")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +64,14 @@ class CloudSettings:
         None, "CUDA devices, as 0 or 0,1; without it the first GPU, else the CPU", metavar="N[,N]"
     )
     device: str = option("", "cpu, cuda:0 or mps, instead of --gpus")
-    preset: str = option("fast", "network preset: fast or reference")
-    weights: Path | None = option(None, "weights of that preset, instead of those that come along", metavar="FILE")
-    threads: int = option(0, "CPU threads of the network; 0 = one per core")
+    preset: tuple[str, ...] = option(
+        ("fast",), "network presets to serve; the first is for edges that name none", metavar="NAME[,NAME]"
+    )
+    weights: tuple[str, ...] = option(
+        (), "weights of the first preset, or of those named, instead of those that come along", metavar="[NAME=]FILE,.."
+    )
+    policy: Path | None = option(None, "who comes first and who may send what: docs/policies.md", metavar="FILE")
+    http: str = option("", "serve /livez, /readyz and /status here; a port alone is on loopback", metavar="[HOST:]PORT")
     nats: str = option("", "NATS server with JetStream; without it one is started on loopback", metavar="URL")
     nats_advertise: str = option("", "NATS address to give to edges, if not --nats", metavar="URL")
     result_format: ImageFormat = option(ImageFormat.JPEG, "how results come back if the edge does not say")
@@ -58,6 +81,7 @@ class CloudSettings:
     batch: BatchLimits = group(BatchLimits)
     window: Window = group(Window)
     limits: Limits = group(Limits)
+    network: Network = group(Network)
 
     def __post_init__(self) -> None:
         if self.result_format is ImageFormat.PNG:
@@ -65,6 +89,11 @@ class CloudSettings:
         if not 0 <= self.quality <= 100:
             raise ValueError(f"--quality {self.quality}: 0..100")
         for name, value, least in (
+            ("--window-ms", self.batch.window_ms, 0),
+            ("--shed-after-ms", self.limits.shed_after_ms, 0),
+            ("--spool-mib", self.limits.spool_mib, 1),
+            ("--tile-pixels", self.network.tile_pixels, 0),
+            ("--stuck-after-s", self.network.stuck_after_s, 0),
             ("--batch-pixels", self.batch.batch_pixels, 0),
             ("--batch-frames", self.batch.batch_frames, 1),
             ("--max-wait-ms", self.batch.max_wait_ms, 0),
@@ -75,7 +104,7 @@ class CloudSettings:
             ("--max-edges", self.limits.max_edges, 1),
             ("--max-queued", self.limits.max_queued, 1),
             ("--max-queued-mib", self.limits.max_queued_mib, 1),
-            ("--threads", self.threads, 0),
+            ("--threads", self.network.threads, 0),
             ("--grace-s", self.grace_s, 0),
         ):
             if value < least:
@@ -84,3 +113,32 @@ class CloudSettings:
             raise ValueError(f"--port {self.port}: 0..65535")
         if self.gpus is not None and self.device:
             raise ValueError("--gpus and --device exclude each other")
+        if not self.preset:
+            raise ValueError("--preset: name at least one")
+        _ = self.presets, self.http_address  # what is wrong with them shows now
+
+    @property
+    def presets(self) -> dict[str, Path | None]:
+        """Every preset to serve with the file of its weights, None for those that come along; the first is the default.
+
+        Raises ValueError for weights of another preset.
+        """
+        files: dict[str, Path | None] = dict.fromkeys(self.preset)
+        for item in self.weights:
+            name, equals, file = item.partition("=")
+            if not equals:
+                name, file = self.preset[0], item
+            if name not in files:
+                raise ValueError(f"--weights {item}: preset {name!r} is not served: add it to --preset")
+            files[name] = Path(file)
+        return files
+
+    @property
+    def http_address(self) -> tuple[str, int] | None:
+        """(host, port) to serve HTTP at; None for none. Raises ValueError for what is no address."""
+        if not self.http:
+            return None
+        host, _, port = self.http.rpartition(":")
+        if not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"--http {self.http}: PORT or HOST:PORT, with a port of 0..65535")
+        return host.strip("[]") or "127.0.0.1", int(port)

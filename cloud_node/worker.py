@@ -1,178 +1,303 @@
-"""Keeps one device busy: takes batches from the scheduler, stages, enhances and hands the results on."""
+"""Keeps one device busy: takes batches from the scheduler, has them enhanced and hands the results on."""
 
 import asyncio
+import contextlib
+import gc
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from pathlib import Path
 
-from opentelemetry.trace import Link
-
-from cloud_node.engine import Engine, Enhanced
+from cloud_node import batches
+from cloud_node.batch_bound import BatchBound
+from cloud_node.batches import Done
+from cloud_node.device_thread import DeviceThread
+from cloud_node.engine import Engine
+from cloud_node.handover import Handover
 from cloud_node.jobs import Job
-from cloud_node.scheduler import Scheduler, Selection, Ticket
-from common import packing
-from common.errors import ImageError, LamplightError
+from cloud_node.restarts import RestartLimit
+from cloud_node.scheduler import Scheduler, Ticket
+from cloud_node.staging import Staging
+from common.errors import DeviceLost
 from common.frame import Outcome, Result
-from common.pixels import RawImage
-from common.telemetry import batch_link
 
 log = logging.getLogger(__name__)
 
-UNENCODED = 4  # enhanced frames that wait for their encoding; then the device waits
+UNENCODED = 4  # enhanced frames that wait for their encoding, or as many as two batches hold; then the device waits
+STAGE_EVERY_S = 0.002  # frames that arrive within it while the device is busy are looked at together
+READY_S = 600.0  # for an engine to be built and warm, compilers included
+CLOSE_S = 10.0  # for the batch on the device, when the node stops
 
 
 class Worker:
-    """One per device. `settle` gets each job with its result, exactly once."""
+    """One per device.
+
+    A job that is taken from the scheduler is either settled or given back, exactly once; its credit returns when it
+    is taken. What runs out of memory is halved and tried again, and the scheduler's bound lowered (`BatchBound`).
+
+    When the device is lost (it says so, a small image fails too, or a batch never returns), what was on it is given
+    back, and the engine is built anew on a new thread, as often as `restarts` allows. A sticky CUDA error cannot be
+    cured inside its process: then every attempt fails, and `run` raises.
+
+    Args:
+        make_engine: builds the engine; called on the device's thread, also after a loss.
+        encoders: where results are encoded.
+        settle: gets a job with its result.
+        give_back: gets a job that another node should do, and why; by default such a job fails.
+        staging: unpacks frames ahead; one for all devices.
+        name: of the device, for logs.
+        cpus: processors of the device's thread; None = all.
+        stuck_after_s: a batch that takes longer means that the device is lost; 0 = never.
+        restarts: of the engine.
+        on_batch: called after each batch with its pixels, the time on the device's thread in ns, and its frames.
+    """
 
     def __init__(
         self,
-        engine: Engine,
+        make_engine: Callable[[], Engine],
         scheduler: Scheduler[Job],
         encoders: ThreadPoolExecutor,
         settle: Callable[[Job, Result], None],
-        max_pixels: int = packing.MAX_PIXELS,
+        *,
+        give_back: Callable[[Job, str], None] | None = None,
+        staging: Staging | None = None,
+        name: str = "device",
+        cpus: frozenset[int] | None = None,
+        stuck_after_s: float = 120.0,
+        restarts: RestartLimit = RestartLimit(),  # noqa: B008  # frozen
+        on_batch: Callable[[int, int, int], None] = lambda pixels, device_ns, frames: None,
     ) -> None:
-        self.engine, self.scheduler, self.settle, self.max_pixels = engine, scheduler, settle, max_pixels
-        self.working: list[Job] = []  # on the device
-        self._wake = asyncio.Event()
-        self._encoders = encoders
-        self._unpackers = ThreadPoolExecutor(2, thread_name_prefix="unpack")
-        self._to_encode = asyncio.Semaphore(UNENCODED)
-        self._crash: BaseException | None = None
-        self._device = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{engine.device}")
-        self._finishing: set[asyncio.Task[None]] = set()
+        self.name, self.healthy = name, False
+        self.on_health: Callable[[], None] = lambda: None  # called when `healthy` changed
+        self.model, self.models = "", dict[str, str]()  # of the engine, or of the last one
+        self.counts: Counter[str] = Counter()  # faults: "lost", "out of memory", "not numbers"
+        self._make_engine, self._cpus, self._stuck_after_s = make_engine, cpus, stuck_after_s
+        self._scheduler, self._bound = scheduler, BatchBound(scheduler)
+        self._staging, self._on_batch = staging or Staging(), on_batch
+        self._handover = Handover(encoders, settle, give_back or _failing(settle), self.wake, self.counts)
+        self._restarts = restarts
+        self._restarts_s: list[float] = []  # when, monotonic
+        self._engine: Engine | None = None
+        self._thread: DeviceThread | None = None
+        self._weights: dict[str, Path | None] = {}  # that were put in while it ran
+        self._wake, self._changed = asyncio.Event(), asyncio.Event()
+        self._busy, self._given_up = False, ""
+        self._staging_due: asyncio.TimerHandle | None = None
 
-    def wake(self) -> None:
-        """Something was submitted."""
-        self._wake.set()
+    # --- its life ---
+
+    async def start(self) -> float:
+        """Build the engine and warm it up; returns the seconds that took.
+
+        Raises:
+            LamplightError: as the engine does.
+            DeviceLost: if the device is not ready within `READY_S`.
+        """
+        start_s = time.monotonic()
+        self._thread = DeviceThread(self.name, self._cpus)
+        try:
+            async with asyncio.timeout(READY_S):
+                self._engine = await self._thread.call(self._build)
+        except TimeoutError:
+            raise DeviceLost(f"{self.name} was not ready within {READY_S:.0f} s") from None
+        self._note_models(self._engine)
+        self._set_health(True)
+        return time.monotonic() - start_s
 
     async def run(self) -> None:
-        """Work until cancelled."""
-        while True:
-            if self._crash is not None:
-                raise self._crash
-            self._wake.clear()
-            selection = self.scheduler.select(time.monotonic_ns())
-            for ticket in selection.expired:
-                ticket.job.release()
-                self.settle(ticket.job, ticket.job.result(Outcome.EXPIRED, "its deadline passed in the queue"))
-            if not selection.batch:
-                await self._wake.wait()
-                continue
-            await self._process(selection)
+        """Work until cancelled; starts, unless that was done.
+
+        Raises:
+            DeviceLost: once the device is given up.
+        """
+        try:
+            if self._engine is None:
+                await self.start()
+            while True:
+                await self._restart(*await self._serve())
+        finally:
+            self.healthy = False
+            self._handover.cancel("this node is stopping")
+
+    async def close(self) -> None:
+        """Once `run` is over: wait for the batch on the device, `CLOSE_S` at most."""
+        if self._thread is not None:
+            self._thread.leave()
+            if not await self._thread.ended(CLOSE_S):
+                log.warning("%s is still busy: it is left behind", self.name)
 
     @property
     def pending(self) -> int:
-        """Frames on the device or about to be handed on."""
-        return len(self.working) + len(self._finishing)
+        """Frames on the device or being encoded."""
+        return len(self._handover)
 
-    def close(self) -> None:
-        self._device.shutdown(wait=False, cancel_futures=True)
-        self._unpackers.shutdown(wait=False, cancel_futures=True)
+    def wake(self) -> None:
+        """Something was submitted. Call it from the event loop."""
+        self._wake.set()
+        if self._busy and self._staging_due is None:
+            self._staging_due = asyncio.get_running_loop().call_later(STAGE_EVERY_S, self._stage_ahead)
 
-    async def _process(self, selection: Selection[Job]) -> None:
-        jobs = [ticket.job for ticket in selection.batch if not ticket.job.abandoned]
-        for ticket in selection.batch:
-            ticket.job.release()
-        if not jobs:
-            return
-        start_unix_ns, start_ns = time.time_ns(), time.perf_counter_ns()
-        for job in jobs:
-            waited = time.monotonic_ns() - job.arrived_ns
-            job.timeline.add("scheduler", job.arrived_unix_ns, waited, (), priority=job.frame.priority.name.lower())
-        self.working = list(jobs)
-        done = await asyncio.get_running_loop().run_in_executor(self._device, self._work, jobs)
-        for job, error in done.failed:
-            self._fail(job, error)
-        links = batch_link(
-            (job.timeline for job, _ in done.outputs),
-            done.network_unix_ns,
-            done.network_ns,
-            frames=len(done.outputs),
-            model=self.engine.model,
-        )
-        for job, output in done.outputs:
-            await self._to_encode.acquire()
-            task = asyncio.create_task(self._finish(job, output, done, (start_unix_ns, start_ns), links))
-            self._finishing.add(task)
-            task.add_done_callback(self._finished)
-            self.working.remove(job)
-        self.working = []
+    async def reload(self, preset: str, weights: Path | None) -> str:
+        """Put other weights into a preset while batches go on; returns the model's new version.
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._finishing.discard(task)
-        self._to_encode.release()
-        if not task.cancelled() and task.exception() is not None:
-            self._crash = task.exception()
-            self.wake()
+        Waits while the device is being restarted. The new weights also hold after a restart.
 
-    def _work(self, jobs: list[Job]) -> "_Done":
-        """On the device's own thread: unpack, enhance."""
-        unpacked = map(self._stage, jobs) if len(jobs) == 1 else self._unpackers.map(self._stage, jobs)
-        staged = list(zip(jobs, unpacked, strict=True))
-        done = _Done([(job, image) for job, image in staged if isinstance(image, Exception)])
-        ready = [(job, image) for job, image in staged if isinstance(image, RawImage)]
-        done.network_unix_ns, start_ns = time.time_ns(), time.perf_counter_ns()
-        if ready:
+        Raises:
+            WeightsError: if they do not fit; the old ones stay.
+            DeviceLost: if the device is given up.
+        """
+        while True:
+            while (engine := self._engine) is None:
+                if self._given_up:
+                    raise DeviceLost(self._given_up)
+                self._changed.clear()
+                await self._changed.wait()
+            version = await asyncio.to_thread(engine.reload, preset, weights)
+            self._weights[preset] = weights
+            if engine is self._engine:
+                self._note_models(engine)
+                return version
+
+    # --- one batch after another ---
+
+    async def _serve(self) -> tuple[str, list[Job]]:
+        """Until the device is lost: returns why, and what was on it.
+
+        The next batch is on its way to the device before the results of the last are handed on.
+        """
+        assert self._thread is not None and self._engine is not None
+        done: Done | None = None
+        room = UNENCODED
+        while True:
+            if done is not None and self._handover.encoding + len(done.jobs) > room:
+                self._hand_on(done)
+                done = None
+            await self._handover.room(room)
+            if self._handover.crash is not None:
+                raise self._handover.crash
+            jobs, until_ns = self._take()
+            answer = self._dispatch(jobs, self._thread, self._engine) if jobs else None
+            if done is not None:
+                self._hand_on(done)
+                done = None
+            if answer is None:
+                await self._more(until_ns)
+                continue
+            self._stage_ahead()
+            room = max(UNENCODED, 2 * len(jobs))
             try:
-                outputs = self.engine.enhance([image for _, image in ready])
-                done.outputs = [(job, output) for (job, _), output in zip(ready, outputs, strict=True)]
+                async with asyncio.timeout(self._stuck_after_s or None):
+                    done = await answer
+            except TimeoutError:
+                return f"{self.name} did not finish a batch within {self._stuck_after_s:g} s", jobs
+            finally:
+                self._busy = False
+            if done.result.fits_pixels:
+                self.counts["out of memory"] += 1
+                self._bound.lower(done.result.fits_pixels, time.monotonic())
+            if done.result.lost:
+                self._hand_on(done)
+                return done.result.lost, done.left
+
+    def _take(self) -> tuple[list[Job], int]:
+        """The next batch, and when to ask again if there is none (monotonic ns; 0 = when something comes)."""
+        self._bound.relax(time.monotonic())
+        while True:
+            self._wake.clear()
+            selection = self._scheduler.select(time.monotonic_ns())
+            expired = [ticket.job for ticket in selection.expired]
+            abandoned = [ticket.job for ticket in selection.batch if ticket.job.abandoned]
+            jobs = [ticket.job for ticket in selection.batch if not ticket.job.abandoned]
+            self._handover.take(expired + jobs)
+            for job in expired + abandoned + jobs:
+                job.release()
+            for job in expired + abandoned:
+                self._staging.drop(job)
+            for job in expired:
+                self._handover.settle(job, Outcome.EXPIRED, "its deadline passed in the queue")
+            if jobs or not selection.batch:
+                return jobs, selection.wait_until_ns
+
+    async def _more(self, until_ns: int) -> None:
+        if not len(self._scheduler):
+            self._staging.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0, until_ns - time.monotonic_ns()) / 1e9 if until_ns else None):
+                await self._wake.wait()
+
+    def _dispatch(self, jobs: list[Job], thread: DeviceThread, engine: Engine) -> "asyncio.Future[Done]":
+        unpack = self._staging.take(jobs)
+        now_ns, start = time.monotonic_ns(), (time.time_ns(), time.perf_counter_ns())
+        self._busy = True
+        answer = thread.call(lambda: batches.work(engine, jobs, unpack, start))
+        for job in jobs:
+            waited_ns, priority = now_ns - job.arrived_ns, job.frame.priority.name.lower()
+            job.timeline.add("scheduler", job.arrived_unix_ns, waited_ns, (), priority=priority)
+        return answer
+
+    def _stage_ahead(self) -> None:
+        """Unpack what most likely goes next; it stays in the queue, and `select` decides."""
+        if self._staging_due is not None:
+            self._staging_due.cancel()
+            self._staging_due = None
+        if self._busy:
+            self._staging.ahead(ticket.job for ticket in self._scheduler.preview(time.monotonic_ns()))
+
+    def _hand_on(self, done: Done) -> None:
+        self._handover.done(done)
+        if sizes := [output.rgb.shape for _, output in done.enhanced]:
+            self._on_batch(sum(height * width for height, width, _ in sizes), done.device_ns, len(sizes))
+
+    # --- after a loss ---
+
+    async def _restart(self, reason: str, jobs: list[Job]) -> None:
+        """Give `jobs` back and build another engine. Raises DeviceLost when that was tried too often."""
+        while True:
+            self.counts["lost"] += 1
+            log.error("%s is lost: %s", self.name, reason)
+            if self._thread is not None:
+                self._thread.leave()
+            self._engine = self._thread = None
+            self._set_health(False)
+            self._handover.give_back(jobs, reason)
+            delay_s = self._restarts.delay_s(self._restarts_s, time.monotonic())
+            if delay_s is None:
+                self._given_up = f"{self.name} is given up after {self._restarts}: {reason}"
+                self._changed.set()
+                raise DeviceLost(self._given_up)
+            self._restarts_s = [*self._restarts_s, time.monotonic()][-self._restarts.most :]
+            await asyncio.sleep(delay_s)
+            try:
+                seconds = await self.start()
             except Exception as error:
-                done.failed += [(job, error) for job, _ in ready]
-        done.network_ns = time.perf_counter_ns() - start_ns
-        return done
+                reason = str(error) or repr(error)
+            else:
+                log.warning("%s works again, warm after %.1f s", self.name, seconds)
+                return
 
-    def _stage(self, job: Job) -> RawImage | Exception:
-        try:
-            return job.unpack(self.max_pixels)
-        except Exception as error:
-            job.image_broken = isinstance(error, ImageError)
-            return error
+    def _build(self) -> Engine:
+        if self._restarts_s:
+            gc.collect()  # the lost engine's memory
+        engine = self._make_engine()
+        for preset, weights in self._weights.items():
+            engine.reload(preset, weights)
+        engine.warm_up()
+        return engine
 
-    async def _finish(
-        self, job: Job, output: Enhanced, done: "_Done", start: tuple[int, int], links: list[Link]
-    ) -> None:
-        if not output.finite:
-            self._fail(job, LamplightError(f"{self.engine.model} gave values that are not numbers"))
-            return
-        loop = asyncio.get_running_loop()
-        try:
-            image = await loop.run_in_executor(
-                self._encoders, packing.encode, output.rgb, job.encoding.image_format, job.encoding.quality
-            )
-        except Exception as error:
-            self._fail(job, error)
-            return
-        job.timeline.stages_ns["engine/enhance"] = done.network_ns
-        job.timeline.add(
-            "engine",
-            start[0],
-            time.perf_counter_ns() - start[1],
-            links,
-            model=self.engine.model,
-            batch_size=len(done.outputs),
-            enhance_ms=done.network_ns / 1e6,
-        )
-        sharpness = (output.sharpness_before, output.sharpness_after)
-        self.settle(job, job.result(Outcome.ENHANCED, "", image, self.engine.model, sharpness, len(done.outputs)))
+    def _note_models(self, engine: Engine) -> None:
+        self.model, self.models = engine.model, dict(engine.models)
 
-    def _fail(self, job: Job, error: Exception) -> None:
-        if not isinstance(error, LamplightError):
-            log.error("a frame failed", exc_info=error)
-        log.warning("frame %s failed: %s", job.frame.id, error)
-        self.settle(job, job.result(Outcome.FAILED, str(error)))
+    def _set_health(self, healthy: bool) -> None:
+        self._changed.set()
+        if healthy is not self.healthy:
+            self.healthy = healthy
+            self.on_health()
 
 
-@dataclass(slots=True)
-class _Done:
-    """What became of a batch on the device."""
-
-    failed: list[tuple[Job, Exception]]
-    outputs: list[tuple[Job, Enhanced]] = field(default_factory=list)
-    network_unix_ns: int = 0
-    network_ns: int = 0
+def _failing(settle: Callable[[Job, Result], None]) -> Callable[[Job, str], None]:
+    return lambda job, reason: settle(job, job.result(Outcome.FAILED, reason))
 
 
 def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
@@ -181,9 +306,10 @@ def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
         edge=job.frame.id.edge,
         priority=job.frame.priority,
         # A file may be turned when it is decoded: it goes alone.
-        bucket=(width, height) if job.encoded is None else id(job),
+        bucket=(job.preset, width, height) if job.encoded is None else id(job),
         pixels=width * height,
         arrived_ns=job.arrived_ns,
         job=job,
         expires_ns=expires_ns,
+        share=job.share,
     )

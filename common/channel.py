@@ -22,6 +22,7 @@ def server_options() -> list[tuple[str, int]]:
         *_COMMON,
         ("grpc.so_reuseport", 0),  # a second node on the same port must fail, not share
         ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.max_concurrent_streams", 128),  # of one connection
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

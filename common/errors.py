@@ -7,6 +7,8 @@ LamplightError
 │   ├── FrameTooLarge        more pixels or bytes than allowed
 │   └── CorruptImage         the payload is broken, short, or of another size than it claims
 ├── DeviceError              the accelerator asked for is not there, or failed
+│   ├── OutOfDeviceMemory    a batch does not fit into the device's memory
+│   └── DeviceLost           the device stopped working: what was on it must be done elsewhere
 ├── WeightsError             network weights are missing, broken, or of another preset
 ├── TransportError           the other side cannot be reached, or refused
 │   ├── CloudUnavailable     no cloud node answers
@@ -61,6 +63,18 @@ class DeviceError(LamplightError):
     """The accelerator asked for is not there, or failed."""
 
     exit_code = 5
+
+
+class OutOfDeviceMemory(DeviceError):
+    """A batch does not fit into the device's memory."""
+
+    def __init__(self, device: str, frames: int, pixels: int) -> None:
+        super().__init__(f"{device} has no memory for {frames} frames of {pixels:,} pixels: lower --batch-pixels")
+        self.device, self.frames, self.pixels = device, frames, pixels
+
+
+class DeviceLost(DeviceError):
+    """The device stopped working: what was on it must be done elsewhere."""
 
 
 class WeightsError(LamplightError):

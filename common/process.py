@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -51,3 +51,27 @@ def stop_on_signals(stop: asyncio.Event) -> Iterator[None]:
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)
+
+
+@contextmanager
+def on_hangup(action: Callable[[], Awaitable[None]]) -> Iterator[None]:
+    """Each SIGHUP runs `action`, one after the other; where there is no such signal, nothing does."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is None:
+        yield
+        return
+    loop, asked = asyncio.get_running_loop(), asyncio.Event()
+
+    async def act() -> None:
+        while True:
+            await asked.wait()
+            asked.clear()
+            await action()
+
+    task = asyncio.create_task(act(), name="hangup")
+    loop.add_signal_handler(number, asked.set)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(number)
+        task.cancel()

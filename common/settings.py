@@ -8,7 +8,6 @@ a class is a group: a heading in `--help` and a table in the file. Flags win ove
 import argparse
 import dataclasses
 import os
-import re
 import tomllib
 import types
 import typing
@@ -71,9 +70,13 @@ def _leaves(cls: type, path: tuple[str, ...] = ()) -> list[_Leaf]:
     return leaves
 
 
-def _convert(leaf: _Leaf, value: Any, where: str) -> Any:
-    """A value from a flag, a variable or the file as the field's type."""
-    kind = leaf.kind
+def kinds(cls: type) -> dict[str, Any]:
+    """The type of each field of a settings class, groups apart; `None` beside it left out."""
+    return {leaf.path[-1]: leaf.kind for leaf in _leaves(cls)}
+
+
+def convert(kind: Any, value: Any, where: str) -> Any:
+    """A value from a flag, a variable or a file as this type; raises SettingsError that begins with `where`."""
     try:
         if typing.get_origin(kind) is tuple:
             items = value.split(",") if isinstance(value, str) else value
@@ -86,8 +89,10 @@ def _convert(leaf: _Leaf, value: Any, where: str) -> Any:
             return kind[str(value).upper()]
         if isinstance(value, bool) or (kind is int and isinstance(value, float)):
             raise ValueError
+        if kind is str and not isinstance(value, str | int):
+            raise ValueError
         return kind(value)
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         raise SettingsError(f"{where}: {value!r} is not {_expected(kind)}") from None
 
 
@@ -100,34 +105,67 @@ def _expected(kind: Any) -> str:
     return str(names.get(kind, kind))
 
 
-def _read_file(path: Path, leaves: Sequence[_Leaf]) -> dict[tuple[str, ...], Any]:
+class TomlFile:
+    """A TOML file that knows where its keys stand.
+
+    Raises:
+        SettingsError: when it cannot be read, or is no TOML.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            text = path.read_text(encoding="utf-8")
+            self.tree: dict[str, Any] = tomllib.loads(text)
+        except OSError as error:
+            raise SettingsError(f"settings file {path}: {error.strerror}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"settings file {path}: {error}") from None
+        self._lines: dict[tuple[str, ...], int] = {}
+        table: tuple[str, ...] = ()
+        for number, row in enumerate(text.splitlines(), 1):
+            header = row.lstrip().startswith("[")
+            key = _key(row if header else row.partition("=")[0] + "= 0")
+            table, at = (key, key) if header and key else (table, (*table, *key))
+            self._lines.setdefault(at, number)
+
+    def where(self, *key: str) -> str:
+        """The file and the line of a key, or of the table around it: `FILE:LINE`."""
+        while key and key not in self._lines:
+            key = key[:-1]
+        return f"{self.path}:{self._lines[key]}" if key else str(self.path)
+
+
+def _key(row: str) -> tuple[str, ...]:
+    """The names of a header or of a key that has a number for a value; empty for any other line."""
     try:
-        text = path.read_text(encoding="utf-8")
-        tree = tomllib.loads(text)
-    except OSError as error:
-        raise SettingsError(f"settings file {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings file {path}: {error}") from None
+        at: Any = tomllib.loads(row)
+    except tomllib.TOMLDecodeError:
+        return ()
+    names: list[str] = []
+    while isinstance(at, dict) and at:
+        [(name, at)] = at.items()
+        names.append(name)
+    return tuple(names)
+
+
+def _read_file(path: Path, leaves: Sequence[_Leaf]) -> dict[tuple[str, ...], Any]:
+    file = TomlFile(path)
     known = {leaf.path: leaf for leaf in leaves}
     groups = {leaf.path[:depth] for leaf in leaves for depth in range(1, len(leaf.path))}
     found: dict[tuple[str, ...], Any] = {}
-
-    def line(key: str) -> str:
-        pattern = re.compile(rf"^\s*\[?\s*{re.escape(key)}\b")
-        numbers = [str(number) for number, row in enumerate(text.splitlines(), 1) if pattern.match(row)]
-        return f"{path}:{numbers[0]}" if numbers else str(path)
 
     def walk(table: Mapping[str, Any], at: tuple[str, ...]) -> None:
         for key, value in table.items():
             here = (*at, key)
             if here in known:
-                found[here] = _convert(known[here], value, line(key))
+                found[here] = convert(known[here].kind, value, file.where(*here))
             elif here in groups and isinstance(value, dict):
                 walk(value, here)
             else:
-                raise SettingsError(f"{line(key)}: unknown setting '{'.'.join(here)}'")
+                raise SettingsError(f"{file.where(*here)}: unknown setting '{'.'.join(here)}'")
 
-    walk(tree, ())
+    walk(file.tree, ())
     return found
 
 
@@ -148,7 +186,7 @@ def parser(cls: type, prog: str, description: str, epilog: str = "") -> argparse
         metadata, default = leaf.field.metadata, leaf.field.default
         text = metadata["help"]
         if default not in (None, "", (), False, dataclasses.MISSING):
-            text += f" (default: {default.name.lower() if isinstance(default, Enum) else default})"
+            text += f" (default: {_shown(default)})"
         arguments: dict[str, Any] = {"help": text.replace("%", "%%"), "default": None}
         if leaf.kind is bool:
             arguments |= {"action": argparse.BooleanOptionalAction if default else "store_true"}
@@ -161,6 +199,13 @@ def parser(cls: type, prog: str, description: str, epilog: str = "") -> argparse
         else:
             sections[at].add_argument(leaf.flag, dest=leaf.dest, **arguments)
     return made
+
+
+def _shown(default: Any) -> str:
+    """A default as it would be given."""
+    if isinstance(default, Enum):
+        return default.name.lower()
+    return ",".join(map(_shown, default)) if isinstance(default, tuple) else str(default)
 
 
 def load(
@@ -185,9 +230,9 @@ def load(
         values |= _read_file(Path(config), leaves)
     for leaf in leaves:
         if environ.get(leaf.variable):
-            values[leaf.path] = _convert(leaf, environ[leaf.variable], leaf.variable)
+            values[leaf.path] = convert(leaf.kind, environ[leaf.variable], leaf.variable)
         if given[leaf.dest] is not None:
-            values[leaf.path] = _convert(leaf, given[leaf.dest], leaf.flag)
+            values[leaf.path] = convert(leaf.kind, given[leaf.dest], leaf.flag)
     return _build(cls, values, ())
 
 

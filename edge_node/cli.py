@@ -20,7 +20,8 @@ DESCRIPTION = """Read text in the dark.
 
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
-One picture: `python -m edge_node enhance IN OUT` (see its own --help)."""
+One picture: `python -m edge_node enhance IN OUT`; load on a cloud node: `python -m edge_node load`
+(see their own --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -36,7 +37,18 @@ TOML file given with --config (cloud = ...; groups are tables: [sending])."""
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `python -m edge_node`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    process.run(lambda: enhance(arguments[1:]) if arguments[:1] == ["enhance"] else _watch(arguments))
+    process.run(lambda: _command(arguments))
+
+
+def _command(arguments: Sequence[str]) -> int:
+    match arguments:
+        case ["enhance", *rest]:
+            return enhance(rest)
+        case ["load", *rest]:
+            from edge_node.load.cli import load
+
+            return load(rest)
+    return _watch(arguments)
 
 
 def _watch(arguments: Sequence[str]) -> int:

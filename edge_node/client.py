@@ -59,8 +59,11 @@ class Client:
         result_format: ImageFormat = ImageFormat.LOSSLESS,
         quality: int = 0,
         deadline_ms: int = 0,
+        preset: str = "",
     ) -> Lit:
         """Enhance a JPEG, WebP or PNG file (path or bytes), another image file, or an (H, W, 3) uint8 array.
+
+        preset: one of those that the node serves; empty = its first.
 
         Raises:
             ImageError: the picture is none, or too large for the node.
@@ -71,6 +74,7 @@ class Client:
             priority=int(priority),
             deadline_ms=deadline_ms,
             encoding=image_pb2.ResultEncoding(format=int(result_format), quality=quality),
+            preset=preset,
         )
         image = packing.pack(RawImage.from_rgb(picture)) if isinstance(picture, np.ndarray) else _load(picture)
         if isinstance(image, PackedImage):

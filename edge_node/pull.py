@@ -34,7 +34,7 @@ class Pull:
         self._client = client
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
         self._inbox = client.new_inbox()
-        self._asked: list[float] = []  # when the requests still open end
+        self._asked: list[tuple[float, bool]] = []  # when the requests still open end, and whether each has heartbeats
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()  # None: the connection is gone
         self._subscription: Subscription | None = None
 
@@ -53,13 +53,16 @@ class Pull:
             self._subscription = await self._client.subscribe(
                 self._inbox, cb=self._arrived.put, pending_msgs_limit=0, pending_bytes_limit=0
             )
-        request = {"batch": 1, "expires": int(EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
-        body = json.dumps(request).encode()
         now = time.monotonic()
-        self._asked = [ends for ends in self._asked if ends > now]
+        self._asked = [asked for asked in self._asked if asked[0] > now]
         while len(self._asked) < self.window:
-            self._asked.append(now + EXPIRES_S + 1.0)
-            await self._client.publish(self._subject, body, reply=self._inbox)
+            # One heartbeat says for all that the consumer is there; the oldest request is answered first.
+            beats = not any(beats for _, beats in self._asked)
+            request = {"batch": 1, "expires": int(EXPIRES_S * 1e9)}
+            if beats:
+                request["idle_heartbeat"] = int(HEARTBEAT_S * 1e9)
+            self._asked.append((now + EXPIRES_S + 1.0, beats))
+            await self._client.publish(self._subject, json.dumps(request).encode(), reply=self._inbox)
 
     async def next(self) -> Msg | None:
         """The next message, or None when a request ended without one (ask again).

@@ -37,19 +37,18 @@ class Window:
 
     frames: int = 0
     bytes: int = 0
-    out: int = 0
+    whole: int = 0  # bytes of an unused window
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def reset(self, frames: int, size: int) -> None:
         async with self.changed:
-            self.frames, self.bytes, self.out = frames, size, 0
+            self.frames, self.bytes, self.whole = frames, size, size
             self.changed.notify_all()
 
     async def credit(self, frames: int, size: int) -> None:
         async with self.changed:
             self.frames += frames
             self.bytes += size
-            self.out = max(0, self.out - frames)
             self.changed.notify_all()
 
     async def open(self) -> None:
@@ -60,10 +59,9 @@ class Window:
     async def take(self, size: int) -> None:
         """Wait for room, and use it. A frame larger than the window goes alone."""
         async with self.changed:
-            await self.changed.wait_for(lambda: self.frames > 0 and (size <= self.bytes or self.out == 0))
+            await self.changed.wait_for(lambda: self.frames > 0 and (size <= self.bytes or self.bytes >= self.whole))
             self.frames -= 1
             self.bytes -= size
-            self.out += 1
 
 
 class Uplink:

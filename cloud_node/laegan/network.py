@@ -9,7 +9,8 @@ References:
 Shapes at line ends: B batch, H and W the padded frame, h and w the frame after the stem, c the width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -65,7 +66,10 @@ def enhance_curve(low: Tensor, alpha: Tensor) -> Tensor:
     """
     maps = alpha.split(min(3, alpha.shape[-3]), dim=-3)
     for n in range(CURVE_ITERATIONS):
-        low = low + maps[n % len(maps)] * (low - low * low)
+        a = maps[n % len(maps)]
+        low = low * torch.addcmul(
+            1 + a, a, low, value=-1
+        )  # each use of `low` doubles a compiler's work: two, not three
     return low
 
 
@@ -101,8 +105,10 @@ def solve_curve(low: Tensor, level: float) -> Tensor:
     target = exposure_level(view, level)  # (B, 1)
     shifts = torch.linspace(0, SOLVER_REACH, SOLVER_STEPS, device=low.device)
     lit = enhance_curve(view[:, None], torch.tanh(shifts).view(1, -1, 1, 1, 1))  # (B, K, 3, h, w)
-    # Not a matrix product, which autocast would run in half precision.
-    means = (lit.mean(dim=(-2, -1)) * lit.new_tensor(LUMA)).sum(dim=-1)  # (B, K), rising along K
+    # Not a matrix product, which autocast would run in half precision, nor a tensor of weights, which would be copied
+    # to the device in the middle of a CUDA graph.
+    red, green, blue = lit.mean(dim=(-2, -1)).unbind(dim=-1)
+    means = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue  # (B, K), rising along K
     upper = (means < target).sum(dim=1, keepdim=True).clamp(1, SOLVER_STEPS - 1)
     below, above = means.gather(1, upper - 1), means.gather(1, upper)
     part = ((target - below) / (above - below).clamp(min=1e-6)).clamp(0, 1)
@@ -169,12 +175,20 @@ class SKFF(nn.Module):
         squeezed = max(channels // 8, 4)
         self.squeeze = nn.Sequential(nn.Conv2d(channels, squeezed, 1, bias=False), nn.PReLU())
         self.excite = nn.ModuleList(nn.Conv2d(squeezed, channels, 1, bias=False) for _ in range(inputs))
+        self.of_image: list[Tensor] | None = None  # see `one_image`
 
     def weights(self, features: list[Tensor]) -> Tensor:
         """(K, B, C, 1, 1), the sum over K is 1."""
-        pooled = sum(feature.mean(dim=(2, 3), keepdim=True) for feature in features)
+        if self.of_image:
+            return self.of_image[0]
+        pooled = torch.stack([feature.mean(dim=(2, 3), keepdim=True) for feature in features]).sum(dim=0)
+        if self.of_image is not None:
+            pooled = pooled.mean(dim=0, keepdim=True)
         squeezed = self.squeeze(pooled)
-        return torch.stack([excite(squeezed) for excite in self.excite]).softmax(dim=0)
+        weights = torch.stack([excite(squeezed) for excite in self.excite]).softmax(dim=0)
+        if self.of_image is not None:
+            self.of_image.append(weights)
+        return weights
 
     def forward(self, *features: Tensor) -> Tensor:
         weights = self.weights(list(features))
@@ -182,6 +196,19 @@ class SKFF(nn.Module):
         for feature, weight in zip(features[1:], weights[1:], strict=True):
             mixed = torch.addcmul(mixed, feature, weight)
         return mixed
+
+
+@contextmanager
+def one_image(network: nn.Module) -> Iterator[None]:
+    """Inside, batches are parts of one image: what SKFF chooses for the first, a sample of it, holds for the others."""
+    fusions = [module for module in network.modules() if isinstance(module, SKFF)]
+    for fusion in fusions:
+        fusion.of_image = []
+    try:
+        yield
+    finally:
+        for fusion in fusions:
+            fusion.of_image = None
 
 
 class SelectiveBlock(nn.Module):
@@ -294,7 +321,10 @@ class Student(nn.Module):
     def forward(self, pre: Tensor, low: Tensor) -> Tensor:
         """pre, low: (B, 3, H, W) in [0, 1] -> residual A * R of the pre-enhanced frame, (B, 3, H, W)."""
         stack, attention = see(self.cfg, pre, low)
-        x = F.relu(self.first(F.pixel_unshuffle(stack.to(self.head.weight.dtype), self.cfg.stem)))  # (B, c, h, w)
+        x = F.pixel_unshuffle(stack.to(self.head.weight.dtype), self.cfg.stem)
+        if not self.training:
+            x = x.contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.first(x))  # (B, c, h, w)
         for conv in self.convs:
             x = F.relu(x + conv(x))
         return attention * F.pixel_shuffle(self.head(x), self.cfg.stem).to(pre.dtype)
@@ -323,6 +353,8 @@ class UNet(nn.Module):
         """pre, low: (B, 3, H, W) in [0, 1] -> residual A * R of the pre-enhanced frame, (B, 3, H, W)."""
         x, attention = see(self.cfg, pre, low)
         x, maps = x.to(self.head.weight.dtype), [attention.to(self.head.weight.dtype)]
+        if not self.training:
+            x = x.contiguous(memory_format=torch.channels_last)
         for _ in self.encode:
             maps.append(F.max_pool2d(maps[-1], 2))  # (B, 1, H / 2**i, W / 2**i)
         skips = []
@@ -375,13 +407,15 @@ class LAEGAN(nn.Module):
         In [0, 1] in eval mode; not clamped in training, where a clamp would stop the gradient.
         Raises ValueError for another shape.
         """
-        padded = self._pad(low)
+        padded = self.pad(low)
         alpha = self.curve(padded)
-        out = enhance_curve(padded, alpha)
-        if self.body is not None:
-            out = out + self.strength(alpha, low) * self.body(out, padded)
-        out = out[..., : low.shape[-2], : low.shape[-1]]
+        out = self.develop(padded, alpha, self.strength(alpha, low))[..., : low.shape[-2], : low.shape[-1]]
         return out if self.training else out.clamp(0, 1)
+
+    def develop(self, padded: Tensor, alpha: Tensor, strength: Tensor | float) -> Tensor:
+        """What is left to do once the frame's curve is known: of a padded frame or a tile of one, not clamped."""
+        out = enhance_curve(padded, alpha)
+        return out if self.body is None else out + strength * self.body(out, padded)
 
     def strength(self, alpha: Tensor, low: Tensor) -> Tensor | float:
         """How much of the residual counts, (B, 1, 1, 1) in [0, 1]: what the curve did not lift has no noise to remove.
@@ -396,10 +430,11 @@ class LAEGAN(nn.Module):
 
     def pre_enhance(self, low: Tensor) -> Tensor:
         """The Zero-DCE stage alone: RGB (B, 3, H, W) in [0, 1] -> lit but still noisy RGB, same shape."""
-        padded = self._pad(low)
+        padded = self.pad(low)
         return enhance_curve(padded, self.curve(padded))[..., : low.shape[-2], : low.shape[-1]].clamp(0, 1)
 
-    def _pad(self, low: Tensor) -> Tensor:
+    def pad(self, low: Tensor) -> Tensor:
+        """The frame, continued by its reflection at the right and the bottom to whole multiples of `cfg.multiple`."""
         if low.ndim != 4 or low.shape[1] != 3 or min(low.shape[-2:]) < 16:
             raise ValueError(f"expected RGB frames (B, 3, H, W) with H, W >= 16, got {tuple(low.shape)}")
         bottom, right = (-side % self.cfg.multiple for side in low.shape[-2:])

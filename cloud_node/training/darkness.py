@@ -109,13 +109,17 @@ def darken(
 
     ratio: range of how many times less light there is, never so little that a level of `drowned` is lost in noise.
     One frame in ten stays as bright as it was, one in four is lit unevenly with lamps, one in five is a photograph
-    made smaller, with little noise. `whole` leaves the blotches of demosaicing out, for the Zero-DCE stage.
+    made smaller, with little noise. Two in five got even less light, down to that limit, and were amplified by the
+    camera: as noisy as the deepest dark, at any brightness and with any sensor. `whole` leaves the blotches of
+    demosaicing out, for the Zero-DCE stage.
     """
     size, kind = clean.shape[0], rng.random()
     linear = to_linear(clean)
     camera = CAMERAS[TRAINING_CAMERAS[rng.integers(len(TRAINING_CAMERAS))]]
     log_gain = rng.uniform(*camera.log_gain)
-    dimming = min(np.exp(rng.uniform(*np.log(ratio))), max(2.0, darkest(camera, log_gain, drowned)))
+    limit = max(2.0, darkest(camera, log_gain, drowned))
+    dimming = min(np.exp(rng.uniform(*np.log(ratio))), limit)
+    amplified = (limit / dimming) ** rng.random() if rng.random() < 0.4 else 1.0
     light = np.full((1, 1, 1), 1 / dimming, np.float32)
     if kind < 0.1:
         light = np.full((1, 1, 1), rng.uniform(0.8, 1.0), np.float32)
@@ -127,7 +131,8 @@ def darken(
         light = light * illumination(size, rng)
     binned = int(4 ** rng.integers(1, 4)) if rng.random() < 0.2 else 1
     bayer = not whole and binned == 1 and rng.random() < 0.6
-    return delivered(to_srgb(record(linear * light, camera, rng, bayer, log_gain, binned)), rng)
+    recorded = record(linear * light / amplified, camera, rng, bayer, log_gain, binned) * amplified
+    return delivered(to_srgb(recorded), rng)
 
 
 def _smooth(size: int, knots: int, rng: np.random.Generator) -> np.ndarray:

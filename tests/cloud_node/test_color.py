@@ -4,8 +4,11 @@ import pytest
 import torch
 from av.video.reformatter import ColorRange as FFmpegRange
 from av.video.reformatter import Colorspace
+from skimage import data
 
-from cloud_node.color import to_rgb, yuv_to_rgb
+from cloud_node.color import Form, from_bytes, sharpness, to_bytes, to_rgb, yuv_to_rgb
+from cloud_node.laegan.attention import sobel_sharpness
+from common import color as eyes
 from common.pixels import ColorMatrix, ColorRange, PixelFormat, RawImage, content_size
 
 CPU = torch.device("cpu")
@@ -93,3 +96,24 @@ def test_formats_mix_in_one_batch() -> None:
     batch = to_rgb([RawImage.from_rgb(picture), i420], CPU)
     assert batch.shape == (2, 3, 192, 256)
     assert (batch[0] - batch[1]).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("pixel_format", list(PixelFormat))
+@pytest.mark.parametrize("size", [(33, 18), (2, 2), (1, 1)])
+def test_a_batch_of_any_size_is_converted_as_each_alone(pixel_format: PixelFormat, size: tuple[int, int]) -> None:
+    height, width = size
+    width += width % 2 if pixel_format is PixelFormat.YUYV else 0
+    noise = np.random.default_rng(0).integers(0, 256, (2, content_size(pixel_format, width, height)), np.uint8)
+    images = [RawImage(row, width, height, pixel_format, ColorRange.LIMITED, ColorMatrix.BT709) for row in noise]
+    batch = from_bytes(torch.from_numpy(noise), Form.of(images[0]))
+    assert batch.shape == (2, 3, height, width)
+    for one, image in zip(batch, images, strict=True):
+        assert torch.equal(one, to_rgb([image], CPU)[0])
+        assert np.abs(to_bytes(one[None])[0].numpy().astype(int) - eyes.to_rgb(image)).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 9), (64, 48), (400, 600)])
+def test_sharpness_of_some_rows_is_that_of_the_frame(size: tuple[int, int]) -> None:
+    photo = torch.from_numpy(data.astronaut()[:, ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+    frame = torch.nn.functional.interpolate(photo, size)
+    assert sharpness(frame).item() == pytest.approx(sobel_sharpness(frame).item(), rel=0.05, abs=1e-5)

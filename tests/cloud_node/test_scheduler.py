@@ -1,18 +1,25 @@
-from collections import Counter
+"""Each promise of the scheduler, over random arrivals; `select` is asked again before earlier batches end."""
 
-from hypothesis import given
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from itertools import cycle, islice, permutations
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cloud_node.scheduler import Scheduler, Ticket
+from cloud_node.scheduler import Scheduler, Selection, Ticket
 
 MS = 1_000_000
+MAX_PIXELS, MAX_WAIT_MS = 100, 400
 
 
-def make(max_pixels: int = 100, max_frames: int = 4, max_wait_ms: int = 1_000) -> Scheduler[str]:
-    return Scheduler(max_pixels, max_frames, max_wait_ms * MS)
+def make(max_pixels: int = MAX_PIXELS, max_frames: int = 4, max_wait_ms: int = 1_000, **more: int) -> Scheduler[str]:
+    return Scheduler(max_pixels, max_frames, max_wait_ms * MS, **more)
 
 
-def ticket(job: str, edge: str = "a", priority: int = 2, at_ms: int = 0, **more: object) -> Ticket[str]:
+def ticket(job: str, edge: str = "a", priority: int = 2, at_ms: int = 0, **more: Any) -> Ticket[str]:
     fields = {"bucket": "small", "pixels": 10, **more}
     return Ticket(edge=edge, priority=priority, arrived_ns=at_ms * MS, job=job, **fields)
 
@@ -23,7 +30,7 @@ def names(tickets: list[Ticket[str]]) -> list[str]:
 
 def test_nothing_waits() -> None:
     selection = make().select(0)
-    assert selection.batch == [] and selection.expired == []
+    assert selection.batch == [] and selection.expired == [] and selection.wait_until_ns == 0
 
 
 def test_the_most_urgent_goes_first_and_fills_with_the_next() -> None:
@@ -69,12 +76,14 @@ def test_pixels_bound_the_batch_but_one_large_frame_goes_alone() -> None:
     assert names(huge.select(0).batch) == ["huge"]
 
 
-def test_expired_frames_are_told_and_never_batched() -> None:
+def test_expired_frames_are_told_once_and_never_batched() -> None:
     scheduler = make()
     scheduler.submit(ticket("late", expires_ns=5 * MS))
     scheduler.submit(ticket("never"))
+    assert names(scheduler.preview(5 * MS)) == ["never"] and len(scheduler) == 2
     selection = scheduler.select(5 * MS)
     assert (names(selection.batch), names(selection.expired)) == (["never"], ["late"])
+    assert scheduler.select(5 * MS) == Selection() and len(scheduler) == 0
 
 
 def test_a_waiting_frame_is_not_starved_and_essential_waits_for_one_batch_at_most() -> None:
@@ -88,49 +97,361 @@ def test_a_waiting_frame_is_not_starved_and_essential_waits_for_one_batch_at_mos
     assert order == ["old", "e0", "old2", "e1", "e2"]
 
 
-def test_withdraw() -> None:
+def test_a_window_lets_a_batch_form() -> None:
+    scheduler = make(max_frames=3, window_ns=20 * MS)
+    scheduler.submit(ticket("first", at_ms=100))
+    assert scheduler.select(105 * MS) == Selection(wait_until_ns=120 * MS)
+    scheduler.submit(ticket("second", edge="b", at_ms=110))
+    assert scheduler.select(119 * MS) == Selection(wait_until_ns=120 * MS)
+    assert names(scheduler.preview(119 * MS)) == ["first", "second"], "to be unpacked while the window is open"
+    assert names(scheduler.select(120 * MS).batch) == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [ticket("essential", priority=1, bucket="large", at_ms=101)],
+        [ticket(edge, edge=edge, at_ms=101) for edge in "bc"],  # full
+        [ticket("urgent", edge="b", at_ms=101, expires_ns=110 * MS)],  # would expire while the window is open
+    ],
+)
+def test_what_ends_a_window(more: list[Ticket[str]]) -> None:
+    scheduler = make(max_frames=3, window_ns=20 * MS)
+    scheduler.submit(ticket("first", at_ms=100))
+    for each in more:
+        scheduler.submit(each)
+    assert more[0] in scheduler.select(101 * MS).batch
+
+
+def test_withdraw_and_remove() -> None:
     scheduler = make()
-    for edge in "aba":
-        scheduler.submit(ticket(edge, edge=edge))
+    tickets = [ticket(edge, edge=edge, expires_ns=9 * MS) for edge in "abac"]
+    for each in tickets:
+        scheduler.submit(each)
     assert names(scheduler.withdraw(lambda waiting: waiting.edge == "a")) == ["a", "a"]
+    assert scheduler.remove(tickets[3]) and not scheduler.remove(tickets[3]) and not scheduler.remove(tickets[0])
+    assert names(scheduler.select(9 * MS).expired) == ["b"] and len(scheduler) == 0
+
+
+def test_a_frame_that_is_given_back_keeps_its_place() -> None:
+    scheduler = make(max_frames=1)
+    first, second = ticket("first", at_ms=1), ticket("second", at_ms=2)
+    scheduler.submit(first)
+    assert scheduler.select(0).batch == [first]
+    scheduler.submit(second)
+    scheduler.submit(first)
+    assert scheduler.select(0).batch == [first]
+
+
+def test_a_ticket_that_makes_no_sense() -> None:
+    scheduler = make()
+    for share in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not a positive number"):
+            scheduler.submit(ticket("x", share=share))
+    twice = ticket("x")
+    scheduler.submit(twice)
+    with pytest.raises(ValueError, match="submitted twice"):
+        scheduler.submit(twice)
     assert len(scheduler) == 1
 
+
+# --- random arrivals ---
 
 arrivals = st.lists(
     st.tuples(
         st.sampled_from("abcd"),  # edge
         st.integers(1, 3),  # priority
-        st.sampled_from(["s", "m"]),  # bucket
-        st.integers(0, 3_000),  # arrival, ms
-        st.sampled_from([0, 0, 0, 500]),  # deadline, ms
+        st.sampled_from([("s", 10), ("m", 40), ("m", 70), ("l", 150)]),  # bucket, pixels
+        st.sampled_from([0, 0, 0, 10, 30, 200]),  # ms since the one before
+        st.sampled_from([0, 0, 0, 10, 20, 500]),  # deadline, ms
+        st.sampled_from([0, 0, 0, 0, 1, 2]),  # batches taken then
     ),
-    max_size=60,
+    max_size=50,
+)
+schedulers = st.builds(make, max_frames=st.integers(1, 5), max_wait_ms=st.sampled_from([0, 50, 400]))
+
+
+def play(scheduler: Scheduler[str], frames: list[tuple]) -> Iterator[tuple[list[Ticket[str]], Selection[str], int]]:
+    """Submit and select in turns until nothing is left: (what waited, what was selected, when) of each selection."""
+    now_ms, waiting = 0, []
+
+    def select() -> tuple[list[Ticket[str]], Selection[str], int]:
+        before, selection = list(waiting), scheduler.select(now_ms * MS)
+        for left in selection.batch + selection.expired:
+            waiting.remove(left)
+        return before, selection, now_ms * MS
+
+    for number, (edge, priority, (bucket, pixels), gap_ms, deadline_ms, batches) in enumerate(frames):
+        now_ms += gap_ms
+        expires_ns = (now_ms + deadline_ms) * MS if deadline_ms else 0
+        share = 1.0 + "abcd".index(edge) / 2
+        waiting.append(
+            ticket(
+                f"{number}", edge, priority, now_ms, bucket=bucket, pixels=pixels, expires_ns=expires_ns, share=share
+            )
+        )
+        scheduler.submit(waiting[-1])
+        for _ in range(batches):
+            yield select()
+    while waiting:
+        yield select()
+        now_ms += 10
+    assert len(scheduler) == 0
+
+
+@settings(deadline=None)
+@given(schedulers, arrivals)
+def test_work_conserving_and_every_frame_leaves_once(scheduler: Scheduler[str], frames: list[tuple]) -> None:
+    left: Counter[str] = Counter()
+    for waiting, selection, _ in play(scheduler, frames):
+        assert selection.batch or len(selection.expired) == len(waiting)
+        left.update(names(selection.batch) + names(selection.expired))
+    assert left == Counter(map(str, range(len(frames))))
+
+
+@settings(deadline=None)
+@given(schedulers, arrivals, st.integers(1, 500))
+def test_a_window_holds_no_longer_than_it_says(scheduler: Scheduler[str], frames: list[tuple], window_ms: int) -> None:
+    scheduler.window_ns = window_ms * MS
+    for waiting, selection, now_ns in play(scheduler, frames):
+        waiting = [each for each in waiting if each not in selection.expired]
+        if waiting and not selection.batch:
+            assert now_ns < selection.wait_until_ns == min(each.arrived_ns for each in waiting) + window_ms * MS
+            assert all(each.priority > 1 for each in waiting)
+            assert all(not each.expires_ns or each.expires_ns > selection.wait_until_ns for each in waiting)
+            batch = scheduler.preview(now_ns)
+            assert len(batch) < scheduler.max_frames and sum(each.pixels for each in batch) < MAX_PIXELS
+        else:
+            assert selection.wait_until_ns == 0
+
+
+@settings(deadline=None)
+@given(schedulers, arrivals)
+def test_the_most_urgent_lead_but_for_every_second_batch(scheduler: Scheduler[str], frames: list[tuple]) -> None:
+    out_of_turn = False
+    for waiting, selection, now_ns in play(scheduler, frames):
+        if not selection.batch:
+            continue
+        lead = selection.batch[0].priority
+        urgent = min(each.priority for each in waiting if each not in selection.expired)
+        if lead == urgent:
+            out_of_turn = False
+            continue
+        assert not out_of_turn, "two batches in a row went before the most urgent frames"
+        out_of_turn = True
+        of_lead = [each for each in waiting if each.priority == lead and each not in selection.expired]
+        assert any(now_ns - each.arrived_ns >= scheduler.max_wait_ns for each in of_lead)
+
+
+@settings(deadline=None)
+@given(schedulers, arrivals)
+def test_bounds_deadlines_and_order(scheduler: Scheduler[str], frames: list[tuple]) -> None:
+    last: dict[tuple[str, int], int] = defaultdict(lambda: -1)
+    for waiting, selection, now_ns in play(scheduler, frames):
+        batch = selection.batch
+        assert len(batch) <= scheduler.max_frames and len({each.bucket for each in batch}) <= 1
+        assert len(batch) <= 1 or sum(each.pixels for each in batch) <= scheduler.max_pixels
+        assert {*selection.expired} == {each for each in waiting if 0 < each.expires_ns <= now_ns}
+        for each in batch:
+            assert last[each.edge, each.priority] < int(each.job)
+            last[each.edge, each.priority] = int(each.job)
+
+
+@settings(deadline=None)
+@given(schedulers, arrivals)
+def test_a_preview_is_what_select_then_takes(scheduler: Scheduler[str], frames: list[tuple]) -> None:
+    seen: list[list[str]] = []
+    select = scheduler.select
+
+    def preview_first(now_ns: int) -> Selection[str]:
+        seen.append(names(scheduler.preview(now_ns)))
+        assert seen[-1] == names(scheduler.preview(now_ns))
+        return select(now_ns)
+
+    scheduler.select = preview_first  # type: ignore[method-assign]
+    with_previews = [selection for _, selection, _ in play(scheduler, frames)]
+    assert seen == [names(selection.batch) for selection in with_previews]
+    plain = make(scheduler.max_pixels, scheduler.max_frames, scheduler.max_wait_ns // MS)
+    assert seen == [names(selection.batch) for _, selection, _ in play(plain, frames)]
+
+
+@settings(deadline=None)
+@given(schedulers, arrivals)
+def test_sums_and_what_to_give_up(scheduler: Scheduler[str], frames: list[tuple]) -> None:
+    for waiting, selection, _ in play(scheduler, frames):
+        waiting = [each for each in waiting if each not in selection.batch and each not in selection.expired]
+        for priority in range(4):
+            assert scheduler.pixels_ahead(priority) == sum(each.pixels for each in waiting if each.priority <= priority)
+            lower = max((each.priority for each in waiting), default=0)
+            given_up = scheduler.least_urgent(priority)
+            if lower <= priority:
+                assert given_up is None
+                continue
+            assert given_up is not None
+            weights: Counter[str] = Counter()
+            for each in waiting:
+                if each.priority == lower:
+                    weights[each.edge] += each.pixels / each.share
+            assert weights[given_up.edge] == max(weights.values())
+            own = [each for each in waiting if (each.edge, each.priority) == (given_up.edge, lower)]
+            assert given_up is own[-1]
+
+
+# --- starvation and fairness, under a flood ---
+
+LARGEST = 150
+loads = st.lists(
+    st.tuples(
+        st.sampled_from([1.0, 1.0, 0.5, 2.0, 3.0]),  # share
+        st.lists(st.sampled_from([("s", 2), ("s", 10), ("s", 30), ("l", 60), ("l", LARGEST)]), min_size=1, max_size=4),
+        st.integers(1, 6),  # frames that it keeps waiting
+        st.lists(st.booleans(), min_size=1, max_size=8).filter(any),  # whether it does so now, over and over
+        st.sampled_from([2, 3, 3]),  # priority
+    ),
+    min_size=2,
+    max_size=5,
 )
 
 
-@given(arrivals, st.integers(1, 5), st.integers(1, 60))
-def test_every_frame_leaves_once_and_no_bound_is_broken(frames: list, max_frames: int, max_pixels: int) -> None:
-    scheduler = make(max_pixels, max_frames, max_wait_ms=400)
-    submitted, left, now = Counter(), Counter(), 0
-    frames = sorted(enumerate(frames), key=lambda item: item[1][3])
-    while frames or len(scheduler):
-        while frames and frames[0][1][3] <= now:
-            number, (edge, priority, bucket, at_ms, deadline) = frames.pop(0)
-            job = f"{number}"
-            expires = (at_ms + deadline) * MS if deadline else 0
-            scheduler.submit(ticket(job, edge, priority, at_ms, bucket=bucket, expires_ns=expires))
-            submitted[job] += 1
-        selection = scheduler.select(now * MS)
-        assert len(selection.batch) <= max_frames
-        assert len({waiting.bucket for waiting in selection.batch}) <= 1
-        assert len(selection.batch) == 1 or sum(waiting.pixels for waiting in selection.batch) <= max_pixels
-        assert all(not waiting.expires_ns or waiting.expires_ns > now * MS for waiting in selection.batch)
-        assert selection.batch or not len(scheduler), "an idle device takes what waits"
-        left.update(names(selection.batch) + names(selection.expired))
-        now += 50 if selection.batch else (frames[0][1][3] - now if frames else 1)
-    assert left == submitted
+# Beside an edge whose small frames lead, the first fills up their batches, and the second needs batches of its own.
+OUT_OF_TURN = [(1.0, [("s", 10)], 3, [True], 2), (1.0, [("l", LARGEST)], 2, [True], 2)]
 
 
+class Flood:
+    """Edges that keep the scheduler full, and what it gave them."""
+
+    def __init__(self, scheduler: Scheduler[str], edges: list[tuple], essential: int = 0) -> None:
+        self.scheduler, self.essential = scheduler, essential
+        self.edges = [
+            (f"{index}", share, cycle(sizes), depth, cycle(rhythm), priority)
+            for index, (share, sizes, depth, rhythm, priority) in enumerate(edges)
+        ]
+        self.waiting: dict[str, list[Ticket[str]]] = defaultdict(list)  # of each edge
+        self.now_ms = self.number = 0
+
+    def submit(self, edge: str, priority: int, size: tuple[str, int], share: float = 1.0) -> None:
+        self.number += 1
+        made = ticket(f"{self.number}", edge, priority, self.now_ms, bucket=size[0], pixels=size[1], share=share)
+        self.waiting[edge].append(made)
+        self.scheduler.submit(made)
+
+    def round(self) -> list[Ticket[str]]:
+        """Everybody sends, then one batch is taken."""
+        self.now_ms += 10
+        for edge, share, sizes, depth, rhythm, priority in self.edges:
+            sends = next(rhythm)
+            while sends and len(self.waiting[edge]) < depth:
+                self.submit(edge, priority, next(sizes), share)
+        for _ in range(self.essential):
+            self.submit("essential", 1, ("s", 10))
+        batch = self.scheduler.select(self.now_ms * MS).batch
+        for each in batch:
+            self.waiting[each.edge].remove(each)
+        return batch
+
+
+@settings(max_examples=60, deadline=None)
+@given(loads, st.integers(1, 5), st.sampled_from([0, 100, 400]))
+def test_no_frame_starves(edges: list[tuple], max_frames: int, max_wait_ms: int) -> None:
+    """Endless essential frames, and many that are overdue at once."""
+    flood = Flood(make(max_frames=max_frames, max_wait_ms=max_wait_ms), edges, essential=max_frames + 1)
+    priorities = {1} | {edge[-1] for edge in edges}
+    since_led = dict.fromkeys(priorities, 0)  # batches of others, while a frame was overdue
+    overdue: dict[Ticket[str], tuple[int, Counter[str], Counter[str]]] = {}  # pixels before it; leads of others, last
+    for _ in range(80):
+        before = {edge: list(frames) for edge, frames in flood.waiting.items()}
+        batch = flood.round()
+        lead = batch[0]
+        for frames in before.values():
+            for place, each in enumerate(frames):
+                if each.priority > 1 and (flood.now_ms * MS - each.arrived_ns) >= max_wait_ms * MS:
+                    own = sum(other.pixels for other in frames[:place])
+                    overdue.setdefault(each, (own, Counter(), Counter()))
+        for priority in priorities - {1}:
+            late = any(each.priority == priority for each in overdue)
+            since_led[priority] = since_led[priority] + 1 if late and lead.priority != priority else 0
+            assert since_led[priority] < 2 * (len(priorities) - 1)
+        for each, (own, led, last) in overdue.items():
+            if lead.priority == each.priority and lead.edge != each.edge:
+                led[lead.edge] += last[lead.edge]
+                last[lead.edge] = lead.pixels
+                allowed = lead.share / each.share * (MAX_PIXELS + LARGEST + own)
+                assert led[lead.edge] <= allowed + 1e-6, "another edge went before it too often"
+        for each in batch:
+            overdue.pop(each, None)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 6), st.integers(1, 8))
+def test_an_endless_flow_of_new_edges_holds_nobody_up(new: int, own: int) -> None:
+    scheduler = make(max_frames=1)
+    for number in range(own):
+        scheduler.submit(ticket(f"own{number}", edge="own"))
+    served: list[str] = []
+    for number in range((own + 1) * (new + 2)):
+        while len(scheduler) - own + len(served) < new:
+            scheduler.submit(ticket("new", edge=f"{number} {len(scheduler)}"))
+        served += [each.job for each in scheduler.select(0).batch if each.edge == "own"]
+    assert len(served) == own
+
+
+@settings(max_examples=100, deadline=None)
+@given(loads, st.integers(1, 6), st.sampled_from([0, 100, 10_000]), st.booleans())
+@example([(1.0, [("s", 2), ("l", 2)], 2, [True], 2), *OUT_OF_TURN], 6, 0, False)
+@example([(1.0, [("s", 2)], 1, [True], 2), *OUT_OF_TURN], 6, 0, False)
+def test_edges_share_by_pixels(edges: list[tuple], max_frames: int, max_wait_ms: int, one_bucket: bool) -> None:
+    """While an edge has frames waiting, no other edge gets ahead by more than a constant, whatever that one does."""
+    if one_bucket:
+        edges = [(share, [("s", size) for _, size in sizes], *rest) for share, sizes, *rest in edges]
+    flood = Flood(make(max_frames=max_frames, max_wait_ms=max_wait_ms), edges)
+    got: Counter[str] = Counter()
+    least: dict[tuple[str, str], float] = {}  # of got[other] - got[edge], while the edge waits
+    share, priority = ({f"{index}": edge[field] for index, edge in enumerate(edges)} for field in (0, -1))
+    ahead = 0 if one_bucket else MAX_PIXELS
+    bound = {f"{index}": (ahead + max(size for _, size in edge[1])) / edge[0] for index, edge in enumerate(edges)}
+    for _ in range(80):
+        for each in flood.round():
+            got[each.edge] += each.pixels / each.share
+        for edge, other in permutations(share, 2):
+            if priority[edge] == priority[other] and flood.waiting[edge]:
+                difference = got[other] - got[edge]
+                least[edge, other] = min(difference, least.get((edge, other), difference))
+                assert difference - least[edge, other] <= bound[edge] + bound[other] + 1e-6
+            else:
+                least.pop((edge, other), None)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([("s", 5), ("s", 20), ("l", 50)]), min_size=1, max_size=4), min_size=2, max_size=4
+    )
+)
+def test_equal_edges_differ_by_less_than_a_twentieth_in_the_long_run(sizes: list[list[tuple[str, int]]]) -> None:
+    flood = Flood(make(max_frames=4), [(1.0, each, 5, [True], 2) for each in sizes])
+    got: Counter[str] = Counter()
+    while sum(got.values()) < 4_000 * len(sizes):
+        for each in flood.round():
+            got[each.edge] += each.pixels
+    assert max(got.values()) / min(got.values()) < 1.05
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([5, 20, 60]), st.sampled_from([5, 20, 60])), min_size=1, max_size=5))
+def test_an_edge_that_has_one_frame_at_a_time_gets_no_more_and_no_less(sizes: list[tuple[int, int]]) -> None:
+    scheduler, got = make(max_frames=1), {"one": 0, "many": 0}
+    steady = islice(cycle(sizes), 150)
+    for number in range(5):
+        scheduler.submit(ticket(f"{number}", edge="many", pixels=sizes[0][1]))
+    scheduler.submit(ticket("one", edge="one", pixels=sizes[0][0]))
+    for one, many in steady:
+        [taken] = scheduler.select(0).batch
+        got[taken.edge] += taken.pixels
+        scheduler.submit(ticket("next", edge=taken.edge, pixels=one if taken.edge == "one" else many))
+        assert abs(got["one"] - got["many"]) <= 2 * 60
+
+
+@settings(deadline=None)
 @given(st.integers(2, 6), st.integers(1, 20))
 def test_equal_edges_share_evenly(edges: int, rounds: int) -> None:
     scheduler = make(max_frames=1)

@@ -1,18 +1,13 @@
 import asyncio
 
-import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from cloud_node.admission import Account, Session, check_image
-from cloud_node.jobs import Encoding
-from cloud_node.settings import Limits, Window
-from cloud_node.streams import EdgeStream, PartAssembler, Streams
-from common import packing
-from common.errors import CorruptImage, FrameTooLarge, Overloaded, StreamRefused
-from common.packing import ImageFormat
-from common.pixels import PixelFormat, RawImage
-
-JPEG = Encoding(ImageFormat.JPEG)
+from cloud_node.settings import Window
+from cloud_node.streams import MAX_BEYOND, Account, EdgeStream, Session, Streams
+from common.errors import Overloaded, StreamRefused
+from lamplight.v1 import enhancement_pb2 as pb
 
 
 def streams(max_edges: int = 10) -> Streams:
@@ -28,21 +23,21 @@ async def answer(stream: EdgeStream) -> None:
 
 async def test_the_same_session_takes_over_at_once() -> None:
     desk = streams()
-    old = await desk.join("cam", "s1", JPEG)
-    old.session.holding.add(7)
-    new = await desk.join("cam", "s1", JPEG)
+    old = await desk.join("cam", "s1")
+    old.session.holding[7] = 0
+    new = await desk.join("cam", "s1")
     assert "took over" in old.ended and not new.ended
-    assert new.session is old.session and new.session.holding == {7}
+    assert new.session is old.session and new.session.holding == {7: 0}
     desk.leave(old)
     assert desk.live == {"cam": new}
 
 
 async def test_another_session_is_refused_while_the_holder_answers() -> None:
     desk = streams()
-    holder = await desk.join("cam", "s1", JPEG)
+    holder = await desk.join("cam", "s1")
     answering = asyncio.create_task(answer(holder))
     with pytest.raises(StreamRefused, match="in use by another session"):
-        await desk.join("cam", "s2", JPEG)
+        await desk.join("cam", "s2")
     await answering
     assert desk.live["cam"] is holder
 
@@ -50,8 +45,8 @@ async def test_another_session_is_refused_while_the_holder_answers() -> None:
 async def test_another_session_gets_the_name_of_a_silent_holder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_node.streams.SILENCE_S", 0.05)
     desk = streams()
-    holder = await desk.join("cam", "s1", JPEG)
-    new = await desk.join("cam", "s2", JPEG)
+    holder = await desk.join("cam", "s1")
+    new = await desk.join("cam", "s2")
     assert "silent" in holder.ended and desk.live["cam"] is new
     assert new.session.session == "s2"
 
@@ -59,30 +54,30 @@ async def test_another_session_gets_the_name_of_a_silent_holder(monkeypatch: pyt
 @pytest.mark.parametrize("name", ["", "a.b", "a b", "*", ">", "x" * 65, "ä", "../x"])
 async def test_names_that_are_no_subject_tokens(name: str) -> None:
     with pytest.raises(StreamRefused, match="use 1 to 64"):
-        await streams().join(name, "s", JPEG)
+        await streams().join(name, "s")
     with pytest.raises(StreamRefused, match="use 1 to 64"):
-        await streams().join("cam", name, JPEG)
+        await streams().join("cam", name)
 
 
 async def test_too_many_edges() -> None:
     desk = streams(max_edges=1)
-    await desk.join("a", "s", JPEG)
+    await desk.join("a", "s")
     with pytest.raises(Overloaded, match="1 edges already"):
-        await desk.join("b", "s", JPEG)
+        await desk.join("b", "s")
 
 
 async def test_an_edge_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_node.streams.MAX_OUTBOX", 3)
-    stream = await streams().join("cam", "s", JPEG)
-    for _ in range(5):
-        stream.release(1)
+    stream = await streams().join("cam", "s")
+    for number in range(5):
+        stream.reject(number, 0, pb.REJECT_REASON_MALFORMED, "broken")
     assert "does not read" in stream.ended
 
 
 async def test_sessions_of_edges_that_left_are_forgotten() -> None:
     desk = streams(max_edges=2)
     for number in range(20):
-        desk.leave(await desk.join(f"edge{number}", "s", JPEG))
+        desk.leave(await desk.join(f"edge{number}", "s"))
     assert len(desk._sessions) <= 5
 
 
@@ -98,65 +93,114 @@ def test_a_sequence_is_known_when_it_comes_twice() -> None:
     assert len(session.attempts) == 64
 
 
+async def told(stream: EdgeStream) -> list[pb.CloudMessage]:
+    """All that waits for the edge; ends the stream."""
+    stream.end()
+    messages = []
+    while (message := await stream.next()) is not None:
+        messages.append(message)
+    return messages
+
+
+async def test_credits_that_wait_go_as_one() -> None:
+    stream = await streams().join("cam", "s")
+    for size in (10, 20, 30):
+        assert stream.charge(size)
+    for size in (10, 20, 30):
+        stream.release(size, 4)
+    [message] = await told(stream)
+    assert message.credit == pb.Credit(frames=3, bytes=60)
+
+
+async def test_a_stream_that_ignores_its_window_is_ended() -> None:
+    stream = await streams().join("cam", "s")
+    assert [stream.charge(1) for _ in range(4 + MAX_BEYOND)] == [True] * 4 + [False] * MAX_BEYOND
+    assert not stream.ended
+    stream.charge(1)
+    assert "beyond the window" in stream.ended
+
+
+async def test_a_frame_is_given_back_to_the_stream_that_its_session_has_now() -> None:
+    desk = streams()
+    old = await desk.join("cam", "s1")
+    old.session.seen(7, 0)
+    old.session.holding[7] = 2  # it came again as attempts 1 and 2
+    new = await desk.join("cam", "s1")
+    desk.give_back("cam", "s1", 7, 0, pb.REJECT_REASON_DEVICE, "the device is lost", 300)
+    desk.give_back("cam", "another session", 7, 0, pb.REJECT_REASON_DEVICE, "not its frame")
+    desk.give_back("nobody", "s1", 7, 0, pb.REJECT_REASON_DEVICE, "not its frame")
+    [message] = await told(new)
+    rejected = pb.Rejected(
+        sequence=7, attempt=2, reason=pb.REJECT_REASON_DEVICE, detail="the device is lost", retry_after_ms=300
+    )
+    assert message.rejected == rejected and await told(old) == []
+    assert not new.session.holding and not new.session.seen(7, 0)
+
+
+async def test_a_frame_given_back_while_its_edge_is_away_is_held_no_longer() -> None:
+    desk = streams()
+    stream = await desk.join("cam", "s1")
+    stream.session.seen(7, 0)
+    stream.session.holding[7] = 0
+    desk.leave(stream)
+    desk.give_back("cam", "s1", 7, 0, pb.REJECT_REASON_DEVICE, "the device is lost")
+    again = await desk.join("cam", "s1")
+    assert again.session is stream.session and not again.session.holding and not again.session.seen(7, 0)
+
+
+async def test_an_edge_that_does_not_read_the_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud_node.streams.FLUSH_S", 0.05)
+    stream = await streams().join("cam", "s")
+    never = asyncio.Event()
+    opened = pb.CloudMessage(opened=pb.Opened())
+
+    async def write(message: pb.CloudMessage) -> None:
+        assert message is opened
+        await never.wait()
+
+    writing = asyncio.create_task(stream.write_to(write, opened))
+    await asyncio.sleep(0)
+    stream.end("time to go")
+    async with asyncio.timeout(30):
+        await writing
+
+
 def test_the_window_counts_frames_and_bytes_but_lets_a_lone_large_frame_in() -> None:
-    account = Account(Window(window_frames=2, window_bytes=100))
+    account = Account(window_frames=2, window_bytes=100)
     assert account.charge(500)
     assert not account.charge(1)
-    account.credit(500)
-    account.credit(1)
+    assert account.credit(500, 2) == 1 and account.credit(1, 2) == 1
     assert account.charge(60) and not account.charge(60)
 
 
-def pieces(data: bytes, size: int) -> list[bytes]:
-    return [data[start : start + size] for start in range(0, len(data), size)]
+def test_the_window_moves_by_one_frame_at_a_time() -> None:
+    account = Account(window_frames=3, window_bytes=100)
+    told = []
+    for target in (1, 1, 1, 3, 3, 3):
+        account.charge(1)
+        told.append((account.credit(1, target), account.window_frames))
+    assert told == [(0, 2), (0, 1), (1, 1), (2, 2), (2, 3), (1, 3)]
 
 
-def test_parts_become_the_whole_also_when_frames_mix() -> None:
-    parts = PartAssembler(1_000, Window())
-    one, two = b"a" * 250, b"b" * 90
-    got = {}
-    for index in range(3):
-        for sequence, whole in ((1, one), (2, two)):
-            cut = pieces(whole, 100)
-            if index < len(cut):
-                made = parts.add(sequence, 0, index, len(cut), len(whole), cut[index])
-                if made is not None:
-                    got[sequence] = made
-    assert got == {1: one, 2: two}
-
-
-@pytest.mark.parametrize(
-    ("sent", "message"),
-    [
-        ([(1, 0, 1, 2, 10, b"x")], "part 1 of 2 came where part 0"),
-        ([(1, 0, 0, 0, 10, b"x")], "part 0 of 0"),
-        ([(1, 0, 0, 2, 3, b"xxxx")], "exceed the 3 bytes"),
-        ([(number, 0, 0, 2, 900, b"x" * 60) for number in range(2)], "exceed the window of 100"),
-        ([(1, 0, 0, 2, 4, b"x"), (1, 0, 1, 2, 4, b"x")], "hold 2 bytes together, not 4"),
-        ([(1, 0, 0, 2, 4, b"x"), (1, 0, 0, 2, 4, b"x")], "part 0 of 2 came where part 1"),
-        ([(number, 0, 0, 2, 4, b"x") for number in range(3)], "more than 2 frames"),
-        ([(1, 0, 0, 70_000, 4, b"x")], "part 0 of 70000"),
-    ],
-)
-def test_parts_that_do_not_fit(sent: list, message: str) -> None:
-    parts = PartAssembler(1_000, Window(window_frames=2, window_bytes=100))
-    with pytest.raises(ValueError, match=message):
-        for part in sent:
-            parts.add(*part)
-
-
-def test_a_frame_in_parts_that_is_too_large() -> None:
-    with pytest.raises(FrameTooLarge, match="2,000 bytes, the limit is 1,000"):
-        PartAssembler(1_000, Window()).add(1, 0, 0, 2, 2_000, b"x")
-
-
-def test_images_are_checked_before_memory_is_taken() -> None:
-    packed = packing.pack(RawImage(np.zeros(20 * 10, np.uint8), 20, 10, PixelFormat.GRAY8))
-    check_image(packed, Limits())
-    with pytest.raises(FrameTooLarge, match="200 pixels, the limit is 199"):
-        check_image(packed, Limits(max_pixels=199))
-    with pytest.raises(FrameTooLarge, match="bytes, the limit is 3"):
-        check_image(packed, Limits(max_frame_bytes=3))
-    claimed = packing.PackedImage(21, 10, *[getattr(packed, name) for name in packed.__slots__[2:]])
-    with pytest.raises(CorruptImage, match="claims 200 bytes, expected 210"):
-        check_image(claimed, Limits())
+@given(st.data(), st.integers(1, 8))
+def test_edge_and_node_agree_on_the_window_whatever_comes(data: st.DataObject, most: int) -> None:
+    """An edge that keeps to what it was told is never beyond its window; no place is lost or made up."""
+    account = Account(most, 1_000)
+    may_send, sending, returning, here = most, 0, 0, 0
+    for _ in range(data.draw(st.integers(0, 60))):
+        step = data.draw(st.sampled_from(["send", "arrive", "release", "return"]))
+        if step == "send" and may_send:
+            may_send, sending = may_send - 1, sending + 1
+        elif step == "arrive" and sending:
+            sending, here = sending - 1, here + 1
+            assert account.charge(1)
+        elif step == "release" and here:
+            here -= 1
+            before, target = account.window_frames, data.draw(st.integers(1, most))
+            returning += account.credit(1, target)
+            assert abs(account.window_frames - target) == max(0, abs(before - target) - 1)
+        elif step == "return":
+            may_send, returning = may_send + returning, 0
+        assert account.frames == account.bytes == here
+        assert may_send + sending + here + returning == account.window_frames
+        assert 1 <= account.window_frames <= most

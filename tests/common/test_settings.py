@@ -60,6 +60,10 @@ def test_every_kind_of_value_from_flags() -> None:
         ("size = \n", "s.toml"),
         ("inner = 3\n", r"s\.toml:1: unknown setting 'inner'"),
         ("colour = 'green'\n", "one of red, blue"),
+        ("size = 1\n[inner]\nsize = 2\n", r"s\.toml:3: unknown setting 'inner\.size'"),
+        ("size = 1\n[ inner ]\n'depth_ms' = 'x' # a = b\n", r"s\.toml:3: 'x' is not a whole number"),
+        ("inner.deep = 3\n", r"s\.toml:1: unknown setting 'inner\.deep'"),
+        ("name = ['x']\n", r"s\.toml:1: \['x'\] is not text"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_line(tmp_path: Path, text: str, message: str) -> None:

@@ -19,6 +19,8 @@ class RejectReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REJECT_REASON_OVERLOADED: _ClassVar[RejectReason]
     REJECT_REASON_WINDOW: _ClassVar[RejectReason]
     REJECT_REASON_DRAINING: _ClassVar[RejectReason]
+    REJECT_REASON_DEVICE: _ClassVar[RejectReason]
+    REJECT_REASON_LIMIT: _ClassVar[RejectReason]
 REJECT_REASON_UNSPECIFIED: RejectReason
 REJECT_REASON_TOO_LARGE: RejectReason
 REJECT_REASON_MALFORMED: RejectReason
@@ -26,6 +28,8 @@ REJECT_REASON_DUPLICATE: RejectReason
 REJECT_REASON_OVERLOADED: RejectReason
 REJECT_REASON_WINDOW: RejectReason
 REJECT_REASON_DRAINING: RejectReason
+REJECT_REASON_DEVICE: RejectReason
+REJECT_REASON_LIMIT: RejectReason
 
 class EdgeMessage(_message.Message):
     __slots__ = ("open", "frame", "part", "close", "alive")

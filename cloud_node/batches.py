@@ -1,0 +1,142 @@
+"""One batch on a device, so that one frame's fault is not another's."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cloud_node.engine import Engine, Enhanced
+from cloud_node.jobs import Job
+from cloud_node.staging import Pixels
+from common.errors import DeviceError, DeviceLost, LamplightError, OutOfDeviceMemory, WeightsError
+from common.pixels import PixelFormat, RawImage
+
+log = logging.getLogger(__name__)
+
+PROBE = RawImage(np.full(64 * 64, 20, np.uint8), 64, 64, PixelFormat.GRAY8)
+
+
+@dataclass(slots=True)
+class BatchResult:
+    """What became of a batch.
+
+    `results` has an entry for each image: enhanced, why it failed, or None if the device was lost before.
+    `lost` says why it was; "" if it was not. `fits_pixels` is what the device had memory for at once; 0 if for all.
+    """
+
+    results: list[Enhanced | Exception | None]
+    lost: str = ""
+    fits_pixels: int = 0
+
+
+def enhance(engine: Engine, images: Sequence[RawImage], preset: str) -> BatchResult:
+    """Enhance images of one size, on the engine's thread. What the engine raises is in the result.
+
+    A part that does not fit into memory, or fails otherwise, is halved and tried again in order, down to single
+    images. At the first fault that memory for fewer images would not cure, a small image shows whether the device
+    still works: if it does, the images are at fault and fail alone; if not, the device is lost.
+    """
+    batch = BatchResult([None] * len(images))
+    width, height = images[0].width, images[0].height
+    parts, probed = [(0, len(images))], False
+    while parts:
+        start, end = parts.pop()
+        try:
+            outputs = engine.enhance(images[start:end], preset)
+            if len(outputs) != end - start:
+                raise DeviceError(f"{engine.device} gave {len(outputs)} images for {end - start}")
+        except DeviceLost as error:
+            batch.lost = str(error) or repr(error)
+            return batch
+        except OutOfDeviceMemory:
+            batch.fits_pixels = batch.fits_pixels or width * height
+            fault = f"{engine.device} has no memory for a frame of {width}x{height}: send smaller ones"
+            doubtful = end - start == 1
+        except Exception as error:
+            if not isinstance(error, LamplightError):
+                log.exception("%s failed", engine.device)
+            fault = str(error) or repr(error)
+            doubtful = not isinstance(error, WeightsError)  # of a preset that is not served
+        else:
+            batch.results[start:end] = outputs
+            if batch.fits_pixels:
+                batch.fits_pixels = max(batch.fits_pixels, (end - start) * width * height)
+            continue
+        if doubtful and not probed:
+            probed, reason = True, _probe(engine, preset)
+            if reason:
+                batch.lost = f"{engine.device} fails even for a small image: {reason}"
+                return batch
+        if end - start > 1:
+            middle = (start + end + 1) // 2
+            parts += [(middle, end), (start, middle)]
+        else:
+            # Not the engine's own error: its traceback would keep the device's memory.
+            batch.results[start] = DeviceError(fault)
+    return batch
+
+
+def _probe(engine: Engine, preset: str) -> str:
+    """Why the device cannot do the simplest thing; "" if it can."""
+    try:
+        engine.enhance([PROBE], preset)
+    except Exception as error:
+        return str(error) or repr(error)
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Jobs that come back from the device's thread, and how long they were there.
+
+    A job that is in neither `enhanced` nor `failed` must be done elsewhere: the device was lost.
+    """
+
+    jobs: list[Job]
+    result: BatchResult
+    start_unix_ns: int  # it was handed to the thread
+    start_ns: int  # the same, performance counter
+    network_unix_ns: int
+    network_ns: int  # in the engine
+    device_ns: int  # on the thread
+
+    @property
+    def enhanced(self) -> list[tuple[Job, Enhanced]]:
+        """Also those whose values are not numbers."""
+        return [(job, output) for job, output in self._pairs() if isinstance(output, Enhanced)]
+
+    @property
+    def failed(self) -> list[tuple[Job, Exception]]:
+        return [(job, output) for job, output in self._pairs() if isinstance(output, Exception)]
+
+    @property
+    def left(self) -> list[Job]:
+        return [job for job, output in self._pairs() if output is None]
+
+    def _pairs(self) -> list[tuple[Job, Enhanced | Exception | None]]:
+        return list(zip(self.jobs, self.result.results, strict=True))
+
+
+def work(engine: Engine, jobs: list[Job], unpack: Callable[[], list[Pixels]], start: tuple[int, int]) -> Done:
+    """Unpack and enhance jobs of one bucket, on the engine's thread.
+
+    `start` is when they were handed to it: unix ns and performance counter ns.
+    """
+    began_ns = time.perf_counter_ns()
+    whole = BatchResult([None] * len(jobs))
+    ready: list[tuple[int, RawImage]] = []
+    for index, image in enumerate(unpack()):
+        if isinstance(image, RawImage):
+            ready.append((index, image))
+        else:
+            whole.results[index] = image
+    network_unix_ns, network_start_ns = time.time_ns(), time.perf_counter_ns()
+    if ready:
+        part = enhance(engine, [image for _, image in ready], jobs[0].preset)
+        whole.lost, whole.fits_pixels = part.lost, part.fits_pixels
+        for (index, _), output in zip(ready, part.results, strict=True):
+            whole.results[index] = output
+    now_ns = time.perf_counter_ns()
+    return Done(jobs, whole, *start, network_unix_ns, now_ns - network_start_ns, now_ns - began_ns)

@@ -1,0 +1,68 @@
+"""Weights and the policy, read again while the node runs: on a signal, and when their files are replaced."""
+
+import asyncio
+import logging
+
+from cloud_node.admission import Admission
+from cloud_node.policy import Policy
+from cloud_node.settings import CloudSettings
+from cloud_node.supervisor import Supervisor
+from cloud_node.watch import FileWatch
+from common.errors import LamplightError, SettingsError
+
+log = logging.getLogger(__name__)
+
+WATCH_EVERY_S = 1.0
+
+
+def read_policy(settings: CloudSettings) -> Policy:
+    """The policy that the settings name. Raises SettingsError."""
+    return Policy() if settings.policy is None else Policy.load(settings.policy, settings.preset)
+
+
+class Reloader:
+    """What does not fit is said in the log, and the old stays. No frame waits for it, and none is lost."""
+
+    def __init__(self, settings: CloudSettings, supervisor: Supervisor, admission: Admission) -> None:
+        self._settings, self._supervisor, self._admission = settings, supervisor, admission
+        self._weights = {preset: file for preset, file in settings.presets.items() if file is not None}
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reload(self) -> None:
+        """Read everything again that came from a file."""
+        async with self._one_at_a_time:
+            if self._settings.policy is not None:
+                self._policy()
+            for preset in self._weights:
+                await self._preset(preset)
+
+    async def run(self) -> None:
+        """Look for replaced files until cancelled."""
+        policy = self._settings.policy
+        watch = FileWatch([*self._weights.values(), *([policy] if policy is not None else [])])
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            for file in await asyncio.to_thread(watch.changed):
+                async with self._one_at_a_time:
+                    if file == policy:
+                        self._policy()
+                    for preset, weights in self._weights.items():
+                        if weights == file:
+                            await self._preset(preset)
+
+    def _policy(self) -> None:
+        try:
+            policy = read_policy(self._settings)
+        except SettingsError as error:
+            log.error("the policy stays as it was: %s", error)
+            return
+        self._admission.set_policy(policy)
+        log.warning("policy %s is in force", self._settings.policy)
+
+    async def _preset(self, preset: str) -> None:
+        try:
+            version = await self._supervisor.reload(preset, self._weights[preset])
+        except LamplightError as error:
+            log.error("preset %s keeps its weights: %s", preset, error)
+            return
+        log.warning("preset %s is %s now", preset, version)
