@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 10.0  # a stream that opens and says nothing
 MAX_UNSETTLED = 1_024
-MAX_SINGLE = 64  # pictures of one caller that wait at once
+MAX_SINGLE = 256  # pictures of one caller that wait at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,12 +108,12 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         stream = await self.streams.join(edge, session, window)
         try:
             address = await self._address(edge)
+            receiver = Receiver(
+                stream, self.settings, self.admission, lambda: self._terms(edge, wish), lambda: self.draining
+            )
         except BaseException:
             self.streams.leave(stream)
             raise
-        receiver = Receiver(
-            stream, self.settings, self.admission, lambda: self._terms(edge, wish), lambda: self.draining
-        )
         opened = pb.Opened(
             node=self.node,
             model=self._models()[terms.preset],
@@ -146,8 +146,9 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
 
     async def Enhance(self, request: pb.Image, context: grpc.aio.ServicerContext) -> result_pb2.Result:
         try:
-            with self._one_more(context.peer()):
-                return wire.result_to_proto(await self._enhance(request, f"single {context.peer()}"))
+            host = context.peer().rpartition(":")[0]  # its connections share one turn and one bound
+            with self._one_more(host):
+                return wire.result_to_proto(await self._enhance(request, f"single {host}"))
         except LamplightError as error:
             await context.abort(error.status, str(error))
 

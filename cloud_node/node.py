@@ -17,6 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cloud_node.admission import Admission
+from cloud_node.batch_bound import BatchBound
 from cloud_node.engine import Engine, choose_devices
 from cloud_node.http import HttpServer
 from cloud_node.ingress import Ingress
@@ -24,7 +25,7 @@ from cloud_node.jobs import Job
 from cloud_node.load import Load
 from cloud_node.policy import Policy
 from cloud_node.publisher import Publisher
-from cloud_node.reloading import Reloader, read_policy
+from cloud_node.reloading import Reloader, read_policy, watched
 from cloud_node.scheduler import Scheduler
 from cloud_node.settings import CloudSettings
 from cloud_node.staging import Staging
@@ -75,7 +76,7 @@ class CloudNode:
             LamplightError: when one of them cannot be had, with what to do.
         """
         settings = self.settings
-        policy = read_policy(settings)
+        watch, policy = watched(settings), read_policy(settings)
         self._server = grpc.aio.server(options=server_options())
         self.address = f"{settings.host}:{self._bind()}"
         devices, note = choose_devices(settings.gpus, settings.device)
@@ -95,7 +96,7 @@ class CloudNode:
         )
         self._build(devices, policy)
         await self._supervisor.start()
-        self._reloader = Reloader(settings, self._supervisor, self._admission)
+        self._reloader = Reloader(settings, watch, self._supervisor, self._admission)
         self._health = health.aio.HealthServicer()
         ingress = Ingress(
             settings,
@@ -243,7 +244,7 @@ class CloudNode:
             settings.batch.max_wait_ms * 1_000_000,
             int(settings.batch.window_ms * 1_000_000),
         )
-        load, staging = Load(), Staging(limits.max_pixels)
+        load, staging, bound = Load(), Staging(limits.max_pixels), BatchBound(self._scheduler)
         encoders = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="encode")
         workers = [
             Worker(
@@ -253,6 +254,7 @@ class CloudNode:
                 self._settle,
                 give_back=self._give_back,
                 staging=staging,
+                bound=bound,
                 name=str(device),
                 cpus=frozenset(settings.network.device_cpus) or None,
                 stuck_after_s=settings.network.stuck_after_s,

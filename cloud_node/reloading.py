@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from pathlib import Path
 
 from cloud_node.admission import Admission
 from cloud_node.policy import Policy
@@ -20,12 +21,22 @@ def read_policy(settings: CloudSettings) -> Policy:
     return Policy() if settings.policy is None else Policy.load(settings.policy, settings.preset)
 
 
+def watched(settings: CloudSettings) -> FileWatch:
+    """Of the files that `Reloader` reads again; to be made before they are read first, so that no change is missed."""
+    policy = [] if settings.policy is None else [settings.policy]
+    return FileWatch([*_weights(settings).values(), *policy])
+
+
+def _weights(settings: CloudSettings) -> dict[str, Path]:
+    return {preset: file for preset, file in settings.presets.items() if file is not None}
+
+
 class Reloader:
     """What does not fit is said in the log, and the old stays. No frame waits for it, and none is lost."""
 
-    def __init__(self, settings: CloudSettings, supervisor: Supervisor, admission: Admission) -> None:
+    def __init__(self, settings: CloudSettings, watch: FileWatch, supervisor: Supervisor, admission: Admission) -> None:
         self._settings, self._supervisor, self._admission = settings, supervisor, admission
-        self._weights = {preset: file for preset, file in settings.presets.items() if file is not None}
+        self._watch, self._weights = watch, _weights(settings)
         self._one_at_a_time = asyncio.Lock()
 
     async def reload(self) -> None:
@@ -38,13 +49,11 @@ class Reloader:
 
     async def run(self) -> None:
         """Look for replaced files until cancelled."""
-        policy = self._settings.policy
-        watch = FileWatch([*self._weights.values(), *([policy] if policy is not None else [])])
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
-            for file in await asyncio.to_thread(watch.changed):
+            for file in await asyncio.to_thread(self._watch.changed):
                 async with self._one_at_a_time:
-                    if file == policy:
+                    if file == self._settings.policy:
                         self._policy()
                     for preset, weights in self._weights.items():
                         if weights == file:
@@ -64,5 +73,8 @@ class Reloader:
             version = await self._supervisor.reload(preset, self._weights[preset])
         except LamplightError as error:
             log.error("preset %s keeps its weights: %s", preset, error)
+            return
+        except Exception:  # a device that is dying; the worker sees to that
+            log.exception("preset %s keeps its weights", preset)
             return
         log.warning("preset %s is %s now", preset, version)

@@ -5,9 +5,10 @@ import contextlib
 import gc
 import logging
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from cloud_node import batches
@@ -21,13 +22,14 @@ from cloud_node.restarts import RestartLimit
 from cloud_node.scheduler import Scheduler, Ticket
 from cloud_node.staging import Staging
 from common.errors import DeviceLost
-from common.frame import Outcome, Result
+from common.frame import FrameId, Outcome, Result
 
 log = logging.getLogger(__name__)
 
 UNENCODED = 4  # enhanced frames that wait for their encoding, or as many as two batches hold; then the device waits
 STAGE_EVERY_S = 0.002  # frames that arrive within it while the device is busy are looked at together
 READY_S = 600.0  # for an engine to be built and warm, compilers included
+REMEMBERED = 1_024  # frames that were on the device at a loss
 CLOSE_S = 10.0  # for the batch on the device, when the node stops
 
 
@@ -38,8 +40,9 @@ class Worker:
     is taken. What runs out of memory is halved and tried again, and the scheduler's bound lowered (`BatchBound`).
 
     When the device is lost (it says so, a small image fails too, or a batch never returns), what was on it is given
-    back, and the engine is built anew on a new thread, as often as `restarts` allows. A sticky CUDA error cannot be
-    cured inside its process: then every attempt fails, and `run` raises.
+    back; a frame that is there at a second loss fails, since it may be the cause. The engine is built anew on a new
+    thread, as often as `restarts` allows. A sticky CUDA error cannot be cured inside its process: then every attempt
+    fails, and `run` raises.
 
     Args:
         make_engine: builds the engine; called on the device's thread, also after a loss.
@@ -47,6 +50,7 @@ class Worker:
         settle: gets a job with its result.
         give_back: gets a job that another node should do, and why; by default such a job fails.
         staging: unpacks frames ahead; one for all devices.
+        bound: lowers the scheduler's when memory runs out; one for all devices.
         name: of the device, for logs.
         cpus: processors of the device's thread; None = all.
         stuck_after_s: a batch that takes longer means that the device is lost; 0 = never.
@@ -63,6 +67,7 @@ class Worker:
         *,
         give_back: Callable[[Job, str], None] | None = None,
         staging: Staging | None = None,
+        bound: BatchBound | None = None,
         name: str = "device",
         cpus: frozenset[int] | None = None,
         stuck_after_s: float = 120.0,
@@ -74,14 +79,14 @@ class Worker:
         self.model, self.models = "", dict[str, str]()  # of the engine, or of the last one
         self.counts: Counter[str] = Counter()  # faults: "lost", "out of memory", "not numbers"
         self._make_engine, self._cpus, self._stuck_after_s = make_engine, cpus, stuck_after_s
-        self._scheduler, self._bound = scheduler, BatchBound(scheduler)
+        self._scheduler, self._bound = scheduler, bound or BatchBound(scheduler)
         self._staging, self._on_batch = staging or Staging(), on_batch
         self._handover = Handover(encoders, settle, give_back or _failing(settle), self.wake, self.counts)
         self._restarts = restarts
         self._restarts_s: list[float] = []  # when, monotonic
         self._engine: Engine | None = None
         self._thread: DeviceThread | None = None
-        self._weights: dict[str, Path | None] = {}  # that were put in while it ran
+        self._losses: OrderedDict[FrameId, None] = OrderedDict()  # frames that were on the device when it was lost
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
         self._busy, self._given_up = False, ""
         self._staging_due: asyncio.TimerHandle | None = None
@@ -142,7 +147,7 @@ class Worker:
     async def reload(self, preset: str, weights: Path | None) -> str:
         """Put other weights into a preset while batches go on; returns the model's new version.
 
-        Waits while the device is being restarted. The new weights also hold after a restart.
+        Waits while the device is being restarted; an engine that was lost meanwhile does not count.
 
         Raises:
             WeightsError: if they do not fit; the old ones stay.
@@ -154,9 +159,17 @@ class Worker:
                     raise DeviceLost(self._given_up)
                 self._changed.clear()
                 await self._changed.wait()
-            version = await asyncio.to_thread(engine.reload, preset, weights)
-            self._weights[preset] = weights
+            apart = DeviceThread(f"{self.name} reload")  # a driver that hangs keeps no pool from ending
+            try:
+                version = await apart.call(partial(engine.reload, preset, weights))
+            except Exception:
+                if engine is self._engine:
+                    raise
+                continue
+            finally:
+                apart.leave()
             if engine is self._engine:
+                gc.unfreeze()  # what the node kept for good at its start may be the model that was replaced
                 self._note_models(engine)
                 return version
 
@@ -261,7 +274,7 @@ class Worker:
                 self._thread.leave()
             self._engine = self._thread = None
             self._set_health(False)
-            self._handover.give_back(jobs, reason)
+            self._part_with(jobs, reason)
             delay_s = self._restarts.delay_s(self._restarts_s, time.monotonic())
             if delay_s is None:
                 self._given_up = f"{self.name} is given up after {self._restarts}: {reason}"
@@ -277,12 +290,21 @@ class Worker:
                 log.warning("%s works again, warm after %.1f s", self.name, seconds)
                 return
 
+    def _part_with(self, jobs: list[Job], reason: str) -> None:
+        """Give frames back; one that was there at an earlier loss, too, may be its cause, and fails."""
+        again = [job for job in jobs if job.frame.id in self._losses]
+        for job in again:
+            self._handover.settle(job, Outcome.FAILED, f"the device was lost twice with this frame on it: {reason}")
+        self._handover.give_back(jobs, reason)
+        self._losses.update(dict.fromkeys(job.frame.id for job in jobs))
+        while len(self._losses) > REMEMBERED:
+            self._losses.popitem(last=False)
+
     def _build(self) -> Engine:
         if self._restarts_s:
+            gc.unfreeze()
             gc.collect()  # the lost engine's memory
         engine = self._make_engine()
-        for preset, weights in self._weights.items():
-            engine.reload(preset, weights)
         engine.warm_up()
         return engine
 

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 from common.errors import LamplightError
 
+log = logging.getLogger(__name__)
+
 
 def run(command: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code; an error of ours is one line and its own code."""
@@ -66,7 +68,10 @@ def on_hangup(action: Callable[[], Awaitable[None]]) -> Iterator[None]:
         while True:
             await asked.wait()
             asked.clear()
-            await action()
+            try:
+                await action()
+            except Exception:  # the next signal may do better
+                log.exception("what SIGHUP asked for failed")
 
     task = asyncio.create_task(act(), name="hangup")
     loop.add_signal_handler(number, asked.set)
