@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +26,7 @@ IN_FLIGHT = 2  # batches on a device at once: one is computed while the other is
 # Pixels of a tile by device. `fast` takes 280 bytes a pixel in float32, `reference` about 1,500 in bfloat16.
 TILE_PIXELS, BYTES_PER_TILE_PIXEL = 4 * 1024 * 1024, 4_000
 # What CUDA says when nothing on the device will work any more in this process.
-LOST = ("CUDA error", "cudaError", "device-side assert", "CUBLAS_STATUS", "CUDNN_STATUS", "cuDNN error")
+LOST = ("CUDA error", "cudaError", "device-side assert")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Enhanced:
     rgb: Bytes
     sharpness_before: float
     sharpness_after: float
-    finite: bool  # False when the network gave NaN or infinity: not to be shown
+    finite: bool  # False when the network gave NaN: not to be shown
     model: str  # the version that made it
 
 
@@ -122,7 +122,7 @@ class Engine:
             presets: names with the files of their weights, None for those that come along; the first is the default.
                 Or one name. 'none' does nothing, to measure the serving alone.
             weights: of the preset, where only its name is given.
-            threads: of a CPU for the network; 0 = as many as there are.
+            threads: of a CPU for the network; 0 = one for each processor that this thread may use.
             backend: 'auto' or one of `backends.BACKENDS`.
             tile_pixels: larger frames are lit in tiles; 0 = by device.
 
@@ -131,9 +131,10 @@ class Engine:
             SettingsError: for a backend that is unknown or not installed.
         """
         self.device = device
+        self._threads = threads or processors()
         if device.type == "cpu":
-            torch.set_num_threads(threads or os.cpu_count() or 1)
-        self._backend, self._threads = backends.choose(backend, device), threads
+            torch.set_num_threads(self._threads)
+        self._backend = backends.choose(backend, device)
         self._tile_pixels = tile_pixels or _tile_pixels(device)
         self._lanes = lanes_of(device)
         self._in_flight: deque[Pending] = deque()
@@ -199,16 +200,13 @@ class Engine:
         return time.perf_counter() - start_s
 
     def prepare(self, images: Sequence[RawImage], preset: str = "") -> None:
-        """Run a batch until the fastest way for it has taken over, which may take minutes: for measurements.
+        """Run a batch, and wait until the fastest way for it is built, which may take minutes: for measurements.
 
         Raises: as `enhance`.
         """
         ways = self._model(preset).ways
-        for _ in range(4 * len(images).bit_length()):  # a shape is built at its second run, and adopted at its third
+        with nullcontext() if ways is None else ways.at_once():
             self.enhance(images, preset)
-            if ways is None:
-                return
-            ways.wait()
 
     def reload(self, preset: str, weights: Path | None) -> str:
         """Put other weights in a preset's place, between two batches; returns their version. They are loaded beside the
@@ -274,11 +272,16 @@ class Engine:
         except (RuntimeError, MemoryError) as error:
             reason = (str(error) or repr(error)).splitlines()[0]
             memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in reason
-            if memory or "can't allocate memory" in reason:
+            if memory or "can't allocate memory" in reason or "ALLOC_FAILED" in reason:
                 raise OutOfDeviceMemory(str(self.device), len(images), images[0].width * images[0].height) from None
             if isinstance(error, torch.AcceleratorError) or any(sign in reason for sign in LOST):
                 raise DeviceLost(f"{self.device} stopped working: {reason}") from None
             raise DeviceError(f"{self.device}: {reason}") from None
+
+
+def processors() -> int:
+    """How many processors the calling thread may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _by_form(images: Sequence[RawImage]) -> list[tuple[list[int], list[RawImage], Form]]:

@@ -2,13 +2,11 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -84,8 +82,6 @@ def run(argv: Sequence[str]) -> int:
     devices, note = choose_devices(None if given.gpus is None else [given.gpus], given.device)
     if note:
         print(f"lamplight: {note}", file=sys.stderr)
-    if devices[0].type == "cpu":
-        torch.set_num_threads(os.cpu_count() or 1)
     engine = Engine(devices[0], given.preset, given.weights)
     failed: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

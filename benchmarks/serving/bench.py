@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from common.nats_server import EmbeddedServer
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "serving"
 DISTINCT_FRAMES = 32
+QUIET = 0.5  # load average at the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ def parser(description: str | None, *, preset: str, edges: int, seconds: float) 
 def bench(given: argparse.Namespace) -> Iterator[Bench]:
     """Start what is needed, from the main thread; end it whatever happens."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through every `finally`
+    if not given.quick and (load := os.getloadavg()[0]) > QUIET:
+        say(f"this machine is busy (load average {load:.1f}): the figures will be off, and not evenly")
     width, height = map(int, given.size.split("x"))
     with tempfile.TemporaryDirectory(prefix="lamplight-serving-") as folder, asyncio.Runner() as runner:
         file = Path(folder) / "frames"

@@ -82,7 +82,8 @@ class Edge:
                 await self._sender.send(frame)
             except Exception as error:
                 if not self.failed:
-                    print(f"{self.name}: a frame could not be sent: {error!r}", file=sys.stderr, flush=True)
+                    reason = f"{type(error).__name__}: {error}"
+                    print(f"{self.name}: a frame could not be sent: {reason}", file=sys.stderr, flush=True)
                 self._settle(frame.id.sequence)
                 self.failed += 1
                 await asyncio.sleep(0.1)

@@ -12,6 +12,7 @@ import threading
 
 import numpy as np
 import options
+import tritonclient.grpc as triton
 from job import Job
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor
 from pytriton.triton import Triton, TritonConfig
@@ -19,6 +20,7 @@ from pytriton.triton import Triton, TritonConfig
 HOST = "127.0.0.1"
 MODEL = "enhancer"
 PRIORITIES = 3
+PROBE_TIMEOUT_S = 20.0
 
 
 def worker(preset: str, nats: str):
@@ -26,10 +28,21 @@ def worker(preset: str, nats: str):
     job = Job(preset, nats)
 
     def infer(requests):
-        job.work([request["frame"][0, 0] for request in requests])
+        bodies = [request["frame"][0, 0] for request in requests]
+        if bodies := [body for body in bodies if body]:
+            job.work(bodies)
         return [{"done": np.ones((1, 1), np.uint8)} for _ in requests]
 
     return infer
+
+
+def probe(address: str, count: int) -> None:
+    """Empty frames through all of it; raises if one does not come back: pytriton has said that it runs and did not."""
+    with triton.InferenceServerClient(address) as client:
+        for _ in range(count):
+            tensor = triton.InferInput("frame", [1, 1], "BYTES")
+            tensor.set_data_from_numpy(np.array([[b""]], dtype=object))
+            client.infer(MODEL, [tensor], client_timeout=PROBE_TIMEOUT_S)
 
 
 def free_port() -> int:
@@ -48,15 +61,16 @@ def main() -> None:
     batcher = DynamicBatcher(
         max_queue_delay_microseconds=int(given.wait_ms * 1000), priority_levels=PRIORITIES, default_priority_level=2
     )  # fmt: skip
-    with tempfile.TemporaryDirectory() as folder, Triton(config=config, workspace=f"{folder}/pytriton") as triton:
-        triton.bind(
+    with tempfile.TemporaryDirectory() as folder, Triton(config=config, workspace=f"{folder}/pytriton") as server:
+        server.bind(
             model_name=MODEL,
             infer_func=[worker(given.preset, given.nats) for _ in range(given.workers)],
             inputs=[Tensor(name="frame", dtype=bytes, shape=(1,))],
             outputs=[Tensor(name="done", dtype=np.uint8, shape=(1,))],
             config=ModelConfig(max_batch_size=given.batch, batcher=batcher),
         )
-        triton.run()
+        server.run()
+        probe(f"{HOST}:{given.port}", 4 * given.workers)
         print(f"ready on {HOST}:{given.port}", file=sys.stderr, flush=True)
         stop.wait()
 

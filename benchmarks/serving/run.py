@@ -27,7 +27,7 @@ PARTS = {"throughput": throughput, "engine_share": engine_share, "overload": ove
 def measure(given: argparse.Namespace) -> None:
     for peer in PEERS:
         setup_peers.python_of(peer)  # says what to do when one is missing
-    figures, failed = {}, []
+    figures, failed, load = {}, [], os.getloadavg()[0]
     for name in given.parts or PARTS:
         part = PARTS[name]
         words = ["--size", given.size, *(["--quick"] if given.quick else [])]
@@ -42,7 +42,7 @@ def measure(given: argparse.Namespace) -> None:
             say(f"{name}: {error}")
     summary = summarise(figures)
     summary["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
-    summary["quick"] = given.quick
+    summary |= {"quick": given.quick, "load_average_before": round(load, 2)}
     RESULTS.with_suffix(".json").write_text(json.dumps(summary, indent=1) + "\n")
     print("\nasked for and reached:")
     for row in summary["asked"]:

@@ -100,16 +100,17 @@ async def run(
     rows = {edge.name: _row(edge.samples.values(), begin, end, waited_until) for edge in used}
     samples = [sample for edge in used for sample in edge.samples.values()]
     growth = backlog_end - backlog_middle
-    enough = served >= SERVED * offered * (end - begin) - 1
+    enough = served > 0 and served >= SERVED * offered * (end - begin) - 1
+    failed = sum(edge.failed for edge in used)
     return Trial(
         offered_fps=offered,
         served_fps=served / (end - begin),
-        sustained=enough and not early and growth <= max(LOOSE, GROWTH * offered * seconds / 2),
+        sustained=enough and not early and not failed and growth <= max(LOOSE, GROWTH * offered * seconds / 2),
         early=early,
         backlog_middle=backlog_middle,
         backlog_end=backlog_end,
         rejected=sum(edge.rejected for edge in used),
-        failed=sum(edge.failed for edge in used),
+        failed=failed,
         all=_row(samples, begin, end, waited_until),
         edges=rows,
         **_stages([sample for sample in samples if sample.read_s and begin <= sample.due_s <= end]),

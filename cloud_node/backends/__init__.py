@@ -1,5 +1,6 @@
 """Ways to run a network on a device: what each is, and which is the fastest here (docs/engine.md)."""
 
+import copy
 import importlib.util
 import logging
 from collections.abc import Callable
@@ -63,7 +64,7 @@ def at_least(low: Tensor, side: int) -> Tensor:
     return nn.functional.pad(low, grow, mode="replicate")
 
 
-def load(preset: str, weights: Path | None, device: torch.device, backend: str = "auto", threads: int = 0) -> Model:
+def load(preset: str, weights: Path | None, device: torch.device, backend: str = "auto", threads: int = 1) -> Model:
     """Load a preset and make it ready to run by `backend`, one of BACKENDS or 'auto'.
 
     Raises:
@@ -88,7 +89,7 @@ def choose(backend: str, device: torch.device) -> str:
     """The backend to use where `backend` is asked for. Raises SettingsError."""
     if backend == "auto":
         if device.type == "cuda":
-            return "compiled"
+            return "bf16"  # 'compiled' is to be had, and not the default before it was run on a GPU
         if device.type != "cpu":
             return "fp32"
         if importlib.util.find_spec("openvino") is not None:
@@ -124,7 +125,7 @@ def _compiled(version: str, network: LAEGAN, device: torch.device, threads: int)
 
     network = network.to(torch.bfloat16) if has_bf16(device) else network
     step = Compiled(network, light, version, device)
-    return Model(version, network, step, step.ways)
+    return Model(version, copy.deepcopy(network), step, step.ways)  # tiles set a state that a builder must not see
 
 
 def _openvino(version: str, network: LAEGAN, device: torch.device, threads: int) -> Model:

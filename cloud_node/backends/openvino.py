@@ -1,7 +1,6 @@
 """The network's body on OpenVINO: the fastest way on a CPU, and one that never waits for the GIL in the middle."""
 
 import copy
-import os
 import sys
 import warnings
 from typing import Any
@@ -22,7 +21,7 @@ import openvino as ov  # noqa: E402
 FIXED_SHAPES = 4  # a graph of fixed size is some percent faster, and holds its own memory
 
 
-def on_openvino(network: LAEGAN, version: str, threads: int = 0) -> LAEGAN:
+def on_openvino(network: LAEGAN, version: str, threads: int) -> LAEGAN:
     """The same network with its body on OpenVINO: in bfloat16 where the CPU has it. The curve stays as it is.
 
     network: in float32, in eval mode; it is left as it is.
@@ -43,7 +42,7 @@ class Body(nn.Module):
         capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._config = {
             "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in capabilities else "f32",
-            "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
+            "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # which processors are the network's is not decided here
         }

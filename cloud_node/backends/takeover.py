@@ -3,10 +3,13 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, TypeVar
 
 log = logging.getLogger(__name__)
+
+REMEMBERED = 1000  # shapes whose calls are counted
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,7 +43,7 @@ class Takeover(Generic[P, R]):
         self._built: dict[Hashable, Callable[P, R] | None] = {}  # None: being built, or given up
         self._ready: dict[Hashable, Callable[P, R]] = {}
         self._builder: threading.Thread | None = None
-        self._told = False
+        self._told = self._hurry = False
 
     def __call__(self, key: Hashable, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run for a shape `key`."""
@@ -54,30 +57,48 @@ class Takeover(Generic[P, R]):
         """The shapes that run the faster way."""
         return list(self._ready)
 
-    def wait(self, timeout_s: float | None = None) -> None:
+    def wait(self) -> None:
         """Until nothing is being built."""
         if self._builder is not None:
-            self._builder.join(timeout_s)
+            self._builder.join()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, a shape is built at its first call, which waits for it."""
+        self._hurry = True
+        try:
+            yield
+        finally:
+            self._hurry = False
 
     def _next_way(self, key: Hashable, *args: Any, **kwargs: Any) -> Callable[P, R]:
-        built = self._built.get(key)
-        if built is not None:
-            try:
-                self._ready[key] = self._adopt(built, *args, **kwargs)
-                log.info("%s: the fast path takes over for %s", self.name, _told(key))
-                return self._ready[key]
-            except Exception as error:
-                self._give_up(key, error)
-        elif key not in self._built and len(self._built) < self._limit and not self._building:
+        if self._hurry:
+            self.wait()
+        if key not in self._built and len(self._built) < self._limit and not self._building:
+            if len(self._seen) >= REMEMBERED:
+                self._seen.clear()
             self._seen[key] += 1
-            if self._seen[key] >= self._after:
+            if self._hurry or self._seen[key] >= self._after:
                 self._built[key] = None
                 # A daemon: a compiler that takes minutes must not hold up the end of the process.
                 self._builder = threading.Thread(
                     target=self._work, args=(key, args, kwargs), name=f"build-{self.name}", daemon=True
                 )
                 self._builder.start()
-        return self._plain
+                if self._hurry:
+                    self.wait()
+                else:
+                    return self._plain
+        built = self._built.get(key)
+        if built is None:
+            return self._plain
+        try:
+            self._ready[key] = self._adopt(built, *args, **kwargs)
+        except Exception as error:
+            self._give_up(key, error)
+            return self._plain
+        log.info("%s: the fast path takes over for %s", self.name, _told(key))
+        return self._ready[key]
 
     @property
     def _building(self) -> bool:

@@ -53,7 +53,7 @@ class Second:
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """A load run. Seconds count from its start; everything but the totals leaves out the warm-up."""
+    """A load run. Seconds count from its start; all but `total`, `over_time` and `models` leave out the warm-up."""
 
     settings: LoadSettings
     started: datetime

@@ -13,6 +13,7 @@ from common.errors import DeviceError, DeviceLost, OutOfDeviceMemory, SettingsEr
 from common.pixels import Bytes, ColorRange, PixelFormat, RawImage
 
 CPU = torch.device("cpu")
+EDGE = laegan.weights_version("edge")
 # Levels of 255 by which a backend may differ from fp32: at most anywhere, and on average.
 TOLERANCE = {"fp32": (0, 0.0), "bf16": (8, 0.7), "openvino": (8, 0.7)}
 
@@ -94,11 +95,11 @@ def test_a_batch_is_of_one_size(engine: Engine) -> None:
 
 def test_presets_are_served_side_by_side() -> None:
     both = Engine(CPU, {"edge": None, "none": None}, threads=1)
-    assert both.model == "edge-1" and dict(both.models) == {"edge": "edge-1", "none": "none-0"}
+    assert both.model == EDGE and dict(both.models) == {"edge": EDGE, "none": "none-0"}
     dark = dark_photo()
     [lit] = both.enhance([RawImage.from_rgb(dark)])
     [same] = both.enhance([RawImage.from_rgb(dark)], "none")
-    assert (lit.model, same.model) == ("edge-1", "none-0")
+    assert (lit.model, same.model) == (EDGE, "none-0")
     assert np.array_equal(same.rgb, dark) and same.sharpness_before == same.sharpness_after
     with pytest.raises(WeightsError, match="'fast' is not served here: edge, none"):
         both.enhance([RawImage.from_rgb(dark)], "fast")
@@ -113,30 +114,31 @@ def test_weights_are_reloaded_between_batches_and_bad_ones_are_not(tmp_path: Pat
     engine, image = Engine(CPU, "edge", threads=1, backend="fp32"), RawImage.from_rgb(dark_photo())
     before = engine.enhance([image])[0]
     for path, message in (
-        (weights(tmp_path / "nan.safetensors", "edge-nan", float("nan")), "not numbers; edge-1 stays"),
-        (laegan.weights_files.COMMITTED / "fast.safetensors", "preset 'fast', not of 'edge'; edge-1 stays"),
-        (tmp_path / "missing.safetensors", "no file .*; edge-1 stays"),
+        (weights(tmp_path / "nan.safetensors", "edge-nan", float("nan")), f"not numbers; {EDGE} stays"),
+        (laegan.weights_files.COMMITTED / "fast.safetensors", f"preset 'fast', not of 'edge'; {EDGE} stays"),
+        (tmp_path / "missing.safetensors", f"no file .*; {EDGE} stays"),
     ):
         with pytest.raises(WeightsError, match=message):
             engine.reload("edge", path)
-        assert engine.model == "edge-1" and np.array_equal(engine.enhance([image])[0].rgb, before.rgb)
+        assert engine.model == EDGE and np.array_equal(engine.enhance([image])[0].rgb, before.rgb)
     with pytest.raises(WeightsError, match="'fast' is not served"):
         engine.reload("fast", None)
-    assert engine.reload("edge", weights(tmp_path / "dark.safetensors", "edge-2", 0.0)) == "edge-2" == engine.model
+    assert engine.reload("edge", weights(tmp_path / "dark.safetensors", "edge-new", 0.0)) == "edge-new" == engine.model
     after = engine.enhance([image])[0]
-    assert after.model == "edge-2" and not np.array_equal(after.rgb, before.rgb)
+    assert after.model == "edge-new" and not np.array_equal(after.rgb, before.rgb)
 
 
 def test_a_reload_on_another_thread_loses_no_frame(tmp_path: Path) -> None:
     engine, image = Engine(CPU, "edge", threads=1), RawImage.from_rgb(dark_photo(32, 48))
-    new = weights(tmp_path / "two.safetensors", "edge-2")
+    new = weights(tmp_path / "two.safetensors", "edge-new")
     versions = []
     thread = threading.Thread(target=engine.reload, args=("edge", new))
     thread.start()
     while thread.is_alive() or len(versions) < 2:
         versions.append(engine.enhance([image])[0].model)
     versions.append(engine.enhance([image])[0].model)
-    assert versions == sorted(versions) and set(versions) <= {"edge-1", "edge-2"} and versions[-1] == "edge-2"
+    first_new = versions.index("edge-new")
+    assert set(versions[:first_new]) <= {EDGE} and set(versions[first_new:]) == {"edge-new"}
 
 
 def test_batches_submitted_ahead_come_back_in_any_order() -> None:

@@ -37,6 +37,7 @@ def small() -> nn.Module:
 def fresh_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # what was compiled by another test is not known
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     yield
     torch._dynamo.reset()
 
@@ -57,6 +58,7 @@ def test_the_compiled_step_takes_over_and_gives_the_same(fresh_compiler: None) -
         step(frames(1), FORM)
         step.ways.wait()
     assert step.ways.taken_over == [(1, FORM)]
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1  # nothing was compiled on the calling thread
     # 3 frames run as 2 + 1, and only one of them is compiled.
     (rgb, measures), (same, expected) = step(frames(3), FORM), light(network, frames(3), FORM)
     assert (rgb.int() - same.int()).abs().max() <= 1
