@@ -261,24 +261,27 @@ def main() -> None:
     report: dict = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     mine = report.setdefault(f"{name}, {given.threads} thread(s)" if device.type == "cpu" else name, {})
     mine["torch"] = torch.__version__
+
+    def keep(part: str, figures: dict) -> None:
+        mine[part] = figures
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+
     if device.type == "cpu":
-        mine["backends"] = compare_backends(
-            given.threads, SIZES[:1] if quick else (SIZES[0], SIZES[-1]), 3 if quick else 9, given.compiled
-        )
-        mine["own_ms"] = own_cost(given.threads, 50 if quick else 200)
+        sizes = SIZES[:1] if quick else (SIZES[0], SIZES[-1])
+        keep("backends", compare_backends(given.threads, sizes, 3 if quick else 9, given.compiled))
+        keep("own_ms", own_cost(given.threads, 50 if quick else 200))
         if not quick:
             child = subprocess.run([sys.executable, __file__, "--eight-k"], check=True, capture_output=True, text=True)
-            mine["7680x4320"] = json.loads(child.stdout.splitlines()[-1])
+            keep("7680x4320", json.loads(child.stdout.splitlines()[-1]))
             print(f"\n7680x4320 in tiles: {mine['7680x4320']}")
     for preset in given.presets.split(","):
         if preset not in (*PRESETS, backends.NONE):
             parser.error(f"--presets {preset}: there are {', '.join(PRESETS)}")
         engine = Engine(device, preset, weights_of(preset), threads=given.threads)
-        mine.setdefault("frames_per_s", {})[preset] = batches(engine, quick)
+        keep("frames_per_s", mine.get("frames_per_s", {}) | {preset: batches(engine, quick)})
         if device.type == "cuda" and preset != backends.NONE:
-            mine.setdefault("roofline", {})[preset] = gpu(engine)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+            keep("roofline", mine.get("roofline", {}) | {preset: gpu(engine)})
 
 
 def cpu_name() -> str:
