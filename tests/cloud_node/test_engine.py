@@ -158,7 +158,8 @@ def test_batches_submitted_ahead_come_back_in_any_order() -> None:
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), OutOfDeviceMemory),
         (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), DeviceLost),
         (RuntimeError("CUDA error: out of memory"), OutOfDeviceMemory),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), DeviceLost),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), DeviceError),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), OutOfDeviceMemory),
         (RuntimeError("a kernel that is not there"), DeviceError),
     ],
 )
