@@ -5,7 +5,7 @@ from pathlib import Path
 
 from common.channel import DEFAULT_PORT, MAX_MESSAGE_BYTES, MAX_PIXELS
 from common.packing import ImageFormat
-from common.settings import group, option
+from common.settings import check_least, group, option
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class CloudSettings:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
         if not 0 <= self.quality <= 100:
             raise ValueError(f"--quality {self.quality}: 0..100")
-        for name, value, least in (
+        check_least(
             ("--window-ms", self.batch.window_ms, 0),
             ("--shed-after-ms", self.limits.shed_after_ms, 0),
             ("--spool-mib", self.limits.spool_mib, 1),
@@ -106,9 +106,7 @@ class CloudSettings:
             ("--max-queued-mib", self.limits.max_queued_mib, 1),
             ("--threads", self.network.threads, 0),
             ("--grace-s", self.grace_s, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name} {value}: at least {least}")
+        )
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port {self.port}: 0..65535")
         if self.gpus is not None and self.device:

@@ -7,6 +7,7 @@ a class is a group: a heading in `--help` and a table in the file. Flags win ove
 
 import argparse
 import dataclasses
+import math
 import os
 import tomllib
 import types
@@ -33,6 +34,13 @@ def group(cls: type[S]) -> S:
     """A group of settings."""
     made: S = dataclasses.field(default_factory=cls)
     return made
+
+
+def check_least(*rows: tuple[str, float, float]) -> None:
+    """Rows of (flag, value, least). Raises ValueError that names the flag of a value below, or not finite."""
+    for flag, value, least in rows:
+        if not (math.isfinite(value) and value >= least):
+            raise ValueError(f"{flag} {value:g}: at least {least:g}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from common.channel import DEFAULT_PORT
 from common.frame import Priority
 from common.packing import ImageFormat
-from common.settings import group, option
+from common.settings import check_least, group, option
 
 
 def host_name() -> str:
@@ -79,7 +79,7 @@ class EdgeSettings:
             raise ValueError(f"--size {self.size}: as 1280x720")
         if self.edge and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.edge):
             raise ValueError(f"--edge {self.edge}: use 1 to 64 of A-Z a-z 0-9 _ -")
-        for name, value, least in (
+        check_least(
             ("--in-flight", self.sending.in_flight, 1),
             ("--part-kib", self.sending.part_kib, 16),
             ("--attempts", self.sending.attempts, 1),
@@ -87,9 +87,7 @@ class EdgeSettings:
             ("--fps", self.fps, 0),
             ("--limit", self.limit, 0),
             ("--retry-s", self.sending.retry_s, 0.1),
-        ):
-            if value < least:
-                raise ValueError(f"{name} {value}: at least {least}")
+        )
         if self.sending.result_format is ImageFormat.PNG:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
         if not 0 <= self.sending.quality <= 100:

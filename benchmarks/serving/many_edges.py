@@ -9,23 +9,14 @@ benchmarks/results/serving/many_edges.json. Needs room for about 2,500 open file
 import argparse
 import asyncio
 import json
-import sys
-import tempfile
 from dataclasses import asdict
-from pathlib import Path
 
 import psutil
+from real_node import RESULTS, Cloud, node_and_source
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "proto"), str(ROOT / "tests" / "support")]
-
-from processes import Cloud, dark_sign  # noqa: E402
-
-from edge_node.load import LoadReport, LoadSettings, run  # noqa: E402
-from edge_node.load.records import Ending  # noqa: E402
-from edge_node.load.settings import Frames, Patience  # noqa: E402
-
-RESULTS = ROOT / "benchmarks" / "results" / "serving" / "many_edges.json"
+from edge_node.load import LoadReport, LoadSettings, run
+from edge_node.load.records import Ending
+from edge_node.load.settings import Frames, Patience
 
 
 def connections(process: psutil.Process, port: int) -> int:
@@ -36,11 +27,11 @@ def connections(process: psutil.Process, port: int) -> int:
     )
 
 
-async def measure(node: Cloud, given: argparse.Namespace, source: Path) -> tuple[LoadReport, int, float]:
+async def measure(node: Cloud, given: argparse.Namespace, source: str) -> tuple[LoadReport, int, float]:
     """The load's report, the most connections counted, and the memory that one edge costs in kB."""
     process = psutil.Process(node.pid)
     settings = LoadSettings(
-        source=str(source),
+        source=source,
         edges=given.edges,
         fps=given.fps,
         duration_s=given.seconds,
@@ -51,7 +42,7 @@ async def measure(node: Cloud, given: argparse.Namespace, source: Path) -> tuple
         patience=Patience(connect_timeout_s=120),
     )
     # What one edge makes the node keep once for all, such as pools and code, is not counted for a thousand.
-    await run(LoadSettings(source=str(source), edges=1, duration_s=5, warm_up_s=1, cloud=node.address, name="first"))
+    await run(LoadSettings(source=source, edges=1, duration_s=5, warm_up_s=1, cloud=node.address, name="first"))
     before, most = process.memory_info().rss, 0
     load = asyncio.create_task(run(settings))
     rss = before
@@ -73,13 +64,8 @@ def main() -> None:
     parser.add_argument("--preset", default="none", help="network (default: none, to measure the serving)")
     parser.add_argument("--processes", type=int, default=2, help="of the load generator (default: 2)")
     given = parser.parse_args()
-    node = Cloud("--preset", given.preset, "--threads", "1")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            dark_sign("EXIT 12").save(Path(folder) / "dark.png")
-            report, most, kilobytes = asyncio.run(measure(node, given, Path(folder)))
-    finally:
-        node.end()
+    with node_and_source(given.preset) as (node, source):
+        report, most, kilobytes = asyncio.run(measure(node, given, source))
     lost = report.all.offered - report.all.endings[Ending.ENHANCED]
     figures = {
         "edges": given.edges,
@@ -92,8 +78,8 @@ def main() -> None:
     print()
     for name, value in figures.items():
         print(f"{name:>26}  {value}")
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(figures, indent=1) + "\n")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "many_edges.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
 if __name__ == "__main__":

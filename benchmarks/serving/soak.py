@@ -11,24 +11,16 @@ import argparse
 import asyncio
 import json
 import statistics
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import psutil
+from real_node import RESULTS, Cloud, node_and_source
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "proto"), str(ROOT / "tests" / "support")]
+from edge_node.load import LoadSettings, run
+from edge_node.load.records import Ending
+from edge_node.load.settings import Frames, Patience
 
-from processes import Cloud, dark_sign  # noqa: E402
-
-from edge_node.load import LoadSettings, run  # noqa: E402
-from edge_node.load.records import Ending  # noqa: E402
-from edge_node.load.settings import Frames, Patience  # noqa: E402
-
-RESULTS = ROOT / "benchmarks" / "results" / "serving" / "soak"
 EVERY_S = 2.0
 ROUND_S = 30.0
 
@@ -91,13 +83,8 @@ def main() -> None:
     parser.add_argument("--size", default="160x120", help="of a frame (default: 160x120)")
     parser.add_argument("--preset", default="none", help="network (default: none, to load the serving)")
     given = parser.parse_args()
-    node = Cloud("--preset", given.preset, "--threads", "1")
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            dark_sign("EXIT 12").save(Path(folder) / "dark.png")
-            samples, sent, lost = asyncio.run(play(node, given, folder))
-    finally:
-        node.end()
+    with node_and_source(given.preset) as (node, source):
+        samples, sent, lost = asyncio.run(play(node, given, source))
     names = [name for name in samples[0] if name != "s"]
     figures = {
         "minutes": round(samples[-1]["s"] / 60, 1),
@@ -108,15 +95,15 @@ def main() -> None:
     }
     print()
     print(json.dumps(figures, indent=1))
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.with_suffix(".json").write_text(json.dumps(figures | {"samples": samples}) + "\n")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "soak.json").write_text(json.dumps(figures | {"samples": samples}) + "\n")
     figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
     for name in ("cloud MiB", "nats MiB"):
         axes.plot([item["s"] / 60 for item in samples], [item[name] for item in samples], label=name)
     axes.set(xlabel="minutes", ylabel="MiB", ylim=(0, None), title=f"{sent:,} frames of {given.edges} edges")
     axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(RESULTS.with_suffix(".png"), dpi=120)
+    figure.savefig(RESULTS / "soak.png", dpi=120)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The network's body on OpenVINO: the fastest way on a CPU, and one that never waits for the GIL in the middle."""
 
 import copy
+import functools
 import sys
 import warnings
 from typing import Any
@@ -38,8 +39,7 @@ class Body(nn.Module):
 
     def __init__(self, body: nn.Module, multiple: int, version: str, threads: int):
         super().__init__()
-        self._core = ov.Core()
-        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._config = {
             "INFERENCE_PRECISION_HINT": "bf16" if "BF16" in capabilities else "f32",
             "INFERENCE_NUM_THREADS": threads,
@@ -64,7 +64,7 @@ class Body(nn.Module):
         return self._session(graph)
 
     def _session(self, graph: Any) -> "_Session":
-        return _Session(self._core.compile_model(graph, "CPU", self._config))
+        return _Session(_core().compile_model(graph, "CPU", self._config))
 
 
 class _Session:
@@ -75,6 +75,17 @@ class _Session:
         """What it gives is overwritten by the next call."""
         outputs = self._request.infer([pre, low], share_inputs=True, share_outputs=True)
         return np.require(outputs[0], requirements="W")
+
+
+@functools.cache
+def _core() -> Any:
+    """One for the process, and never let go.
+
+    Each core's CPU plugin gives the thread that loads it a signal stack and takes it away with the core
+    (`SigAltStackSetup` in OpenVINO's plugin.cpp). Of two cores the second puts back the first one's, long unmapped,
+    and the next signal to that thread ends the process.
+    """
+    return ov.Core()
 
 
 def convert(body: nn.Module, example: tuple[Tensor, Tensor]) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from common.channel import DEFAULT_PORT
 from common.frame import Priority
 from common.packing import ImageFormat
-from common.settings import group, option
+from common.settings import check_least, group, option
 from common.subjects import check_edge
 
 Weights = tuple[float, float, float]  # in the order of Priority
@@ -86,7 +86,7 @@ class LoadSettings:
     def __post_init__(self) -> None:
         if not self.source:
             raise ValueError("say what to send: --source with a folder of images, an image or a video")
-        for flag, value, least in (
+        check_least(
             ("--edges", self.edges, 1),
             ("--processes", self.processes, 1),
             ("--frames", self.frames.frames, 1),
@@ -98,9 +98,7 @@ class LoadSettings:
             ("--warm-up", self.warm_up_s, 0),
             ("--connect-timeout-s", self.patience.connect_timeout_s, 0.1),
             ("--timeout-s", self.patience.timeout_s, 0),
-        ):
-            if not (math.isfinite(value) and value >= least):
-                raise ValueError(f"{flag} {value:g}: at least {least}")
+        )
         if self.processes > self.edges:
             raise ValueError(f"--processes {self.processes}: at most one for each of the {self.edges} edges")
         if self.results.result_format is ImageFormat.PNG:

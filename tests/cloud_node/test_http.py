@@ -69,5 +69,6 @@ async def test_stopping_frees_the_port(node: Node) -> None:
     port = int(first.address.rpartition(":")[2])
     await first.stop()
     await first.stop()
-    second = HttpServer("127.0.0.1", port, str, dict)
+    second = HttpServer("127.0.0.1", port, str, dict)  # raises while the port is taken
+    assert second.address == first.address
     await second.stop()

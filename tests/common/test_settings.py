@@ -126,7 +126,7 @@ def test_edge_settings_that_make_no_sense(flags: list[str], message: str) -> Non
         (["--window-frames", "0"], "--window-frames 0: at least 1"),
         (["--batch-frames", "-1"], "--batch-frames -1: at least 1"),
         (["--max-queued", "0"], "--max-queued 0: at least 1"),
-        (["--grace-s", "-5"], "--grace-s -5.0: at least 0"),
+        (["--grace-s", "-5"], "--grace-s -5: at least 0"),
         (["--quality", "-1"], "--quality -1"),
         (["--result-format", "png"], "png is not offered"),
     ],

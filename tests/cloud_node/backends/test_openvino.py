@@ -62,3 +62,24 @@ def test_openvino_reports_to_nobody() -> None:
         "sys.exit(telemetry_utils.tm.__name__ != 'openvino.tools.ovc.telemetry_stub')"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_signal_reaches_a_node_that_let_two_networks_go() -> None:
+    code = """
+import gc, os, signal, torch
+from cloud_node.backends.openvino import on_openvino
+from cloud_node.laegan import create
+
+network, caught = create("edge").eval(), []
+signal.signal(signal.SIGHUP, lambda *_: caught.append(1))
+with torch.inference_mode():
+    first, second = (on_openvino(network, "edge-0", threads=1) for _ in range(2))
+    del first
+    gc.collect()
+    del second
+    gc.collect()
+os.kill(os.getpid(), signal.SIGHUP)
+assert caught
+"""
+    run = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
