@@ -43,7 +43,7 @@ def connect(url: str, options: LiveOptions) -> Connection:
     """
     name, rtsp = without_password(url), url.lower().startswith("rtsp")
     open_s, read_s = options.open_timeout_s, options.frozen_s
-    asked = {"fflags": "nobuffer", "flags": "low_delay"}
+    asked = {"fflags": "nobuffer", "flags": "low_delay", "fpsprobesize": "0"}  # no second is spent on its frame rate
     if rtsp:  # its own time limit, of the socket, must not end a slow stream before ours does
         asked |= {"rtsp_transport": "tcp", "timeout": str(int(max(open_s, read_s) * 1e6))}
     started_s = time.monotonic()
