@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 POLL_S: Final = 0.5
 SETTLE_S: Final = 1.0
 BROKEN_S: Final = 30.0
-JPEG_END: Final = b"\xff\xd9"
+ENDS: Final = {JPEG_MAGIC: b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +157,10 @@ class WatchedFolder:
 
 
 def cut_off(path: Path) -> bool:
-    """Whether a JPEG is one that its writer made room for and has not filled yet: decoders take zeros for grey."""
+    """Whether a JPEG or PNG is one that its writer made room for and has not filled yet: decoders take zeros for
+    grey or black. Bitmaps and TIFF files may end in zeros, so there it cannot be told."""
     content = path.read_bytes()
-    if not content.startswith(JPEG_MAGIC) or not content.endswith(b"\0"):
+    if not content.endswith(b"\0"):
         return False
-    return not content.rstrip(b"\0").endswith(JPEG_END)
+    filled = content.rstrip(b"\0")
+    return any(content.startswith(magic) and not filled.endswith(end) for magic, end in ENDS.items())

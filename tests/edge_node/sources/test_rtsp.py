@@ -43,7 +43,9 @@ class RtspServer:
             "GST_REGISTRY_FORK": "no",
         }
         script = str(ROOT / "tests/support/rtsp_server.py")
-        self.process = subprocess.Popen([sys.executable, script, *arguments], env=env, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, script, *arguments], env=env, stdout=subprocess.PIPE, text=True
+        )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
 
