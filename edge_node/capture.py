@@ -59,6 +59,7 @@ def _pump(source: Source, queue: BoundedQueue[Captured], loop: asyncio.AbstractE
         if fps:
             wait_s = due - time.monotonic()
             if wait_s > 0 and source.live:
+                source.status.thinned += 1
                 continue  # a newer one will be there when it is due
             if wait_s > 0:
                 time.sleep(wait_s)

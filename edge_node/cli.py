@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import memory, process, settings, telemetry
+from common import memory, process, telemetry
 from common.channel import with_port
 from common.frame import Outcome
+from edge_node import cameras
 from edge_node.settings import EdgeSettings
 
 if TYPE_CHECKING:
     from edge_node.node import EdgeNode
+    from edge_node.reader import Reader
+    from edge_node.sinks import SharedSink, TerminalLine
 
 DESCRIPTION = """Read text in the dark.
 
@@ -25,13 +28,17 @@ One picture: `python -m edge_node enhance IN OUT`; load on a cloud node: `python
 
 EPILOG = """examples:
   python -m edge_node --camera 0
+  python -m edge_node --camera 0 --camera 1 --source rtsp://10.0.0.7/stream --edge gate
+  python -m edge_node --list-cameras
   python -m edge_node --source rtsp://user:password@10.0.0.7/stream --cloud gpu-box:50051
   python -m edge_node --source night.mp4 --annotate --output out/
+  python -m edge_node --source uploads/ --watch
   python -m edge_node --source photos/ --priority essential --result-format lossless
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 python -m edge_node --camera 0
 
 Every flag can also be an environment variable (LAMPLIGHT_CLOUD=...) or a line of the
-TOML file given with --config (cloud = ...; groups are tables: [sending])."""
+TOML file given with --config (cloud = ...; groups are tables: [sending]; each of
+several cameras is a table [[camera]] with the same keys)."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -52,43 +59,67 @@ def _command(arguments: Sequence[str]) -> int:
 
 
 def _watch(arguments: Sequence[str]) -> int:
-    given = settings.load(EdgeSettings, arguments, prog="python -m edge_node", description=DESCRIPTION, epilog=EPILOG)
-    process.configure_logging(given.verbose)
+    each = cameras.load(arguments, prog="python -m edge_node", description=DESCRIPTION, epilog=EPILOG)
+    process.configure_logging(each[0].verbose)
+    if each[0].list_cameras:
+        return list_cameras()
     memory.tune_malloc()
-    return asyncio.run(_run(replace(given, cloud=with_port(given.cloud))))
+    return asyncio.run(_run_each([replace(given, cloud=with_port(given.cloud)) for given in each]))
 
 
-async def _run(given: EdgeSettings) -> int:
+async def _run_each(each: Sequence[EdgeSettings]) -> int:
+    """A node for each camera; they share the detector, the terminal and the signals."""
     from common.text_detection import create_detector
-    from edge_node.node import EdgeNode
     from edge_node.reader import Reader
-    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine
-    from edge_node.sources import open_source
+    from edge_node.sinks import SharedSink, TerminalLine
 
-    reading, folder = given.reading, given.output.output
+    reading, line = each[0].reading, TerminalLine()
     detector = None
     if reading.detector != "none":
         detector = create_detector(reading.detector, threads=reading.detector_threads, limit_side=reading.detector_side)
-    source = open_source(given.camera, given.source, size=given.camera_size, loop=given.loop)
-    total = min(filter(None, (source.total, given.limit)), default=None)
-    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), TerminalLine(total)]
+    reader, shared = Reader(detector), SharedSink(line)
+    nodes, failures = cameras.assembled(each, lambda given: _node(given, reader, line if len(each) == 1 else shared))
+    await asyncio.to_thread(reader.load)  # a missing model shows now, and no frame waits for it
+    telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}")
+    stop = asyncio.Event()
+    with process.stop_on_signals(stop):
+        try:
+            await cameras.side_by_side(nodes, stop, failures)
+        finally:
+            line.close()
+            await asyncio.to_thread(telemetry.stop)
+            for node in nodes:
+                print(f"lamplight: {_summary(node)}", file=sys.stderr)
+    return 0
+
+
+def _node(given: EdgeSettings, reader: "Reader", line: "TerminalLine | SharedSink") -> "EdgeNode":
+    from edge_node.node import EdgeNode
+    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine
+    from edge_node.sources import open_source
+
+    folder = given.output.output
+    source = open_source(
+        given.camera, given.source,
+        size=given.camera_size, loop=given.loop, watch=given.watch, fps=given.fps, live=given.live,
+    )  # fmt: skip
+    if isinstance(line, TerminalLine):
+        line.total = min(filter(None, (source.total, given.limit)), default=None)
+    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), line]
     if given.output.annotate:
         sinks.append(AnnotatedImages(folder / "annotated"))
     if given.output.video:
         sinks.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
+    return EdgeNode(given, source, reader, sinks)
 
-    reader = Reader(detector)
-    await asyncio.to_thread(reader.load)  # a missing model shows now, and no frame waits for it
-    node = EdgeNode(given, source, reader, sinks)
-    telemetry.start("lamplight-edge", f"{given.name}-{node.session}")
-    stop = asyncio.Event()
-    with process.stop_on_signals(stop):
-        try:
-            await node.run(stop)
-        finally:
-            await asyncio.to_thread(telemetry.stop)
-    print(f"lamplight: {_summary(node)}; readings are in {folder / 'readings.jsonl'}", file=sys.stderr)
-    return 0
+
+def list_cameras() -> int:
+    """`python -m edge_node --list-cameras`; exits with 3 where there is none to use."""
+    from edge_node.sources.camera import list_cameras
+
+    lines, usable = list_cameras()
+    print("\n".join(lines))
+    return 0 if usable else 3
 
 
 def _summary(node: "EdgeNode") -> str:
@@ -100,7 +131,10 @@ def _summary(node: "EdgeNode") -> str:
         "results came too late": ledger.late,
         "replaced by newer ones before they were sent": node.captured.dropped,
     }
-    return "frames: " + ", ".join(parts + [f"{count} {what}" for what, count in counts.items() if count])
+    parts += [f"{count} {what}" for what, count in counts.items() if count]
+    parts += node.source.status.words()
+    where = node.settings.output.output / "readings.jsonl"
+    return f"{node.source.name}: frames: {', '.join(parts)}; readings are in {where}"
 
 
 def enhance(argv: Sequence[str]) -> int:

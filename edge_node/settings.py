@@ -9,11 +9,14 @@ from common.channel import DEFAULT_PORT
 from common.frame import Priority
 from common.packing import ImageFormat
 from common.settings import check_least, group, option
+from edge_node.sources.options import LiveOptions
+
+NAME_LENGTH = 64  # of an edge, at most
 
 
 def host_name() -> str:
     """This machine's name, as far as it fits into an edge's name."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:64] or "edge"
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:NAME_LENGTH] or "edge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +56,18 @@ class Output:
 class EdgeSettings:
     """Settings of `python -m edge_node`."""
 
-    camera: str | None = option(None, "camera number or device, as 0 or /dev/video0", metavar="N")
-    source: str | None = option(
-        None, "video file, RTSP address, image, or folder of images, instead of a camera", metavar="WHAT"
+    camera: str | None = option(
+        None, "camera number or device, as 0 or /dev/video0; several: give it again for each", metavar="N"
     )
+    source: str | None = option(
+        None, "video file, RTSP address, image, or folder of images, as well as or instead of a camera", metavar="WHAT"
+    )
+    list_cameras: bool = option(False, "print the cameras of this machine with their formats and sizes, then end")
     size: str = option("", "size to ask of a camera, as 1280x720", metavar="WxH")
     fps: float = option(0.0, "at most this many frames a second; 0 = as they come")
     limit: int = option(0, "stop after this many frames; 0 = at the end of the source")
     loop: bool = option(False, "start a file or folder again at its end")
+    watch: bool = option(False, "wait for new images in a folder, and take each once it is whole")
     cloud: str = option(f"localhost:{DEFAULT_PORT}", "cloud node", metavar="HOST[:PORT]")
     nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL")
     edge: str = option("", "this edge's name (default: this machine's)", metavar="NAME")
@@ -69,9 +76,10 @@ class EdgeSettings:
     sending: Sending = group(Sending)
     reading: Reading = group(Reading)
     output: Output = group(Output)
+    live: LiveOptions = group(LiveOptions)
 
     def __post_init__(self) -> None:
-        if (self.camera is None) == (self.source is None):
+        if (self.camera is None) == (self.source is None) and not self.list_cameras:
             raise ValueError(
                 "say what to look at: --camera 0, or --source with a video file, RTSP address, image or folder"
             )
@@ -87,6 +95,8 @@ class EdgeSettings:
             ("--fps", self.fps, 0),
             ("--limit", self.limit, 0),
             ("--retry-s", self.sending.retry_s, 0.1),
+            ("--frozen-s", self.live.frozen_s, 0.1),
+            ("--open-timeout-s", self.live.open_timeout_s, 0.1),
         )
         if self.sending.result_format is ImageFormat.PNG:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")

@@ -3,6 +3,7 @@
 from edge_node.sinks.annotated_images import AnnotatedImages
 from edge_node.sinks.annotated_video import AnnotatedVideo
 from edge_node.sinks.json_lines import JsonLines, reading_to_json
+from edge_node.sinks.shared import SharedSink
 from edge_node.sinks.sink import Shown, Sink
 from edge_node.sinks.terminal import TerminalLine
 
@@ -10,6 +11,7 @@ __all__ = [
     "AnnotatedImages",
     "AnnotatedVideo",
     "JsonLines",
+    "SharedSink",
     "Shown",
     "Sink",
     "TerminalLine",

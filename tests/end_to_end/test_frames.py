@@ -129,6 +129,36 @@ def test_a_camera_and_the_limit(cloud: Cloud, tmp_path: Path) -> None:
     assert 1 <= len(found) <= 5 and {line["outcome"] for line in found} == {"enhanced"}
 
 
+def test_several_cameras_in_one_process(start, cloud: Cloud, tmp_path: Path) -> None:
+    """One of them is not there: it is waited for and the others go on."""
+    out = tmp_path / "out"
+    edge = start(
+        Process,
+        "-m", "edge_node", "--camera", "lavfi:testsrc=size=320x240:rate=20", "--camera", "97",
+        "--source", "lavfi:testsrc2=size=160x120:rate=20", "--cloud", cloud.address,
+        "--output", str(out), "--detector", "none", "--edge", "gate",
+    )  # fmt: skip
+    edge.wait_for("there is no camera 97")
+    edge.wait_until(lambda: all(len(readings(out / f"gate-{number}")) >= 3 for number in (0, 2)))
+    assert edge.end() == 0, edge.output
+    for number, size in ((0, 320 * 240 * 3), (2, 160 * 120 * 3 // 2)):
+        found = readings(out / f"gate-{number}")
+        assert {line["edge"] for line in found} == {f"gate-{number}"}
+        assert {line["bytes"]["raw"] for line in found} == {size}
+    assert "camera 97: frames: 0 enhanced" in edge.output and "now: there is no camera 97" in edge.output
+
+
+def test_new_files_of_a_folder(start, cloud: Cloud, photos: Path, tmp_path: Path) -> None:
+    out, folder = tmp_path / "out", tmp_path / "uploads"
+    folder.mkdir()
+    edge = start(Process, *edge_arguments(cloud.address, folder, out, "--detector", "none", "--watch"))
+    for number in range(4):
+        (photos / f"{number}.png").rename(folder / f"{number}.png")
+        edge.wait_until(lambda number=number: len(readings(out)) == number + 1)
+    assert edge.end() == 0, edge.output
+    assert [line["name"] for line in readings(out)] == [f"{number}.png" for number in range(4)]
+
+
 def test_priorities_reach_the_reading(cloud: Cloud, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_edge(*edge_arguments(cloud.address, photos / "1.png", out, "--priority", "essential", "--detector", "none"))
