@@ -106,8 +106,8 @@ class DBNet:
         scaled = resized(rgb, height, width)[:, :, ::-1].transpose(2, 0, 1)  # trained on BGR
         blob = scaled.astype(np.float32, order="C")
         blob /= 255  # in place: one such array has 12 MB at 1312x736
-        blob -= np.float32(self._model.mean)[:, None, None]
-        blob /= np.float32(self._model.std)[:, None, None]
+        blob -= np.asarray(self._model.mean, np.float32)[:, None, None]
+        blob /= np.asarray(self._model.std, np.float32)[:, None, None]
         return blob[None]  # (1, 3, H, W)
 
 

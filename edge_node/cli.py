@@ -20,8 +20,8 @@ DESCRIPTION = """Read text in the dark.
 
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
-One picture: `python -m edge_node enhance IN OUT`; load on a cloud node: `python -m edge_node load`
-(see their own --help)."""
+What works and what does not: `python -m edge_node check`, with the same flags; one picture:
+`python -m edge_node enhance IN OUT`; load on a cloud node: `python -m edge_node load` (see their --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -48,6 +48,10 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.load.cli import load
 
             return load(rest)
+        case ["check", *rest]:
+            from edge_node.check.cli import command
+
+            return command(rest)
     return _watch(arguments)
 
 
@@ -60,9 +64,10 @@ def _watch(arguments: Sequence[str]) -> int:
 
 async def _run(given: EdgeSettings) -> int:
     from common.text_detection import create_detector
+    from edge_node.care import RESTART_EXIT, cared_for
     from edge_node.node import EdgeNode
     from edge_node.reader import Reader
-    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine
+    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
     from edge_node.sources import open_source
 
     reading, folder = given.reading, given.output.output
@@ -72,23 +77,25 @@ async def _run(given: EdgeSettings) -> int:
     source = open_source(given.camera, given.source, size=given.camera_size, loop=given.loop)
     total = min(filter(None, (source.total, given.limit)), default=None)
     sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), TerminalLine(total)]
+    pictures: list[Sink] = []
     if given.output.annotate:
-        sinks.append(AnnotatedImages(folder / "annotated"))
+        pictures.append(AnnotatedImages(folder / "annotated"))
     if given.output.video:
-        sinks.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
+        pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
+    sinks += [WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures]
 
     reader = Reader(detector)
-    await asyncio.to_thread(reader.load)  # a missing model shows now, and no frame waits for it
     node = EdgeNode(given, source, reader, sinks)
     telemetry.start("lamplight-edge", f"{given.name}-{node.session}")
     stop = asyncio.Event()
     with process.stop_on_signals(stop):
         try:
-            await node.run(stop)
+            async with cared_for(node, given.care, stop, lambda: _summary(node)) as care:
+                await node.run(stop)
         finally:
             await asyncio.to_thread(telemetry.stop)
     print(f"lamplight: {_summary(node)}; readings are in {folder / 'readings.jsonl'}", file=sys.stderr)
-    return 0
+    return RESTART_EXIT if care.wants_restart else 0
 
 
 def _summary(node: "EdgeNode") -> str:
