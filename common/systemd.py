@@ -65,7 +65,7 @@ async def report(
     stuck: Callable[[float], str],
     status: Callable[[], str],
 ) -> None:
-    """Keep systemd informed until cancelled: READY=1 once, WATCHDOG=1 while nothing is stuck, STOPPING=1 after `stop`.
+    """Keep systemd informed until cancelled: READY=1, WATCHDOG=1 while nothing is stuck, STOPPING=1 at the end.
 
     It runs in the event loop of the node, so a loop that stands still is silent too, and systemd starts the node again.
 
@@ -77,23 +77,26 @@ async def report(
     if not notifier.enabled:
         return
     limit_s = notifier.watchdog_s
-    is_ready, stopping, said, told_s, shown, shown_s = False, False, "", 0.0, "", 0.0
+    is_ready, stopping, said, told_s, shown, shown_s = False, False, "", float("-inf"), "", float("-inf")
     clock = asyncio.get_running_loop().time
-    while True:
-        now = clock()
-        if not is_ready and ready():
-            is_ready = notifier.send(READY="1")
-        if not stopping and stop.is_set():
-            stopping = notifier.send(STOPPING="1")
-        if limit_s and now - told_s >= limit_s / 4:
-            told_s = now
-            what = stuck(limit_s)
-            if not what:
-                notifier.send(WATCHDOG="1")
-            elif what != said:
-                log.error("%s: systemd will start this node again", what)
-            said = what
-        if now - shown_s >= STATUS_S and (line := status()) != shown:
-            shown, shown_s = line, now
-            notifier.send(STATUS=line)
-        await asyncio.sleep(min(0.25, limit_s / 4) if limit_s else 0.25)
+    try:
+        while True:
+            now = clock()
+            if not is_ready and ready():
+                is_ready = notifier.send(READY="1")
+            if not stopping and stop.is_set():
+                stopping = notifier.send(STOPPING="1")
+            if limit_s and now - told_s >= limit_s / 4:
+                told_s, what = now, stuck(limit_s)
+                if not what:
+                    notifier.send(WATCHDOG="1")
+                elif what != said:
+                    log.error("%s: systemd will start this node again", what)
+                said = what
+            if now - shown_s >= STATUS_S and (line := status()) != shown:
+                shown, shown_s = line, now
+                notifier.send(STATUS=line)
+            await asyncio.sleep(min(0.25, limit_s / 4) if limit_s else 0.25)
+    finally:
+        if not stopping:
+            notifier.send(STOPPING="1")

@@ -7,12 +7,14 @@ import time
 from datetime import datetime
 from typing import Any
 
+import nats.errors
 from nats.aio.client import Client
 
 from common.subjects import SUBJECT
 from edge_node.check.finding import Group
 from lamplight.v1 import enhancement_pb2 as pb
 
+ASK_S = 1.0
 MOST_OFF_S = 1.0
 BUILT = 1_735_689_600  # 2025-01-01: a clock before that was never set
 STA_UNSYNC, TIME_ERROR = 0x40, 5  # <sys/timex.h>
@@ -60,11 +62,10 @@ def check_ntp(found: Group) -> None:
 
 async def check_offset(found: Group, client: Client, edge: str, opened: pb.Opened) -> None:
     """This clock against the NATS server's, which stamps what JetStream answers."""
-    before = time.time()
-    stamp = await _server_time(client, edge, opened)
-    after = time.time()
-    if stamp is None:
-        return found.skip("offset", "this NATS server, or this login, does not tell its time")
+    told = await _server_time(client, edge, opened)
+    if told is None:
+        return found.skip("offset", "this NATS server does not tell its time (before 2.10), or not this login")
+    before, stamp, after = told
     offset_s, doubt_s = (before + after) / 2 - stamp, (after - before) / 2
     text = f"{offset_s * 1e3:+.0f} ms against NATS, give or take {doubt_s * 1e3:.0f}"
     figures = {"offset_s": round(offset_s, 4), "doubt_s": round(doubt_s, 4)}
@@ -74,26 +75,37 @@ async def check_offset(found: Group, client: Client, edge: str, opened: pb.Opene
         found.ok("offset", text, **figures)
 
 
-async def _server_time(client: Client, edge: str, opened: pb.Opened) -> float | None:
-    """Unix seconds: the answer's own stamp (NATS 2.10), else that of a consumer made for a moment (2.9)."""
+async def _server_time(client: Client, edge: str, opened: pb.Opened) -> tuple[float, float, float] | None:
+    """Unix seconds before, at and after the server's stamp on its answer.
+
+    NATS 2.10 stamps them all; 2.9 only a consumer that is made, so one is, for a moment.
+
+    The node's own server lets edges make none; it is of this machine, so there is nothing to compare.
+    """
     if not opened.results.consumers:
         return None
     stream = opened.results.consumers[0].stream
+    before = time.time()
     info = await _ask(client, f"$JS.API.CONSUMER.INFO.{stream}.{opened.results.consumers[0].consumer}", {})
     if "ts" in info:
-        return _unix(info["ts"])
+        return before, _unix(info["ts"]), time.time()
     subject = f"{SUBJECT}.{edge[:57]}-clock.essential"  # nobody's: no result is held back for it
     config = {"ack_policy": "explicit", "deliver_policy": "all", "filter_subject": subject, "inactive_threshold": 10**9}
     request = {"stream_name": stream, "config": config}
+    before = time.time()
     made = await _ask(client, f"$JS.API.CONSUMER.CREATE.{stream}", request)
+    after = time.time()
     if "created" not in made:
         return None
     await _ask(client, f"$JS.API.CONSUMER.DELETE.{stream}.{made['name']}", {})
-    return _unix(made["created"])
+    return before, _unix(made["created"]), after
 
 
 async def _ask(client: Client, subject: str, request: dict[str, Any]) -> dict[str, Any]:
-    reply = await client.request(subject, json.dumps(request).encode() if request else b"", timeout=2.0)
+    try:
+        reply = await client.request(subject, json.dumps(request).encode() if request else b"", timeout=ASK_S)
+    except (nats.errors.TimeoutError, nats.errors.NoRespondersError):  # not allowed, or no JetStream
+        return {}
     answer: dict[str, Any] = json.loads(reply.data)
     return answer
 
