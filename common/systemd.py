@@ -84,6 +84,7 @@ async def report(
             now = clock()
             if not is_ready and ready():
                 is_ready = notifier.send(READY="1")
+                shown_s = float("-inf")
             if not stopping and stop.is_set():
                 stopping = notifier.send(STOPPING="1")
             if limit_s and now - told_s >= limit_s / 4:

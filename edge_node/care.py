@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 RESTART_EXIT: Final = 75  # EX_TEMPFAIL: whoever keeps this process running shall start it again
 COOLER_C: Final = 5.0  # so far below the bound the node speeds up again
 SLOWEST: Final = 32  # of so many frames one is taken at the least
-CHECK_S: Final = 1.0
+CHECK_S: Final = 0.5
 THERMAL_S: Final = 15.0  # a case of metal takes its time to answer
 PATIENCE: Final = 5  # memory above the bound in so many checks in a row
 
