@@ -18,12 +18,14 @@ from common.frame import Frame, FrameId, Outcome, Reading, Region, Result
 from common.pixels import Bytes
 from common.telemetry import Timeline
 from edge_node.capture import capture
+from edge_node.care import Slowdown
 from edge_node.downlink import Downlink
 from edge_node.ledger import Flight, Ledger
 from edge_node.reader import Reader
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import Shown, Sink
 from edge_node.sources import Captured, Source
+from edge_node.steps import Steps
 from edge_node.uplink import Uplink
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import image_pb2
@@ -53,10 +55,19 @@ class EdgeNode:
     after `stop` was set. Every frame that was taken ends as one reading.
     """
 
-    def __init__(self, settings: EdgeSettings, source: Source, reader: Reader, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        source: Source,
+        reader: Reader,
+        sinks: Sequence[Sink],
+        *,
+        slowdown: Slowdown | None = None,
+    ) -> None:
         self.settings, self.source, self.reader, self.sinks = settings, source, reader, sinks
         self.session = os.urandom(6).hex()
         self.ledger = Ledger()
+        self.steps, self._slowdown = Steps(), slowdown or Slowdown()
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         self.captured: BoundedQueue[Captured] = BoundedQueue("source", 1 if source.live else 2, policy)
         self._arrived: BoundedQueue[_Arrived] = BoundedQueue("reader", settings.sending.in_flight + 1, Policy.WAIT)
@@ -77,13 +88,23 @@ class EdgeNode:
         self._pixels = ThreadPoolExecutor(2, thread_name_prefix="pixels")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
+    @property
+    def connected(self) -> bool:
+        """Whether a stream to a cloud node is open."""
+        return self._uplink.connected
+
+    @property
+    def moving(self) -> bool:
+        """Whether frames have begun to flow, or can."""
+        return self.connected or len(self.captured) > 0
+
     async def run(self, stop: asyncio.Event) -> None:
         """Run to the end.
 
         Raises:
             LamplightError: the source broke, or no cloud node could be used.
         """
-        frames = asyncio.create_task(capture(self.source, self.captured, self.settings.fps))
+        frames = asyncio.create_task(capture(self.source, self.captured, self.settings.fps, self._slowdown))
         send = asyncio.create_task(self._send_frames())
         parts = [asyncio.create_task(part) for part in (self._uplink.run(), self._care(), self._read_arrived())]
         finish = asyncio.create_task(self._finish(frames, send))
@@ -137,7 +158,7 @@ class EdgeNode:
 
     async def _forward(self, captured: Captured) -> None:
         """Pack and send."""
-        flight = await self._pack(captured)
+        flight = await self.steps.watch("pack", self._pack(captured))
         self.ledger.add(flight)
         await self._deliver(flight)
 
@@ -305,9 +326,11 @@ class EdgeNode:
     # --- reading ---
 
     async def _read_arrived(self) -> None:
+        # Beside the first frames' way to the cloud and back; what the detector lacks ends the node all the same.
+        await asyncio.get_running_loop().run_in_executor(self._reading, self.reader.load)
         async for arrived in self._arrived:
             try:
-                await self._read(arrived.flight, arrived)
+                await self.steps.watch("reader", self._read(arrived.flight, arrived))
             except Exception:
                 log.exception("the reading of frame %s could not be written", arrived.result.id)
             async with self._changed:

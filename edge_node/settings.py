@@ -53,6 +53,15 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Care:
+    """Bounds on this machine (docs/operation.md)."""
+
+    min_free_mib: int = option(100, "no pictures are written while the disk has less room; 0 = no bound", metavar="MIB")
+    max_rss_mib: int = option(0, "above this memory the node ends with code 75, to be started again", metavar="MIB")
+    max_celsius: float = option(0.0, "above this temperature the node takes fewer frames", metavar="C")
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """Settings of `python -m edge_node`."""
 
@@ -77,6 +86,7 @@ class EdgeSettings:
     reading: Reading = group(Reading)
     output: Output = group(Output)
     live: LiveOptions = group(LiveOptions)
+    care: Care = group(Care)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None) and not self.list_cameras:
@@ -97,6 +107,9 @@ class EdgeSettings:
             ("--retry-s", self.sending.retry_s, 0.1),
             ("--frozen-s", self.live.frozen_s, 0.1),
             ("--open-timeout-s", self.live.open_timeout_s, 0.1),
+            ("--min-free-mib", self.care.min_free_mib, 0),
+            ("--max-rss-mib", self.care.max_rss_mib, 0),
+            ("--max-celsius", self.care.max_celsius, 0),
         )
         if self.sending.result_format is ImageFormat.PNG:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
