@@ -37,9 +37,9 @@ def changed_blocks(newest: "np.ndarray[Any, Any]", differences: list[Levels], gr
 
     newest: luma (H, W), uint8 or float32. differences: newest minus before, a plane each, luma first, (h, w) float32.
     """
-    frame = _halved(newest.astype(np.float32))
+    frame = _halved(newest).astype(np.float32)
     levels = _shrunk(frame, grid)
-    bins = np.array_split(np.argsort(levels, axis=None, kind="stable"), BINS if levels.size >= 16 * BINS else 1)
+    bins = _bins(levels)
     found: Mask = np.zeros(grid, bool)
     for number, difference in enumerate(differences):
         # Pairs of pixels in each direction: half of the noise goes, the strokes of letters stay.
@@ -55,24 +55,37 @@ def changed_blocks(newest: "np.ndarray[Any, Any]", differences: list[Levels], gr
         spread = CHROMA_SPREAD if number else LUMA_SPREAD
         found |= _off(mean, variance, spread)
         found |= _off(cv2.blur(mean, (3, 3)), cv2.blur(variance, (3, 3)) / 9, spread)
-    return cv2.dilate(found.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    grown: Mask = cv2.dilate(found.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    return grown
 
 
-def _halved(plane: Levels) -> Levels:
+def _halved(plane: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     height, width = plane.shape
-    return cv2.resize(plane, (max(1, width // 2), max(1, height // 2)), interpolation=cv2.INTER_AREA)
+    size = (max(1, width // 2), max(1, height // 2))
+    halved: np.ndarray[Any, Any] = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+    return halved
 
 
 def _shrunk(plane: Levels, grid: tuple[int, int]) -> Levels:
-    return cv2.resize(plane, (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
+    shrunk: Levels = cv2.resize(plane, (grid[1], grid[0]), interpolation=cv2.INTER_AREA)
+    return shrunk
 
 
-def _flattest(inside: Levels, bins: "list[np.ndarray[Any, Any]]") -> Levels:
+def _bins(levels: Levels) -> "np.ndarray[Any, Any]":
+    """(bins, blocks): places of the blocks, from dark to bright; a few of the brightest may be left out."""
+    order = np.argsort((levels.reshape(-1) * 64).astype(np.uint16), kind="stable")
+    count = BINS if levels.size >= 16 * BINS else 1
+    return order[: order.size // count * count].reshape(count, -1)
+
+
+def _flattest(inside: Levels, bins: "np.ndarray[Any, Any]") -> Levels:
     """The noise's variance for each block, of the flattest blocks that are as bright."""
-    noise = np.empty(inside.size, np.float32)
-    for members in bins:
-        noise[members] = max(np.quantile(inside.reshape(-1)[members], FLAT_QUANTILE) / FLAT_SHARE, LEAST_VARIANCE)
-    return noise.reshape(inside.shape)
+    values = inside.reshape(-1)[bins]
+    place = int(FLAT_QUANTILE * (values.shape[1] - 1))
+    noise = np.partition(values, place, axis=1)[:, place] / FLAT_SHARE
+    spread = np.full(inside.size, noise[-1], np.float32)
+    spread[bins] = noise[:, None]
+    return np.maximum(spread, np.float32(LEAST_VARIANCE)).reshape(inside.shape)
 
 
 def _off(means: Levels, variance: Levels, most: float) -> Mask:

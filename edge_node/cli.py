@@ -64,12 +64,14 @@ async def _run(given: EdgeSettings) -> int:
     from edge_node.reader import Reader
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine
     from edge_node.sources import open_source
+    from edge_node.sources.fused import fuse
 
     reading, folder = given.reading, given.output.output
     detector = None
     if reading.detector != "none":
         detector = create_detector(reading.detector, threads=reading.detector_threads, limit_side=reading.detector_side)
     source = open_source(given.camera, given.source, size=given.camera_size, loop=given.loop)
+    source = fuse(source, given.fusing.fuse)
     total = min(filter(None, (source.total, given.limit)), default=None)
     sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), TerminalLine(total)]
     if given.output.annotate:
@@ -93,6 +95,8 @@ async def _run(given: EdgeSettings) -> int:
 
 def _summary(node: "EdgeNode") -> str:
     """What became of the frames, in a line."""
+    from edge_node.sources.fused import FusedSource
+
     ledger = node.ledger
     parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower()}" for outcome in Outcome]
     counts = {
@@ -100,7 +104,8 @@ def _summary(node: "EdgeNode") -> str:
         "results came too late": ledger.late,
         "replaced by newer ones before they were sent": node.captured.dropped,
     }
-    return "frames: " + ", ".join(parts + [f"{count} {what}" for what, count in counts.items() if count])
+    told = "frames: " + ", ".join(parts + [f"{count} {what}" for what, count in counts.items() if count])
+    return f"{told}; {node.source.words()}" if isinstance(node.source, FusedSource) else told
 
 
 def enhance(argv: Sequence[str]) -> int:

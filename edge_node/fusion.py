@@ -18,6 +18,7 @@ from edge_node.changes import BLOCK, changed_blocks, grid_of
 
 CUT_SHARE: Final = 0.5  # of the blocks; when more changed, it is another scene, light or exposure
 LEAST_SIDE: Final = 4 * BLOCK  # pixels; smaller images come back as they are
+BRIGHT: Final = 96  # mean level of luma from which on noise keeps nothing from being read
 SAME_PLACE: Final = 0.06  # pixels; a smaller shift is none
 
 
@@ -55,9 +56,13 @@ class Fuser:
     def add(self, image: RawImage) -> RawImage:
         """The frame with less noise, of the same size and format; the frame itself at a start and at a cut.
 
-        A new size or pixel format, and a change in more than half of the blocks, start anew.
+        A new size or pixel format, and a change in more than half of the blocks, start anew. Bright frames are left as
+        they are.
         """
-        if self.frames <= 1 or min(image.width, image.height) < LEAST_SIDE:
+        if self.frames <= 1:
+            return image
+        if min(image.width, image.height) < LEAST_SIDE or is_bright(image):
+            self.reset()
             return image
         like = (image.width, image.height, image.pixel_format, image.color_range, image.color_matrix)
         newest = planes_of(image)
@@ -104,7 +109,10 @@ class Fuser:
                 blocks = (round(whole[0] / BLOCK), round(whole[1] / BLOCK))
                 if any(blocks):
                     self._counts = rolled(self._counts, blocks, np.ones_like(self._counts))
-            kept.lag = (part[0] - self.offset[0] * _step(kept.scale[0]), part[1] - self.offset[1] * _step(kept.scale[1]))
+            kept.lag = (
+                part[0] - self.offset[0] * _step(kept.scale[0]),
+                part[1] - self.offset[1] * _step(kept.scale[1]),
+            )
             moved.append(resampled(plane, part) if max(map(abs, part)) > SAME_PLACE else plane)
             if any(whole):
                 kept.levels = rolled(kept.levels, whole, moved[-1])
@@ -125,6 +133,11 @@ class Fuser:
 def _step(scale: float) -> float:
     """1 or 1/2: odd sizes round chroma up, which moves nothing."""
     return 1.0 if scale > 0.75 else 0.5
+
+
+def is_bright(image: RawImage) -> bool:
+    luma, _ = components(image.data, image.pixel_format, image.width, image.height)
+    return float(luma[0, ::8, ::8].mean()) >= BRIGHT
 
 
 def planes_of(image: RawImage) -> list[Bytes]:

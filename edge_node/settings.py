@@ -50,6 +50,15 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Fusing:
+    """How frames are merged over time."""
+
+    fuse: int = option(
+        1, "merge each frame with the N - 1 before it where the scene stands still: less noise; 1 = off", metavar="N"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """Settings of `python -m edge_node`."""
 
@@ -69,6 +78,7 @@ class EdgeSettings:
     sending: Sending = group(Sending)
     reading: Reading = group(Reading)
     output: Output = group(Output)
+    fusing: Fusing = group(Fusing)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None):
@@ -87,6 +97,7 @@ class EdgeSettings:
             ("--fps", self.fps, 0),
             ("--limit", self.limit, 0),
             ("--retry-s", self.sending.retry_s, 0.1),
+            ("--fuse", self.fusing.fuse, 1),
         )
         if self.sending.result_format is ImageFormat.PNG:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
