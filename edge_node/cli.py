@@ -104,12 +104,14 @@ def _node(given: EdgeSettings, reader: "Reader", line: "Sink", slowdown: "Slowdo
     from edge_node.node import EdgeNode
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
     from edge_node.sources import open_source
+    from edge_node.sources.fused import fuse
 
     folder = given.output.output
     source = open_source(
         given.camera, given.source,
         size=given.camera_size, loop=given.loop, watch=given.watch, fps=given.fps, live=given.live,
     )  # fmt: skip
+    source = fuse(source, given.fusing.fuse)
     if isinstance(line, TerminalLine):
         line.total = min(filter(None, (source.total, given.limit)), default=None)
     pictures: list[Sink] = []
@@ -132,6 +134,8 @@ def list_cameras() -> int:
 
 def _summary(node: "EdgeNode") -> str:
     """What became of the frames, in a line."""
+    from edge_node.sources.fused import FusedSource
+
     ledger = node.ledger
     parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower()}" for outcome in Outcome]
     counts = {
@@ -141,6 +145,8 @@ def _summary(node: "EdgeNode") -> str:
     }
     parts += [f"{count} {what}" for what, count in counts.items() if count]
     parts += node.source.status.words()
+    if isinstance(node.source, FusedSource):
+        parts.append(node.source.words())
     where = node.settings.output.output / "readings.jsonl"
     return f"{node.source.name}: frames: {', '.join(parts)}; readings are in {where}"
 

@@ -62,6 +62,15 @@ class Care:
 
 
 @dataclass(frozen=True, slots=True)
+class Fusing:
+    """How frames are merged over time."""
+
+    fuse: int = option(
+        1, "merge each frame with the N - 1 before it where the scene stands still: less noise; 1 = off", metavar="N"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """Settings of `python -m edge_node`."""
 
@@ -87,6 +96,7 @@ class EdgeSettings:
     output: Output = group(Output)
     live: LiveOptions = group(LiveOptions)
     care: Care = group(Care)
+    fusing: Fusing = group(Fusing)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None) and not self.list_cameras:
@@ -110,6 +120,7 @@ class EdgeSettings:
             ("--min-free-mib", self.care.min_free_mib, 0),
             ("--max-rss-mib", self.care.max_rss_mib, 0),
             ("--max-celsius", self.care.max_celsius, 0),
+            ("--fuse", self.fusing.fuse, 1),
         )
         if self.sending.result_format is ImageFormat.PNG:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
