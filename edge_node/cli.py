@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from common import memory, process, settings, telemetry
 from common.channel import with_port
-from common.frame import Outcome
+from common.frame import Outcome, Route
 from edge_node.settings import EdgeSettings
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ async def _run(given: EdgeSettings) -> int:
     from edge_node.reader import Reader
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine
     from edge_node.sources import open_source
+    from edge_node.takeover import load_enhancer
 
     reading, folder = given.reading, given.output.output
     detector = None
@@ -79,7 +80,8 @@ async def _run(given: EdgeSettings) -> int:
 
     reader = Reader(detector)
     await asyncio.to_thread(reader.load)  # a missing model shows now, and no frame waits for it
-    node = EdgeNode(given, source, reader, sinks)
+    enhancer = await asyncio.to_thread(load_enhancer, given.choosing.local)
+    node = EdgeNode(given, source, reader, sinks, enhancer)
     telemetry.start("lamplight-edge", f"{given.name}-{node.session}")
     stop = asyncio.Event()
     with process.stop_on_signals(stop):
@@ -94,11 +96,15 @@ async def _run(given: EdgeSettings) -> int:
 def _summary(node: "EdgeNode") -> str:
     """What became of the frames, in a line."""
     ledger = node.ledger
-    parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower()}" for outcome in Outcome]
+    parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower().replace('_', ' ')}" for outcome in Outcome]
     counts = {
         "sent again": ledger.resent,
         "results came too late": ledger.late,
         "replaced by newer ones before they were sent": node.captured.dropped,
+        "lit up on this device": ledger.paths[Route.EDGE],
+        **{f"of these taken over ({reason})": count for reason, count in node.takeover.counts.items()},
+        **{f"judged {verdict}": count for verdict, count in node.gate.counts.items() if verdict != "gate off"},
+        **{f"not taken ({reason})": count for reason, count in node.selection.skipped.items()},
     }
     return "frames: " + ", ".join(parts + [f"{count} {what}" for what, count in counts.items() if count])
 
