@@ -53,7 +53,9 @@ def test_without_any_cloud_node(photos: Path, tmp_path: Path) -> None:
     (photos / "0.png").unlink()
     (photos / "1.png").unlink()
     Image.fromarray((np.asarray(dark_sign("BRIGHT")) * 12.0).clip(0, 255).astype(np.uint8)).save(photos / "9.png")
-    edge = Process(*edge_arguments("127.0.0.1:1", photos, out, "--local", "only", "--annotate"))
+    edge = Process(
+        *edge_arguments("127.0.0.1:1", photos, out, "--local", "only", "--annotate", "--detector-side", "416")
+    )
     assert edge.wait() == 0, edge.output
     found = each_once(out)
     assert [(line["outcome"], line["path"]) for line in found] == [("enhanced", "edge")] * 2 + [("as_is", "none")]
