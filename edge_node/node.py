@@ -532,7 +532,7 @@ def _raise_failure(parts: Sequence["asyncio.Task[None]"]) -> None:
 def _reading(
     flight: Flight, arrived: _Arrived, result: Result, regions: tuple[Region, ...], latency_ns: int
 ) -> Reading:
-    measured = arrived.route is Route.CLOUD  # sharpness is measured there
+    measured = arrived.route is Route.CLOUD  # it was there, where sharpness is measured
     return Reading(
         id=flight.frame.id,
         name=flight.name,
@@ -548,6 +548,6 @@ def _reading(
         latency_ns=latency_ns,
         stages_ns={**flight.timeline.stages_ns, **result.stages_ns},
         bytes_raw=flight.bytes_raw,
-        bytes_up=len(flight.frame.image.payload),
+        bytes_up=len(flight.frame.image.payload) if measured or flight.sent_ns else 0,
         bytes_down=arrived.size,
     )
