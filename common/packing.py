@@ -104,6 +104,13 @@ def pack(image: RawImage) -> PackedImage:
     )
 
 
+def unsent(image: RawImage) -> PackedImage:
+    """What stands for a frame that was not packed: its measures, and no payload."""
+    return PackedImage(
+        image.width, image.height, image.pixel_format, image.color_range, image.color_matrix, Filter.NONE, b""
+    )
+
+
 def _sample(samples: Bytes) -> Bytes:
     if samples.size < 2 * SAMPLE_EVERY:
         return samples

@@ -130,6 +130,8 @@ def result_from_proto(message: result_pb2.Result) -> Result:
     """Raises ImageError for an image or outcome that this version does not know."""
     try:
         outcome = Outcome(message.outcome)
+        if outcome is Outcome.AS_IS:
+            raise ValueError(f"outcome {message.outcome}")
     except ValueError as error:
         raise ImageError(f"{error}: this version does not know it; upgrade this side") from None
     image: PackedImage | EncodedImage | None = None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from common import memory, process, telemetry
 from common.channel import with_port
-from common.frame import Outcome
+from common.frame import Outcome, Route
 from edge_node import cameras
 from edge_node.settings import EdgeSettings
 
@@ -105,6 +105,7 @@ def _node(given: EdgeSettings, reader: "Reader", line: "Sink", slowdown: "Slowdo
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
     from edge_node.sources import open_source
     from edge_node.sources.fused import fuse
+    from edge_node.takeover import load_enhancer
 
     folder = given.output.output
     source = open_source(
@@ -120,7 +121,8 @@ def _node(given: EdgeSettings, reader: "Reader", line: "Sink", slowdown: "Slowdo
     if given.output.video:
         pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
     bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
-    return EdgeNode(given, source, reader, [JsonLines(folder / "readings.jsonl"), line, *bounded], slowdown=slowdown)
+    sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded]
+    return EdgeNode(given, source, reader, sinks, load_enhancer(given.choosing.local), slowdown=slowdown)
 
 
 def list_cameras() -> int:
@@ -137,11 +139,15 @@ def _summary(node: "EdgeNode") -> str:
     from edge_node.sources.fused import FusedSource
 
     ledger = node.ledger
-    parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower()}" for outcome in Outcome]
+    parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower().replace('_', ' ')}" for outcome in Outcome]
     counts = {
         "sent again": ledger.resent,
         "results came too late": ledger.late,
         "replaced by newer ones before they were sent": node.captured.dropped,
+        "lit up on this device": ledger.paths[Route.EDGE],
+        **{f"of these taken over ({reason})": count for reason, count in node.takeover.counts.items()},
+        **{f"judged {verdict}": count for verdict, count in node.gate.counts.items() if verdict != "gate off"},
+        **{f"not taken ({reason})": count for reason, count in node.selection.skipped.items()},
     }
     parts += [f"{count} {what}" for what, count in counts.items() if count]
     parts += node.source.status.words()

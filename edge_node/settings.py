@@ -9,6 +9,9 @@ from common.channel import DEFAULT_PORT
 from common.frame import Priority
 from common.packing import ImageFormat
 from common.settings import check_least, group, option
+from edge_node.areas import Area, parse_areas
+from edge_node.gate import GateMode
+from edge_node.route import LocalMode
 from edge_node.sources.options import LiveOptions
 
 NAME_LENGTH = 64  # of an edge, at most
@@ -32,6 +35,35 @@ class Sending:
     part_kib: int = option(1024, "larger frames travel in parts of this size, so that essential ones overtake")
     retry_s: float = option(30.0, "a frame without a result after this long is sent again")
     attempts: int = option(5, "a frame without a result after so many of these is given up")
+
+
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """Which frames are taken, and where they are lit up."""
+
+    gate: GateMode = option(
+        GateMode.AUTO, "auto = frames that are bright enough are read as they are; off = all are lit"
+    )
+    local: LocalMode = option(
+        LocalMode.AUTO, "light up on this device: when the cloud is away or too slow, never, or without any cloud"
+    )
+    every: int = option(1, "take each N-th frame of the source", metavar="N")
+    on_change: bool = option(False, "leave out frames that show nothing new against the last one taken")
+    still_s: float = option(10.0, "with --on-change, a frame is taken after so many seconds all the same", metavar="S")
+    essential_region: str = option(
+        "",
+        "a frame is essential when something changes here, and while text is read here; in pixels or, up to 1, in "
+        "fractions of the frame; several apart by ;",
+        metavar="X,Y,W,H",
+    )
+
+    def __post_init__(self) -> None:
+        check_least(("--every", self.every, 1), ("--still-s", self.still_s, 0))
+        parse_areas(self.essential_region, "--essential-region")
+
+    @property
+    def areas(self) -> tuple[Area, ...]:
+        return parse_areas(self.essential_region, "--essential-region")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +123,7 @@ class EdgeSettings:
     edge: str = option("", "this edge's name (default: this machine's)", metavar="NAME")
     connect_timeout_s: float = option(0.0, "give up when no cloud node answers for this long; 0 = keep trying")
     verbose: bool = option(False, "log each step")
+    choosing: Choosing = group(Choosing)
     sending: Sending = group(Sending)
     reading: Reading = group(Reading)
     output: Output = group(Output)

@@ -71,6 +71,7 @@ def reading_to_json(reading: Reading) -> dict[str, Any]:
         "captured_unix_ns": reading.captured_unix_ns,
         "priority": reading.priority.name.lower(),
         "outcome": reading.outcome.name.lower(),
+        "path": reading.path.value,
         "reason": reading.reason,
         "model": reading.model,
         "sharpness": {

@@ -29,6 +29,7 @@ def test_the_schema(make_shown) -> None:
         "captured_unix_ns": 1_700_000_000_000_000_017,
         "priority": "essential",
         "outcome": "enhanced",
+        "path": "cloud",
         "reason": "",
         "model": "fast-1",
         "sharpness": {"before": 0.012346, "after": 0.25},

@@ -7,6 +7,7 @@ import pytest
 from common.pixels import RawImage
 from edge_node.sources import Captured
 from edge_node.sources.fused import FusedSource, fuse
+from edge_node.sources.source import SourceStatus
 
 
 class Still:
@@ -16,6 +17,7 @@ class Still:
 
     def __init__(self, count: int) -> None:
         self.total, self.closed, self.skipped = count, False, 3
+        self.status = SourceStatus()
 
     def frames(self) -> Iterator[Captured]:
         for number in range(self.total):
