@@ -94,7 +94,7 @@ class Receiver:
             case "part":
                 self._part(message.part)
             case "alive":
-                pass
+                stream.send(credit=pb.Credit())  # heard
             case "close":
                 return False
             case other:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import memory, process, settings, telemetry
-from common.channel import with_port
+from common.channel import with_ports
 from common.frame import Outcome
 from edge_node.settings import EdgeSettings
 
@@ -55,7 +55,7 @@ def _watch(arguments: Sequence[str]) -> int:
     given = settings.load(EdgeSettings, arguments, prog="python -m edge_node", description=DESCRIPTION, epilog=EPILOG)
     process.configure_logging(given.verbose)
     memory.tune_malloc()
-    return asyncio.run(_run(replace(given, cloud=with_port(given.cloud))))
+    return asyncio.run(_run(replace(given, cloud=with_ports(given.cloud))))
 
 
 async def _run(given: EdgeSettings) -> int:

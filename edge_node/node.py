@@ -123,7 +123,7 @@ class EdgeNode:
         while await self.captured.ready():
             async with self._changed:
                 await self._changed.wait_for(lambda: self._unread < self.settings.sending.in_flight)
-            await self._uplink.window.open()
+            await self._uplink.window.open(self.settings.sending.priority)
             try:
                 captured = await self.captured.get()
             except QueueClosed:
@@ -180,7 +180,7 @@ class EdgeNode:
                     await self._uplink.reserve(flight.frame)
                 left_s = self._left_s(flight)
                 if left_s == 0:
-                    await self._uplink.window.credit(1, len(flight.frame.image.payload))
+                    await self._uplink.release(flight.frame)
                     raise TimeoutError
                 await self._uplink.send(replace(flight.frame, deadline_ms=ceil((left_s or 0) * 1000)))
             except TimeoutError:

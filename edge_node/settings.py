@@ -26,7 +26,9 @@ class Sending:
     quality: int = option(0, "1..100 for JPEG and WebP results; 0 = the cloud node chooses")
     preset: str = option("", "network preset to ask for; without it the cloud node's")
     in_flight: int = option(4, "frames sent and not yet read, at most")
-    part_kib: int = option(1024, "larger frames travel in parts of this size, so that essential ones overtake")
+    part_kib: int = option(
+        1024, "larger frames travel in parts, on slow links smaller than this, so that essential ones overtake"
+    )
     retry_s: float = option(30.0, "a frame without a result after this long is sent again")
     attempts: int = option(5, "a frame without a result after so many of these is given up")
 
@@ -61,7 +63,9 @@ class EdgeSettings:
     fps: float = option(0.0, "at most this many frames a second; 0 = as they come")
     limit: int = option(0, "stop after this many frames; 0 = at the end of the source")
     loop: bool = option(False, "start a file or folder again at its end")
-    cloud: str = option(f"localhost:{DEFAULT_PORT}", "cloud node", metavar="HOST[:PORT]")
+    cloud: str = option(
+        f"localhost:{DEFAULT_PORT}", "cloud node, or several: one after the other is tried", metavar="HOST[:PORT],.."
+    )
     nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL")
     edge: str = option("", "this edge's name (default: this machine's)", metavar="NAME")
     connect_timeout_s: float = option(0.0, "give up when no cloud node answers for this long; 0 = keep trying")
