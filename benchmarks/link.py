@@ -111,12 +111,12 @@ class Edge:
         return rows[WARM_UP:]
 
     async def _essential(self, image: RawImage) -> dict[str, Any]:
+        below = await asyncio.to_thread(unsent, self.uplink.address)
         loop, started = asyncio.get_running_loop(), time.monotonic()
         packed = await loop.run_in_executor(self.pool, packing.pack, image)
         packed_s = time.monotonic()
         frame = self._frame(packed, Priority.ESSENTIAL)
         future = self.waiting[frame.id.sequence] = loop.create_future()
-        below = unsent(self.uplink.address)
         await self.uplink.reserve(frame)
         reserved_s = time.monotonic()
         await self.uplink.send(frame)
@@ -244,7 +244,9 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
 
     print(f"{len(rows)} essential frames, {found['bulk']} bulk frames beside them, {found['broken']} broken off")
     print(f"{'ms':>14}  p50 {p([row['ms'] for row in rows], 50):7.0f}  p95 {p([row['ms'] for row in rows], 95):7.0f}")
-    print(f"{'bound, ms':>14}  p50 {p(bounds, 50):7.0f};  latency / bound  p50 {p(over, 50):.2f}  p95 {p(over, 95):.2f}")
+    print(
+        f"{'bound, ms':>14}  p50 {p(bounds, 50):7.0f};  latency / bound  p50 {p(over, 50):.2f}  p95 {p(over, 95):.2f}"
+    )
     for name in ("pack_ms", "window_ms", "send_ms", "result_ms", "unpack_ms", "rate_mbit", "round_trip_ms", "part"):
         values = [row[name] for row in rows]
         print(f"{name:>14}  p50 {p(values, 50):7.1f}  p95 {p(values, 95):7.1f}")

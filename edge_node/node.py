@@ -223,6 +223,8 @@ class EdgeNode:
         if opened.results != self._address:
             self._address = opened.results
             self._listen(opened.results)
+        elif self._downlink is not None:
+            self._spawn(self._downlink.check())
         holding = set(opened.holding)
         for flight in self.ledger.on_way():
             if flight.sequence not in holding:

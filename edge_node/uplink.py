@@ -17,7 +17,7 @@ from common.errors import CloudUnavailable, FrameTooLarge, StreamRefused
 from common.frame import Frame
 from edge_node.cloud_list import CloudList
 from edge_node.link import Key, LinkMeter
-from edge_node.sockets import hold_little
+from edge_node.sockets import tune_for_slow_link
 from edge_node.window import Window
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2
@@ -71,7 +71,7 @@ class Uplink:
         self._controls: list[pb.EdgeMessage] = []
         self._stalled = ""  # why we gave the stream up
         self._progress_s = self._said_s = self._heard_s = self._asked_s = 0.0  # monotonic
-        self._holds_little = False
+        self._tuned = False
 
     @property
     def address(self) -> str:
@@ -178,7 +178,7 @@ class Uplink:
             if message is grpc.aio.EOF:  # closed without a word; a refusal would have raised
                 return
             opened = message.opened
-            self._limits, self.connected, self._holds_little = opened, True, False
+            self._limits, self.connected, self._tuned = opened, True, False
             self._progress_s = self._said_s = self._heard_s = time.monotonic()
             self._asked_s = 0.0
             await self.window.reset(opened.window_frames, opened.window_bytes)
@@ -252,9 +252,9 @@ class Uplink:
 
     async def _arrived(self, key: Key) -> None:
         self.meter.arrived(key, self._heard_s)
-        if self.meter.slow and not self._holds_little:
-            self._holds_little = True
-            hold_little(self.address)
+        if self.meter.slow and not self._tuned:
+            self._tuned = True
+            tune_for_slow_link(self.address)
         await self.window.arrived(key)
 
     async def _write(self, call: grpc.aio.StreamStreamCall) -> None:
