@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -40,7 +41,9 @@ from common.frame import Frame, FrameId, Priority, Result  # noqa: E402
 from common.memory import tune_malloc  # noqa: E402
 from common.nats_server import find_server  # noqa: E402
 from common.pixels import ColorMatrix, ColorRange, PixelFormat, RawImage  # noqa: E402
+from edge_node import stepping  # noqa: E402
 from edge_node.downlink import Downlink  # noqa: E402
+from edge_node.stepping import OF_DEADLINE, Measure, Stepper, ladder  # noqa: E402
 from edge_node.uplink import Uplink  # noqa: E402
 from lamplight.v1 import enhancement_pb2 as pb  # noqa: E402
 from lamplight.v1 import image_pb2  # noqa: E402
@@ -48,7 +51,7 @@ from lamplight.v1 import image_pb2  # noqa: E402
 RESULTS = ROOT / "benchmarks" / "results" / "link.json"
 WIDTH, HEIGHT = 1616, 1080
 EVERY_S = 5.0
-WARM_UP = 2  # essential frames while the link is being measured
+WARM_UP = 4  # essential frames while the link is being measured and steps are taken
 PORT, NATS_PORT = 50051, 4222
 FRAMES = 3
 FRAME_FORMAT = image_pb2.IMAGE_FORMAT_JPEG
@@ -72,11 +75,13 @@ def camera_frame(number: int) -> RawImage:
 class Edge:
     """An uplink and a downlink, with what an edge node does to a frame between source and reader."""
 
-    def __init__(self, cloud: str, part_kib: int) -> None:
+    def __init__(self, cloud: str, part_kib: int, deadline_ms: float) -> None:
         self.images = [camera_frame(number) for number in range(FRAMES)]
         self.waiting: dict[int, asyncio.Future[tuple[Result, int]]] = {}
         self.sequences = count()
         self.pool = ThreadPoolExecutor(2)
+        allowed = {Measure.BOUNDED, Measure.SIZE} if deadline_ms else set()
+        self.stepper = Stepper(ladder(allowed), OF_DEADLINE * deadline_ms / 1000)
         self.opened: asyncio.Future[pb.Opened] = asyncio.get_running_loop().create_future()
         self.sent_bulk = self.broken = 0
         self.uplink = Uplink(
@@ -113,7 +118,9 @@ class Edge:
     async def _essential(self, image: RawImage) -> dict[str, Any]:
         below = await asyncio.to_thread(unsent, self.uplink.address)
         loop, started = asyncio.get_running_loop(), time.monotonic()
-        packed = await loop.run_in_executor(self.pool, packing.pack, image)
+        step = self.stepper.choose(self.uplink.meter.rate_now(started))
+        packed = await loop.run_in_executor(self.pool, stepping.pack, image, step)
+        self.stepper.packed(step, len(packed.payload))
         packed_s = time.monotonic()
         frame = self._frame(packed, Priority.ESSENTIAL)
         future = self.waiting[frame.id.sequence] = loop.create_future()
@@ -123,6 +130,7 @@ class Edge:
         sent_s = time.monotonic()
         result, size = await future
         arrived_s = time.monotonic()
+        self.stepper.arrived(arrived_s - started, len(packed.payload), self.uplink.meter.rate)
         assert result.image is not None, result.reason
         await loop.run_in_executor(self.pool, packing.decode, result.image)
         done_s = time.monotonic()
@@ -134,6 +142,7 @@ class Edge:
             "send_ms": (sent_s - reserved_s) * 1000,
             "result_ms": (arrived_s - sent_s) * 1000,
             "unpack_ms": (done_s - arrived_s) * 1000,
+            "sent_as": str(step),
             "up": len(packed.payload),
             "down": size,
             "socket": below,
@@ -177,7 +186,7 @@ def unsent(address: str) -> dict[str, int]:
 
 
 async def on_edge(given: argparse.Namespace) -> None:
-    edge = Edge(given.cloud, given.part_kib)
+    edge = Edge(given.cloud, given.part_kib, given.deadline_ms)
     rows = await edge.run(int(given.seconds / EVERY_S), not given.no_bulk)
     print(json.dumps({"rows": rows, "bulk": edge.sent_bulk, "broken": edge.broken}))
 
@@ -212,6 +221,7 @@ def main() -> None:
     parser.add_argument("--congestion", default="cubic", help="TCP's congestion control (default: cubic)")
     parser.add_argument("--seconds", type=float, default=120.0, help="(default: 120)")
     parser.add_argument("--part-kib", type=int, default=1024, help="largest part (default: 1024)")
+    parser.add_argument("--deadline-ms", type=float, default=0.0, help="step down to meet this; 0 = lossless (default)")
     parser.add_argument("--no-bulk", action="store_true", help="essential frames alone")
     parser.add_argument("--cloud", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -250,6 +260,7 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
     for name in ("pack_ms", "window_ms", "send_ms", "result_ms", "unpack_ms", "rate_mbit", "round_trip_ms", "part"):
         values = [row[name] for row in rows]
         print(f"{name:>14}  p50 {p(values, 50):7.1f}  p95 {p(values, 95):7.1f}")
+    print(f"{'sent as':>14}  {dict(Counter(row['sent_as'] for row in rows))}")
     for name in ("queued", "unsent"):
         values = [float(row["socket"][name]) for row in rows]
         print(f"{name:>14}  p50 {p(values, 50):7.0f}  p95 {p(values, 95):7.0f}  bytes in the socket")
@@ -260,6 +271,7 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
         "p95_ms": p([row["ms"] for row in rows], 95),
         "p95_of_bound": p(over, 95),
         "frames": len(rows),
+        "sent_as": Counter(row["sent_as"] for row in rows),
         "up_bytes": statistics.mean(row["up"] for row in rows),
         "down_bytes": statistics.mean(row["down"] for row in rows),
     }

@@ -17,13 +17,16 @@ from common.flow import BoundedQueue, Policy, QueueClosed
 from common.frame import Frame, FrameId, Outcome, Reading, Region, Result
 from common.pixels import Bytes
 from common.telemetry import Timeline
+from edge_node import stepping
 from edge_node.capture import capture
 from edge_node.downlink import Downlink
 from edge_node.ledger import Flight, Ledger
 from edge_node.reader import Reader
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import Shown, Sink
+from edge_node.smaller import restored
 from edge_node.sources import Captured, Source
+from edge_node.stepping import Step, stepper_for
 from edge_node.uplink import Uplink
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import image_pb2
@@ -70,6 +73,7 @@ class EdgeNode:
             part_bytes=settings.sending.part_kib * 1024,
             connect_timeout_s=settings.connect_timeout_s,
         )
+        self._stepper = stepper_for(settings, source.live)
         self._downlink: Downlink | None = None
         self._address: pb.ResultsAddress | None = None
         self._receiving: asyncio.Task[None] | None = None
@@ -128,6 +132,9 @@ class EdgeNode:
                 captured = await self.captured.get()
             except QueueClosed:
                 return
+            if self._stepper.skips():
+                self.captured.dropped += 1
+                continue
             self._unread += 1
             await asyncio.shield(self._spawn(self._forward(captured)))
             taken += 1
@@ -158,8 +165,10 @@ class EdgeNode:
             },
         )
         timeline.add("source", captured_unix_ns, waited_ns)
+        step = self._next_step()
         with timeline.stage("pack", raw_bytes=image.data.size):
-            packed = await asyncio.get_running_loop().run_in_executor(self._pixels, packing.pack, image)
+            packed = await asyncio.get_running_loop().run_in_executor(self._pixels, stepping.pack, image, step)
+        self._stepper.packed(step, len(packed.payload))
         frame = Frame(
             id=FrameId(settings.name, self.session, sequence),
             image=packed,
@@ -168,7 +177,16 @@ class EdgeNode:
             trace=timeline.trace,
         )
         shown = image if settings.output.annotate or settings.output.video else None
-        return Flight(frame, captured.name, shown, image.data.size, timeline, taken_ns - waited_ns)
+        size, captured_ns = (image.width, image.height), taken_ns - waited_ns
+        return Flight(frame, captured.name, shown, image.data.size, timeline, captured_ns, size, str(step))
+
+    def _next_step(self) -> Step:
+        """How the next frame goes, said when it changes."""
+        before, rate = self._stepper.step, self._uplink.meter.rate_now(time.monotonic())
+        step = self._stepper.choose(rate)
+        if step != before:
+            log.warning("the link carries %.2f Mbit/s: frames go %s from now on, not %s", rate / 125_000, step, before)
+        return step
 
     async def _deliver(self, flight: Flight, delay_s: float = 0.0) -> None:
         """Send until it went out whole, over several streams if need be."""
@@ -281,6 +299,8 @@ class EdgeNode:
             inside_ns = sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
             travel_ns = max(0, time.monotonic_ns() - sent_ns - inside_ns)
             flight.timeline.add("downlink", time.time_ns() - travel_ns, travel_ns, (), bytes=size)
+        latency_s = (time.monotonic_ns() - flight.captured_ns) / 1e9
+        self._stepper.arrived(latency_s, len(flight.frame.image.payload), self._uplink.meter.rate)
         # It is settled: what happens to the downlink now must not lose it.
         await asyncio.shield(self._spawn(self._unpack(flight, result, size)))
 
@@ -290,7 +310,7 @@ class EdgeNode:
             try:
                 with flight.timeline.stage("unpack"):
                     loop = asyncio.get_running_loop()
-                    enhanced = await loop.run_in_executor(self._pixels, packing.decode, result.image)
+                    enhanced = await loop.run_in_executor(self._pixels, _decoded, result.image, flight.size)
             except Exception as error:
                 result = replace(result, outcome=Outcome.FAILED, reason=f"the result came back broken: {error}")
         await self._arrived.put(_Arrived(flight, result, size, enhanced))
@@ -394,6 +414,11 @@ class EdgeNode:
         self._reading.shutdown(wait=False)
 
 
+def _decoded(image: packing.PackedImage | packing.EncodedImage, size: tuple[int, int]) -> Bytes:
+    """The enhanced image in the camera's size, whatever size was sent."""
+    return restored(packing.decode(image), size)
+
+
 def _raise_failure(parts: Sequence["asyncio.Task[None]"]) -> None:
     for part in parts:
         if part.done():
@@ -417,4 +442,5 @@ def _reading(flight: Flight, result: Result, regions: tuple[Region, ...], latenc
         bytes_raw=flight.bytes_raw,
         bytes_up=len(flight.frame.image.payload),
         bytes_down=size,
+        sent_as=flight.sent_as,
     )

@@ -33,6 +33,25 @@ class Sending:
     attempts: int = option(5, "a frame without a result after so many of these is given up")
 
 
+OFF = "off"
+MEASURES = ("bounded", "size", "rate")
+
+
+@dataclass(frozen=True, slots=True)
+class Stepping:
+    """What may be given up when the link cannot carry lossless frames in time.
+
+    In time is before --deadline-ms, or else, for a live source with --fps, before the next frame.
+    """
+
+    step_down: tuple[str, ...] = option(
+        MEASURES,
+        "what may be given up so that frames come in time: bounded = exact samples, size, rate; off = nothing",
+        metavar="WHAT[,WHAT]",
+    )
+    step_down_essential: bool = option(False, "essential frames too; else they stay lossless, however late")
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How text is found."""
@@ -71,6 +90,7 @@ class EdgeSettings:
     connect_timeout_s: float = option(0.0, "give up when no cloud node answers for this long; 0 = keep trying")
     verbose: bool = option(False, "log each step")
     sending: Sending = group(Sending)
+    stepping: Stepping = group(Stepping)
     reading: Reading = group(Reading)
     output: Output = group(Output)
 
@@ -92,6 +112,8 @@ class EdgeSettings:
             ("--limit", self.limit, 0),
             ("--retry-s", self.sending.retry_s, 0.1),
         )
+        if self.stepping.step_down != (OFF,) and not set(self.stepping.step_down) <= set(MEASURES):
+            raise ValueError(f"--step-down {','.join(self.stepping.step_down)}: off, or some of {','.join(MEASURES)}")
         if self.sending.result_format is ImageFormat.PNG:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
         if not 0 <= self.sending.quality <= 100:
