@@ -45,7 +45,7 @@ SCALES: Final = (0.75, 0.5)
 EVERY: Final = (2, 4)
 DOWN_AFTER: Final = 2  # frames in a row that are late
 UP_AFTER: Final = 5  # for which a better step would do
-AT_ONCE: Final = 1.5  # times what there is time for: one frame is enough
+AT_ONCE: Final = 1.5  # times what there is time for, on the link alone: one frame is enough
 ROOM: Final = 0.8  # of the time, in which a better step must fit before it is taken
 OF_DEADLINE: Final = 0.9  # is planned for: latencies vary
 
@@ -112,7 +112,8 @@ class Stepper:
         better = self.at > 0 and self.expected_s(self.at - 1, rate) < ROOM * self.budget_s
         self._early = self._early + 1 if better else 0
         last = len(self.steps) - 1
-        if self.at < last and (self._late >= DOWN_AFTER or expected_s > AT_ONCE * self.budget_s):
+        hopeless = self._late and expected_s - self._beside_s > AT_ONCE * self.budget_s
+        if self.at < last and (self._late >= DOWN_AFTER or hopeless):
             self._move(1)
         elif self._early >= UP_AFTER:
             self._move(-1)
@@ -140,7 +141,7 @@ class Stepper:
         """The result of a frame of `size` bytes came so long after its capture."""
         if rate:
             beside_s = min(max(0.0, latency_s - size / rate), 2 * self.budget_s)  # one outage must not count for long
-            self._beside_s += (0.25 if self._beside_s else 1.0) * (beside_s - self._beside_s)
+            self._beside_s += (0.2 if beside_s > self._beside_s else 0.5) * (beside_s - self._beside_s)
 
     def skips(self) -> bool:
         """Whether the next frame of the source is one of those that are left out."""

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 15.0
 WATCH_S = 0.25
+WAITED_S = 0.005  # a write that takes longer waited for the link
 SERVED_S = 2.0  # a stream that lasted so long did serve
 REFUSED = (
     grpc.StatusCode.FAILED_PRECONDITION,
@@ -72,6 +73,8 @@ class Uplink:
         self._stalled = ""  # why we gave the stream up
         self._progress_s = self._said_s = self._heard_s = self._asked_s = 0.0  # monotonic
         self._tuned = False
+        self._writing = self._owed = False  # now; something is to come of what was written
+        self._accepts = False  # a node said Accepted once: from then on none may leave it out
 
     @property
     def address(self) -> str:
@@ -180,7 +183,7 @@ class Uplink:
             opened = message.opened
             self._limits, self.connected, self._tuned = opened, True, False
             self._progress_s = self._said_s = self._heard_s = time.monotonic()
-            self._asked_s = 0.0
+            self._asked_s, self._writing, self._owed = 0.0, False, False
             await self.window.reset(opened.window_frames, opened.window_bytes)
             log.warning("connected to %s: %s", self.address, opened.model)
             self._on_opened(opened)
@@ -213,17 +216,22 @@ class Uplink:
 
     async def _watch(self, call: grpc.aio.StreamStreamCall) -> None:
         """Give up a stream that makes no progress; keep one alive that has nothing to say."""
+        before_s = time.monotonic()
         while True:
             await asyncio.sleep(WATCH_S)
             now = time.monotonic()
-            if self._asked_s or self.meter.in_flight:
+            if now - before_s > 1.0:  # it was us who were held up
+                self._progress_s += now - before_s
+            before_s = now
+            self._owed = bool(self._writing or (self._accepts and (self._asked_s or self.meter.in_flight)))
+            if self._owed:
                 limit_s = self.meter.stall_s()
-                if now - max(self._progress_s, self._asked_s) >= limit_s:
+                if now - self._progress_s >= limit_s:
                     self._stalled = f"no progress for {limit_s:.0f} s"
                     call.cancel()
                     return
-            elif now - min(self._said_s, self._heard_s) >= IDLE_PING_S:
-                self._asked_s = now
+            elif not self._asked_s and now - min(self._said_s, self._heard_s) >= IDLE_PING_S:
+                self._asked_s = self._progress_s = now
                 self._control(pb.EdgeMessage(alive=pb.Alive()))
 
     def _control(self, message: pb.EdgeMessage) -> None:
@@ -251,6 +259,7 @@ class Uplink:
                 self._control(pb.EdgeMessage(alive=pb.Alive()))
 
     async def _arrived(self, key: Key) -> None:
+        self._accepts = True
         self.meter.arrived(key, self._heard_s)
         if self.meter.slow and not self._tuned:
             self._tuned = True
@@ -261,8 +270,7 @@ class Uplink:
         """Write what is queued, most urgent first, a part at a time."""
         while True:
             while self._controls:
-                await call.write(self._controls.pop(0))
-                self._said_s = time.monotonic()
+                await self._put(call, self._controls.pop(0))
             if not self._queue:
                 self.meter.pause()
                 if self._closing:
@@ -280,9 +288,18 @@ class Uplink:
                 continue
             heappush(self._queue, (priority, order, key, messages, done))
             self.meter.writing(key, message.ByteSize(), time.monotonic())
-            await call.write(message)
-            self._said_s = self._progress_s = time.monotonic()
+            await self._put(call, message)
             self.meter.wrote(key, self._said_s)
+
+    async def _put(self, call: grpc.aio.StreamStreamCall, message: pb.EdgeMessage) -> None:
+        """Write; what had to wait and went through is progress, what a buffer took at once is none."""
+        started_s, self._writing = time.monotonic(), True
+        if not self._owed:
+            self._progress_s, self._owed = started_s, True
+        await call.write(message)
+        self._said_s, self._writing = time.monotonic(), False
+        if self._said_s - started_s > WAITED_S:
+            self._progress_s = self._said_s
 
     def _part_bytes(self) -> int:
         return self.meter.part_bytes(self.part_bytes, time.monotonic())

@@ -46,7 +46,8 @@ class Window:
         if priority is Priority.ESSENTIAL:
             return self.frames > 0
         kept = 1 if self.keeps_place and self.granted > 1 else 0
-        return self.frames > kept and len(self.on_link) < self.ahead(self.granted)
+        on_link = min(len(self.on_link), self.granted - self.frames)  # what was credited did arrive
+        return self.frames > kept and on_link < self.ahead(self.granted)
 
     async def open(self, priority: Priority = Priority.STANDARD) -> None:
         """Wait until one more frame may go."""

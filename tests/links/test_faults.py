@@ -3,6 +3,7 @@
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,10 @@ def clouds(laboratory: Laboratory, tmp_path: Path) -> Iterator[dict[str, Cloud]]
     nats = ("-js", "-a", "0.0.0.0", "-p", str(NATS_PORT), "-sd", str(tmp_path / "store"))
     broker.start(str(find_server()), *nats, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     arguments = ("--preset", "none", "--host", "0.0.0.0", "--nats", f"nats://{broker.address}:{NATS_PORT}")
-    started: dict[str, Cloud] = {}
-    for name in ("a", "b"):
-        host = laboratory.host(name)
-        started[f"{host.address}:{PORT}"] = Cloud(*arguments, port=PORT, prefix=host.prefix)
+    hosts = [laboratory.host(name) for name in ("a", "b")]
+    with ThreadPoolExecutor() as pool:  # both at once: each takes seconds to import torch
+        nodes = pool.map(lambda host: Cloud(*arguments, port=PORT, prefix=host.prefix), hosts)
+        started = dict(zip((f"{host.address}:{PORT}" for host in hosts), nodes, strict=True))
     yield started
     for cloud in started.values():
         cloud.end(signal.SIGKILL)

@@ -11,7 +11,7 @@ ECHO, ECHO_REPLY = 8, 0
 WAIT_S = 1.0
 
 
-def ping(address: str, count: int, interval_s: float = 0.01) -> dict[str, object]:
+def ping(address: str, count: int, interval_s: float = 0.004) -> dict[str, object]:
     """Send echo requests without waiting for the replies in between; round trips in milliseconds of those that came."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
         identity, sent, trips = os.getpid() & 0xFFFF, [], []
