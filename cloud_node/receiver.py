@@ -96,7 +96,7 @@ class Receiver:
             case "part":
                 self._part(message.part)
             case "alive":
-                pass
+                stream.send(credit=pb.Credit())  # heard
             case "close":
                 return False
             case other:

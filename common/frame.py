@@ -109,3 +109,4 @@ class Reading:
     bytes_raw: int = 0  # as the camera gave it
     bytes_up: int = 0  # as it was sent
     bytes_down: int = 0  # as it came back
+    sent_as: str = "lossless"  # or what was given up: "error 2, size 0.5"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import memory, process, telemetry
-from common.channel import with_port
+from common.channel import with_ports
 from common.frame import Outcome, Route
 from edge_node import cameras
 from edge_node.settings import EdgeSettings
@@ -69,7 +69,7 @@ def _watch(arguments: Sequence[str]) -> int:
     if each[0].list_cameras:
         return list_cameras()
     memory.tune_malloc()
-    return asyncio.run(_run_each([replace(given, cloud=with_port(given.cloud)) for given in each]))
+    return asyncio.run(_run_each([replace(given, cloud=with_ports(given.cloud)) for given in each]))
 
 
 async def _run_each(each: Sequence[EdgeSettings]) -> int:

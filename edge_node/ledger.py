@@ -23,6 +23,8 @@ class Flight:
     bytes_raw: int
     timeline: Timeline
     captured_ns: int  # monotonic
+    size: tuple[int, int] = (0, 0)  # width and height as captured
+    sent_as: str = "lossless"  # a Step in words
     sent_ns: dict[int, int] = field(default_factory=dict)  # attempt -> monotonic, when its last byte went out
     waiting_ns: int = 0  # monotonic, since when a result could have come; 0 = not on its way
     unanswered: int = 0  # attempts that had time enough and brought no result

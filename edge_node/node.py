@@ -17,6 +17,7 @@ from common.flow import BoundedQueue, Policy, QueueClosed
 from common.frame import Frame, FrameId, Outcome, Priority, Reading, Region, Result, Route
 from common.pixels import Bytes, RawImage
 from common.telemetry import Timeline
+from edge_node import stepping
 from edge_node.capture import capture
 from edge_node.care import Slowdown
 from edge_node.downlink import Downlink
@@ -28,7 +29,9 @@ from edge_node.route import LocalMode
 from edge_node.selection import Selection
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import Shown, Sink
+from edge_node.smaller import restored
 from edge_node.sources import Captured, Source
+from edge_node.stepping import Step, stepper_for
 from edge_node.steps import Steps
 from edge_node.takeover import Takeover
 from edge_node.uplink import Uplink
@@ -102,6 +105,7 @@ class EdgeNode:
             self._lit_here,
             lambda: self._uplink.connected,
         )
+        self._stepper = stepper_for(settings, source.live)
         self._downlink: Downlink | None = None
         self._address: pb.ResultsAddress | None = None
         self._receiving: asyncio.Task[None] | None = None
@@ -174,6 +178,9 @@ class EdgeNode:
                 captured, verdict, route = await self._next()
             except QueueClosed:
                 return
+            if route is Route.CLOUD and not verdict.essential and self._stepper.skips():
+                self.captured.dropped += 1
+                continue
             self._unread += 1
             self._here += route is not Route.CLOUD
             forwarded = self._spawn(self._forward(captured, verdict, route))
@@ -193,23 +200,27 @@ class EdgeNode:
             replaced = False
             while not replaced:
                 route = self._route(verdict)
-                if self._is_free(route):
+                if self._is_free(route, verdict):
                     if not taken and not await self.captured.take(captured):
                         break
                     self.gate.take(verdict)
                     return captured, verdict, route
-                way = self._uplink.window.open() if route is Route.CLOUD else self._room_here()
+                priority = self._priority(verdict)
+                way = self._uplink.window.open(priority) if route is Route.CLOUD else self._room_here()
                 replaced = await self._wait_for(way, None if taken else captured)
 
     def _route(self, verdict: Verdict) -> Route:
         if not verdict.light:
             return Route.NONE
-        return self.takeover.router.choose(time.monotonic(), self._is_free(Route.CLOUD))
+        return self.takeover.router.choose(time.monotonic(), self._is_free(Route.CLOUD, verdict))
 
-    def _is_free(self, route: Route) -> bool:
+    def _is_free(self, route: Route, verdict: Verdict) -> bool:
         if route is Route.CLOUD:
-            return self._uplink.connected and self._uplink.window.frames > 0
+            return self._uplink.connected and self._uplink.window.has_room(self._priority(verdict))
         return self._here < HERE
+
+    def _priority(self, verdict: Verdict) -> Priority:
+        return Priority.ESSENTIAL if verdict.essential else self.settings.sending.priority
 
     async def _wait_for(self, way: Coroutine[Any, Any, None], captured: Captured | None) -> bool:
         """Until the way is free or time is up, or a newer frame is there; only then it is True."""
@@ -249,7 +260,7 @@ class EdgeNode:
     def _begin(self, captured: Captured, verdict: Verdict) -> Flight:
         """A frame that is taken, not packed yet."""
         settings, image = self.settings, captured.image
-        priority = Priority.ESSENTIAL if verdict.essential else settings.sending.priority
+        priority = self._priority(verdict)
         taken_unix_ns, taken_ns = time.time_ns(), time.monotonic_ns()
         waited_ns = taken_unix_ns - captured.captured_unix_ns
         if not self.source.live or not 0 <= waited_ns < LOST_CLOCK_NS:  # a file waits for us, not we for it
@@ -274,12 +285,25 @@ class EdgeNode:
             trace=timeline.trace,
         )
         shown = image if settings.output.annotate or settings.output.video else None
-        return Flight(frame, captured.name, shown, image.data.size, timeline, taken_ns - waited_ns)
+        size, captured_ns = (image.width, image.height), taken_ns - waited_ns
+        return Flight(frame, captured.name, shown, image.data.size, timeline, captured_ns, size)
+
+    def _next_step(self, priority: Priority) -> Step:
+        """How the next frame goes, said when it changes."""
+        if priority is Priority.ESSENTIAL and not self.settings.stepping.step_down_essential:
+            return Step()
+        before, rate = self._stepper.step, self._uplink.meter.rate_now(time.monotonic())
+        step = self._stepper.choose(rate)
+        if step != before:
+            log.warning("the link carries %.2f Mbit/s: frames go %s from now on, not %s", rate / 125_000, step, before)
+        return step
 
     async def _pack(self, flight: Flight, image: RawImage) -> None:
+        step = self._next_step(flight.frame.priority)
         with flight.timeline.stage("pack", raw_bytes=image.data.size):
-            packed = await asyncio.get_running_loop().run_in_executor(self._pixels, packing.pack, image)
-        flight.frame = replace(flight.frame, image=packed)
+            packed = await asyncio.get_running_loop().run_in_executor(self._pixels, stepping.pack, image, step)
+        self._stepper.packed(step, len(packed.payload))
+        flight.frame, flight.sent_as = replace(flight.frame, image=packed), str(step)
 
     async def _as_is(self, flight: Flight, image: RawImage) -> None:
         """Nothing to light up: straight to the reader."""
@@ -300,7 +324,7 @@ class EdgeNode:
                     await self._uplink.reserve(flight.frame)
                 left_s = self._left_s(flight)
                 if left_s == 0:
-                    await self._uplink.window.credit(1, len(flight.frame.image.payload))
+                    await self._uplink.release(flight.frame)
                     raise TimeoutError
                 await self._uplink.send(replace(flight.frame, deadline_ms=ceil((left_s or 0) * 1000)))
             except TimeoutError:
@@ -343,6 +367,8 @@ class EdgeNode:
         if opened.results != self._address:
             self._address = opened.results
             self._listen(opened.results)
+        elif self._downlink is not None:
+            self._spawn(self._downlink.check())
         holding = set(opened.holding)
         for flight in self.ledger.on_way():
             if flight.sequence not in holding:
@@ -403,6 +429,8 @@ class EdgeNode:
             inside_ns = sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
             travel_ns = max(0, time.monotonic_ns() - sent_ns - inside_ns)
             flight.timeline.add("downlink", time.time_ns() - travel_ns, travel_ns, (), bytes=size)
+        latency_s = (time.monotonic_ns() - flight.captured_ns) / 1e9
+        self._stepper.arrived(latency_s, len(flight.frame.image.payload), self._uplink.meter.rate)
         # It is settled: what happens to the downlink now must not lose it.
         await asyncio.shield(self._spawn(self._unpack(flight, result, size)))
 
@@ -412,7 +440,7 @@ class EdgeNode:
             try:
                 with flight.timeline.stage("unpack"):
                     loop = asyncio.get_running_loop()
-                    enhanced = await loop.run_in_executor(self._pixels, packing.decode, result.image)
+                    enhanced = await loop.run_in_executor(self._pixels, _decoded, result.image, flight.size)
             except Exception as error:
                 result = replace(result, outcome=Outcome.FAILED, reason=f"the result came back broken: {error}")
         await self._arrived.put(_Arrived(flight, result, size, enhanced))
@@ -541,6 +569,11 @@ class EdgeNode:
         self._reading.shutdown(wait=False)
 
 
+def _decoded(image: packing.PackedImage | packing.EncodedImage, size: tuple[int, int]) -> Bytes:
+    """The enhanced image in the camera's size, whatever size was sent."""
+    return restored(packing.decode(image), size)
+
+
 def _raise_failure(parts: Sequence["asyncio.Task[None]"]) -> None:
     for part in parts:
         if part.done():
@@ -551,6 +584,7 @@ def _reading(
     flight: Flight, arrived: _Arrived, result: Result, regions: tuple[Region, ...], latency_ns: int
 ) -> Reading:
     measured = arrived.route is Route.CLOUD  # it was there, where sharpness is measured
+    sent = measured or bool(flight.sent_ns)
     return Reading(
         id=flight.frame.id,
         name=flight.name,
@@ -566,6 +600,7 @@ def _reading(
         latency_ns=latency_ns,
         stages_ns={**flight.timeline.stages_ns, **result.stages_ns},
         bytes_raw=flight.bytes_raw,
-        bytes_up=len(flight.frame.image.payload) if measured or flight.sent_ns else 0,
+        bytes_up=len(flight.frame.image.payload) if sent else 0,
         bytes_down=arrived.size,
+        sent_as=flight.sent_as if sent else "",
     )

@@ -32,9 +32,30 @@ class Sending:
     quality: int = option(0, "1..100 for JPEG and WebP results; 0 = the cloud node chooses")
     preset: str = option("", "network preset to ask for; without it the cloud node's")
     in_flight: int = option(4, "frames sent and not yet read, at most")
-    part_kib: int = option(1024, "larger frames travel in parts of this size, so that essential ones overtake")
+    part_kib: int = option(
+        1024, "larger frames travel in parts, on slow links smaller than this, so that essential ones overtake"
+    )
     retry_s: float = option(30.0, "a frame without a result after this long is sent again")
     attempts: int = option(5, "a frame without a result after so many of these is given up")
+
+
+OFF = "off"
+MEASURES = ("bounded", "size", "rate")
+
+
+@dataclass(frozen=True, slots=True)
+class Stepping:
+    """What may be given up when the link cannot carry lossless frames in time.
+
+    In time is before --deadline-ms, or else, for a live source with --fps, before the next frame.
+    """
+
+    step_down: tuple[str, ...] = option(
+        MEASURES,
+        "what may be given up so that frames come in time: bounded = exact samples, size, rate; off = nothing",
+        metavar="WHAT[,WHAT]",
+    )
+    step_down_essential: bool = option(False, "essential frames too; else they stay lossless, however late")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +139,16 @@ class EdgeSettings:
     limit: int = option(0, "stop after this many frames; 0 = at the end of the source")
     loop: bool = option(False, "start a file or folder again at its end")
     watch: bool = option(False, "wait for new images in a folder, and take each once it is whole")
-    cloud: str = option(f"localhost:{DEFAULT_PORT}", "cloud node", metavar="HOST[:PORT]")
+    cloud: str = option(
+        f"localhost:{DEFAULT_PORT}", "cloud node, or several: one after the other is tried", metavar="HOST[:PORT],.."
+    )
     nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL")
     edge: str = option("", "this edge's name (default: this machine's)", metavar="NAME")
     connect_timeout_s: float = option(0.0, "give up when no cloud node answers for this long; 0 = keep trying")
     verbose: bool = option(False, "log each step")
     choosing: Choosing = group(Choosing)
     sending: Sending = group(Sending)
+    stepping: Stepping = group(Stepping)
     reading: Reading = group(Reading)
     output: Output = group(Output)
     live: LiveOptions = group(LiveOptions)
@@ -155,6 +179,8 @@ class EdgeSettings:
             ("--max-celsius", self.care.max_celsius, 0),
             ("--fuse", self.fusing.fuse, 1),
         )
+        if self.stepping.step_down != (OFF,) and not set(self.stepping.step_down) <= set(MEASURES):
+            raise ValueError(f"--step-down {','.join(self.stepping.step_down)}: off, or some of {','.join(MEASURES)}")
         if self.sending.result_format is ImageFormat.PNG:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
         if not 0 <= self.sending.quality <= 100:
