@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.errors import LamplightError, SettingsError, SourceError
@@ -33,7 +34,8 @@ def load(argv: Sequence[str], *, prog: str = "", description: str = "", epilog: 
 
 def told_apart(each: Sequence[EdgeSettings]) -> list[EdgeSettings]:
     """Give several cameras names and folders of their own: NAME-0, NAME-1... where they share one name, and the
-    folder OUTPUT/NAME for each. They never end because one is not there at the start.
+    folder OUTPUT/NAME for each. They never end because one is not there at the start; the size counts for those
+    that can be asked for one, and only folders are watched.
 
     Raises:
         SettingsError: two have the same name all the same.
@@ -46,8 +48,18 @@ def told_apart(each: Sequence[EdgeSettings]) -> list[EdgeSettings]:
         name = one.name
         if shared[name] > 1:
             name = f"{name[: NAME_LENGTH - 1 - len(str(number))]}-{number}"
-        output = replace(one.output, output=one.output.output / name)
-        made.append(replace(one, edge=name, output=output, live=replace(one.live, wait_for_source=True)))
+        what = one.camera or one.source or ""
+        has_size = "://" not in what and (one.camera is not None or what.startswith(("/dev/", "lavfi:")))
+        made.append(
+            replace(
+                one,
+                edge=name,
+                size=one.size if has_size else "",
+                watch=one.watch and Path(what).expanduser().is_dir(),
+                output=replace(one.output, output=one.output.output / name),
+                live=replace(one.live, wait_for_source=True),
+            )
+        )
     twice = [name for name, count in Counter(one.name for one in made).items() if count > 1]
     if twice:
         raise SettingsError(f"two cameras have the name {twice[0]}: give each an `edge` of its own")

@@ -1,6 +1,7 @@
 """Cameras of this machine, and FFmpeg's made-up ones (lavfi) that stand in for them."""
 
 import errno
+import logging
 import sys
 from collections.abc import Iterator
 from itertools import groupby
@@ -15,6 +16,8 @@ from edge_node.sources.backoff import Backoff
 from edge_node.sources.connection import Connection
 from edge_node.sources.live import LiveSource
 from edge_node.sources.options import LiveOptions
+
+logger = logging.getLogger(__name__)
 
 FORMATS: Final = {"linux": "v4l2", "darwin": "avfoundation"}
 LEAST_FPS: Final = 5.0  # a camera that is slower uncompressed is asked for compressed pictures
@@ -46,32 +49,41 @@ def open_camera(
 
 def connect(camera: str, size: tuple[int, int] | None, options: LiveOptions, fps: float) -> Connection:
     """Open a camera once. Raises SourceError as `open_camera`."""
-    device, _ = _device(camera)
+    device, name = _device(camera)
     linux = sys.platform == "linux"
-    asked = native_mode(device, size, options.camera_format, fps) if linux else {}
-    if not linux:
+    asked = {"video_size": _text(size)} if size else {}
+    if linux:
+        asked |= native_mode(device, size, options.camera_format, fps)
+    else:
         asked["framerate"] = "30"  # its default, 29.97, is refused by most Macs' cameras
-    if size:
-        asked["video_size"] = f"{size[0]}x{size[1]}"
     try:
         timeout = (options.open_timeout_s, options.frozen_s)
-        container = av.open(device, format=FORMATS[sys.platform], options=asked, timeout=timeout)
+        container = av.open(
+            device, format=FORMATS[sys.platform], options=asked | {"fpsprobesize": "0"}, timeout=timeout
+        )
     except (av.FFmpegError, OSError, ValueError) as error:
         raise SourceError(_explain(camera, device, size, options.camera_format, error)) from None
+    codec = container.streams.video[0].codec_context
+    if size and (codec.width, codec.height) != size:
+        logger.warning("%s has no %s: it gives %dx%d", name, _text(size), codec.width, codec.height)
     return Connection(container, device=device if linux else "")
 
 
 def native_mode(device: str, size: tuple[int, int] | None, wanted: str, fps: float) -> dict[str, str]:
-    """FFmpeg's options for the format and size to ask of a V4L2 device; the size stays as it is where none is given."""
+    """FFmpeg's options for the format and size to ask of a V4L2 device; where none is given it keeps its own size."""
     if wanted:
         return {"input_format": wanted}
     found = v4l2.look_at(Path(device))
-    at = size or found.size
-    mode = v4l2.choose(found.modes, at, fps) or v4l2.choose(found.modes, None, fps)
+    mode = v4l2.choose(found.modes, size or found.size, fps)
     if mode is None:
         return {}
-    own_size = at is None or (mode.width, mode.height) != at
-    return {"input_format": mode.format} | ({"video_size": f"{mode.width}x{mode.height}"} if own_size else {})
+    at = (mode.width, mode.height)
+    # FFmpeg never learns that a driver changed the size that it was asked for: ask for one that there is.
+    return {"input_format": mode.format} | ({} if size is None and at == found.size else {"video_size": _text(at)})
+
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
 
 
 def open_lavfi(
@@ -111,7 +123,7 @@ def _device(camera: str) -> tuple[str, str]:
 
 
 def _explain(camera: str, device: str, size: tuple[int, int] | None, wanted: str, error: Exception) -> str:
-    if not device.startswith("/dev/") and Path(camera).exists():
+    if Path(camera).is_file():
         return f"{camera} is no camera: give it as --source"
     camera = camera.removeprefix("/dev/video")
     number = getattr(error, "errno", None)
@@ -125,7 +137,7 @@ def _explain(camera: str, device: str, size: tuple[int, int] | None, wanted: str
     if number in (errno.ENOTTY, errno.ENOTSUP):
         return f"{device} gives no pictures; {present_cameras()}"
     if number == errno.EINVAL and (size or wanted):
-        asked = " ".join(filter(None, (f"{size[0]}x{size[1]}" if size else "", wanted)))
+        asked = " ".join(filter(None, (_text(size) if size else "", wanted)))
         return f"camera {camera} refuses {asked}: --list-cameras shows what it can"
     return f"camera {camera} cannot be opened: {reason}; {present_cameras()}"
 
@@ -141,12 +153,12 @@ def present_cameras() -> str:
     return "no camera is connected (no /dev/video*): use --source with a file, folder or URL"
 
 
-def list_cameras() -> tuple[list[str], bool]:
+def list_cameras(folder: Path = Path("/dev")) -> tuple[list[str], bool]:
     """What `--list-cameras` prints, and whether there is a camera to use."""
     if sys.platform != "linux":
         found = [f"{device.name}  {device.description}" for device in _devices()]
         return found or ["no camera is connected"], bool(found)
-    cameras = v4l2.cameras()
+    cameras = v4l2.cameras(folder)
     lines = [line for camera in cameras for line in _described(camera)]
     usable = any(camera.modes for camera in cameras)
     return lines + ([] if usable else [_why_none(cameras)]), usable

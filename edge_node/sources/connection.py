@@ -59,8 +59,13 @@ class Connection:
 
     def pictures(self, packet: Any) -> list[Any]:
         """The whole pictures of a packet; others are counted in `broken`."""
+        if (
+            packet.size == 0
+        ):  # V4L2's mark for a buffer that the driver calls broken; a decoder would take it for the end
+            self.broken += packet.pts is not None
+            return []
         try:
-            strict = self._strict and self._strict_jpeg is not None and packet.size > 0
+            strict = self._strict and self._strict_jpeg is not None
             frames = self._strict_jpeg.decode(packet) if strict else packet.decode()
         except av.error.InvalidDataError:
             frames, whole = [], []

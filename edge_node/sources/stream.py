@@ -54,7 +54,7 @@ def connect(url: str, options: LiveOptions) -> Connection:
         given = "refuses this name and password" if parts.password or parts.username else "wants a name and a password"
         raise SourceRefused(
             f"cannot open {name}: it {given}; give them as {parts.scheme}://name:password@host/path, "
-            "special characters as %40"
+            "with %40 for an @ in them and %3A for a :"
         ) from None
     except (av.FFmpegError, OSError, ValueError) as error:
         waited_s = time.monotonic() - started_s

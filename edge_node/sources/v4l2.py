@@ -58,7 +58,8 @@ class Camera:
 
 def cameras(folder: Path = Path("/dev")) -> list[Camera]:
     """Every /dev/video*, by number."""
-    return [look_at(path) for path in sorted(folder.glob("video[0-9]*"), key=lambda p: int(p.name[5:]))]
+    numbers = sorted(int(path.name[5:]) for path in folder.glob("video*") if path.name[5:].isdecimal())
+    return [look_at(folder / f"video{number}") for number in numbers]
 
 
 def look_at(path: Path) -> Camera:
@@ -83,15 +84,18 @@ def look_at(path: Path) -> Camera:
 
 def choose(modes: Sequence[Mode], size: tuple[int, int] | None, fps: float) -> Mode | None:
     """The mode nearest to the sensor: of those with this size that reach `fps` the least compressed one, else the
-    fastest. None where there is no usable one of this size."""
-    fitting = [mode for mode in modes if mode.usable and size in (None, (mode.width, mode.height))]
-    if not fitting:
-        return None
+    fastest. A size that is not offered becomes the one with the nearest number of pixels; None = any size. Returns
+    None where no mode is usable."""
+    usable = [mode for mode in modes if mode.usable]
+    if size is not None:
+        width, height = size
+        distances = [abs(m.width * m.height - width * height) + ((m.width, m.height) != size) for m in usable]
+        usable = [mode for mode, distance in zip(usable, distances, strict=True) if distance == min(distances)]
     order = list(FORMATS.values())
-    fast = [mode for mode in fitting if mode.fps == 0 or mode.fps >= fps]
+    fast = [mode for mode in usable if mode.fps == 0 or mode.fps >= fps]
     if fast:
         return min(fast, key=lambda mode: (order.index(mode.format), -mode.width * mode.height))
-    return max(fitting, key=lambda mode: (mode.fps, mode.width * mode.height))
+    return max(usable, key=lambda mode: (mode.fps, mode.width * mode.height), default=None)
 
 
 def _modes(file: int, kind: int) -> Iterator[Mode]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from edge_node.sources.source import Captured, SourceStatus
 logger = logging.getLogger(__name__)
 
 POLL_S: Final = 0.5
+OVERWRITTEN_S: Final = 5.0
 SETTLE_S: Final = 1.0
 BROKEN_S: Final = 30.0
 ENDS: Final = {JPEG_MAGIC: b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
@@ -25,7 +27,7 @@ ENDS: Final = {JPEG_MAGIC: b"\xff\xd9", b"\x89PNG": b"IEND\xaeB`\x82"}
 class Version:
     """What tells one content of a file from the next."""
 
-    inode: int
+    inode: int  # of the name, where that is a link
     size: int
     mtime_ns: int
 
@@ -49,17 +51,25 @@ class WatchedFolder:
     Nothing is lost to a slow node: files wait in the folder.
 
     The folder is polled, not watched by inotify: cameras upload over FTP or SMB, and on a network share nobody
-    is told of what another machine writes. Files that settle must be looked at twice in any case.
+    is told of what another machine writes. Files that settle must be looked at twice in any case. Each poll reads
+    the names; files that were given are asked for their times only every `overwritten_s`, as that costs far more.
     """
 
     live = False
     total: int | None = None
 
     def __init__(
-        self, folder: Path, *, poll_s: float = POLL_S, settle_s: float = SETTLE_S, broken_s: float = BROKEN_S
+        self,
+        folder: Path,
+        *,
+        poll_s: float = POLL_S,
+        settle_s: float = SETTLE_S,
+        broken_s: float = BROKEN_S,
+        overwritten_s: float = OVERWRITTEN_S,
     ) -> None:
         self.folder, self.name, self.status = folder, folder.name or str(folder), SourceStatus()
         self._poll_s, self._settle_s, self._broken_s = poll_s, settle_s, broken_s
+        self._overwritten_s, self._asked_all_s = overwritten_s, 0.0
         self._given: dict[str, Version] = {}
         self._waiting: dict[str, _Waiting] = {}
         self._closed = threading.Event()
@@ -114,17 +124,18 @@ class WatchedFolder:
 
     def _look(self) -> dict[str, Version]:
         """The image files that are there now. Raises SourceError when the folder cannot be read."""
-        found = {}
+        now_s, found = time.monotonic(), {}
+        ask_all = now_s - self._asked_all_s >= self._overwritten_s
+        if ask_all:
+            self._asked_all_s = now_s
         try:
             with os.scandir(self.folder) as entries:
                 for entry in entries:
-                    if is_image_name(entry.name):
-                        try:
-                            facts = entry.stat()
-                        except OSError:  # gone meanwhile
-                            continue
-                        if entry.is_file() and facts.st_size:
-                            found[entry.name] = Version(facts.st_ino, facts.st_size, facts.st_mtime_ns)
+                    known = self._given.get(entry.name)
+                    if known is not None and known.inode == entry.inode() and not ask_all:
+                        found[entry.name] = known
+                    elif is_image_name(entry.name) and (version := _version(entry)) is not None:
+                        found[entry.name] = version
         except OSError as error:
             raise SourceError(f"cannot look into {self.folder}: {error.strerror}") from None
         return found
@@ -154,6 +165,17 @@ class WatchedFolder:
         except SourceError as error:
             reason = str(error)
         logger.warning("left out until it changes: %s", reason)
+
+
+def _version(entry: "os.DirEntry[str]") -> Version | None:
+    """None for what is empty, no file, or gone meanwhile."""
+    try:
+        facts = entry.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(facts.st_mode) or not facts.st_size:
+        return None
+    return Version(entry.inode(), facts.st_size, facts.st_mtime_ns)
 
 
 def cut_off(path: Path) -> bool:

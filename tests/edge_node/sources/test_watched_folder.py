@@ -38,7 +38,7 @@ class Watching:
     """A watched folder that is read in a thread, as by a node."""
 
     def __init__(self, folder: Path) -> None:
-        self.source = WatchedFolder(folder, poll_s=0.01, settle_s=0.04, broken_s=0.1)
+        self.source = WatchedFolder(folder, poll_s=0.01, settle_s=0.04, broken_s=0.1, overwritten_s=0.1)
         self.seen: list[Captured] = []
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
