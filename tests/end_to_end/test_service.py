@@ -59,6 +59,14 @@ def test_an_edge_that_grew_too_large_ends_to_be_started_again(
     assert all(line["outcome"] in ("enhanced", "failed") for line in readings(tmp_path / "out"))
 
 
+def test_a_disk_without_room_gets_readings_and_no_pictures(cloud: Cloud, photos: Path, tmp_path: Path) -> None:
+    more = ("--annotate", "--detector", "none", "--min-free-mib", "1000000000")
+    edge = Process(*edge_arguments(cloud.address, photos, tmp_path / "out", *more))
+    assert edge.wait() == 0, edge.output
+    assert len(readings(tmp_path / "out")) == 4 and not list((tmp_path / "out" / "annotated").iterdir())
+    assert edge.output.count("no more pictures, readings go on") == 1
+
+
 def test_a_detector_that_is_missing_ends_the_node(cloud: Cloud, photos: Path, tmp_path: Path) -> None:
     edge = Process(*edge_arguments(cloud.address, photos, tmp_path / "out", "--detector", "dbnett"))
     assert edge.wait() == 2 and "dbnett" in edge.output and "Traceback" not in edge.output
