@@ -28,6 +28,7 @@ class Burst:
     frames: list[RawImage]  # as the camera delivers them: planes of a JPEG, or uncompressed I420
     clean: np.ndarray  # the newest without noise, through the same rendering: (H, W, 3) uint8
     moved: np.ndarray  # (H, W) bool: where the sheet was in any frame; all false without one
+    path: np.ndarray  # (count, 2): how far the scene had moved, right and down in pixels; the newest at 0
 
 
 def sway(count: int, pixels: float, rng: np.random.Generator) -> np.ndarray:
@@ -77,7 +78,7 @@ def burst(
         numbers = darkness.expose(raw, log_gain, rng)
         frames.append(delivered(darkness.render(darkness.demosaic(numbers, gains)), jpeg))
     exact = raw * (darkness.WHITE - darkness.BLACK) + darkness.BLACK  # as `expose`, without noise or rounding
-    return Burst(frames, darkness.render(darkness.demosaic(exact, gains)), moved)
+    return Burst(frames, darkness.render(darkness.demosaic(exact, gains)), moved, path)
 
 
 def delivered(rgb: np.ndarray, jpeg: bool) -> RawImage:
