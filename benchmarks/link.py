@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="(default: 120)")
     parser.add_argument("--part-kib", type=int, default=1024, help="largest part (default: 1024)")
     parser.add_argument("--deadline-ms", type=float, default=0.0, help="step down to meet this; 0 = lossless (default)")
+    parser.add_argument("--tuned-servers", action="store_true", help="no slow start after idle on the cloud's side")
     parser.add_argument("--no-bulk", action="store_true", help="essential frames alone")
     parser.add_argument("--cloud", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -232,6 +233,8 @@ def main() -> None:
     shape = Shape(given.rate, given.round_trip / 2, given.loss, given.queue)
     with Laboratory(given.congestion) as laboratory, tempfile.TemporaryDirectory() as store:
         edge, cloud = laboratory.host("edge", shape), laboratory.host("cloud")
+        if given.tuned_servers:
+            cloud.run("sysctl", "-qw", "net.ipv4.tcp_slow_start_after_idle=0")
         start_cloud(cloud, Path(store))
         inside = edge.start(
             *(sys.executable, __file__, *sys.argv[1:], "--cloud", f"{cloud.address}:{PORT}"),

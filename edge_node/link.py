@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
 
-PART_S: Final = 0.02  # of the link: a part, which is what an essential frame may have to wait for
+PART_S: Final = 0.02  # of the link: with what gRPC and the socket hold, an essential frame waits for some 50 ms
 FIRST_PART_BYTES: Final = 64 * 1024  # until the rate is known
 LEAST_PART_BYTES: Final = 4 * 1024
 SLOW_BYTES_S: Final = 12.5e6  # 100 Mbit/s: below it what waits in the socket matters

@@ -47,7 +47,7 @@ DOWN_AFTER: Final = 2  # frames in a row that are late
 UP_AFTER: Final = 5  # for which a better step would do
 AT_ONCE: Final = 1.5  # times what there is time for, on the link alone: one frame is enough
 ROOM: Final = 0.8  # of the time, in which a better step must fit before it is taken
-OF_DEADLINE: Final = 0.9  # is planned for: latencies vary
+OF_DEADLINE: Final = 0.8  # is planned for: latencies vary
 
 
 def ladder(allowed: Collection[Measure]) -> tuple[Step, ...]:

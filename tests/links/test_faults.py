@@ -26,9 +26,9 @@ def clouds(laboratory: Laboratory, tmp_path: Path) -> Iterator[dict[str, Cloud]]
     with ThreadPoolExecutor() as pool:  # both at once: each takes seconds to import torch
         nodes = pool.map(lambda host: Cloud(*arguments, port=PORT, prefix=host.prefix), hosts)
         started = dict(zip((f"{host.address}:{PORT}" for host in hosts), nodes, strict=True))
-    yield started
-    for cloud in started.values():
-        cloud.end(signal.SIGKILL)
+        yield started  # here: a process of a host ends with the thread that started it
+        for cloud in started.values():
+            cloud.end(signal.SIGKILL)
 
 
 def more_readings(edge: Process, output: Path, more: int = 5) -> None:
