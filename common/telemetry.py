@@ -20,6 +20,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 STAGES = (
     "source",
     "pack",
+    "spool",
     "uplink",
     "ingress",
     "scheduler",

@@ -20,8 +20,8 @@ DESCRIPTION = """Read text in the dark.
 
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
-One picture: `python -m edge_node enhance IN OUT`; load on a cloud node: `python -m edge_node load`
-(see their own --help)."""
+One picture: `python -m edge_node enhance IN OUT`; load on a cloud node: `python -m edge_node load`;
+what is kept and not yet read: `python -m edge_node spool` (see their own --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -48,6 +48,10 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.load.cli import load
 
             return load(rest)
+        case ["spool", *rest]:
+            from edge_node.spool.status import show
+
+            return show(rest)
     return _watch(arguments)
 
 
@@ -99,6 +103,8 @@ def _summary(node: "EdgeNode") -> str:
         "sent again": ledger.resent,
         "results came too late": ledger.late,
         "replaced by newer ones before they were sent": node.captured.dropped,
+        "wait in the spool": len(node.backlog.keeping),
+        **{what: node.backlog.keeping.counts[what] for what in ("not kept", "given up", "damaged")},
     }
     return "frames: " + ", ".join(parts + [f"{count} {what}" for what, count in counts.items() if count])
 

@@ -3,6 +3,7 @@
 Ages are taken from the monotonic clock; the wall clock may jump.
 """
 
+import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from common.frame import Frame, Outcome
 from common.pixels import RawImage
 from common.telemetry import Timeline
+from edge_node.spool import Entry
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +28,8 @@ class Flight:
     waiting_ns: int = 0  # monotonic, since when a result could have come; 0 = not on its way
     unanswered: int = 0  # attempts that had time enough and brought no result
     settled: bool = False
+    kept: "asyncio.Future[Entry | None] | None" = None  # its place in the spool, once it is stored there
+    origin: Entry | None = None  # it comes from the spool: who it was when it was captured
 
     @property
     def sequence(self) -> int:

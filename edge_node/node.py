@@ -17,12 +17,13 @@ from common.flow import BoundedQueue, Policy, QueueClosed
 from common.frame import Frame, FrameId, Outcome, Reading, Region, Result
 from common.pixels import Bytes
 from common.telemetry import Timeline
+from edge_node.backlog import PAUSE_S, Backlog
 from edge_node.capture import capture
 from edge_node.downlink import Downlink
 from edge_node.ledger import Flight, Ledger
 from edge_node.reader import Reader
 from edge_node.settings import EdgeSettings
-from edge_node.sinks import Shown, Sink
+from edge_node.sinks import JsonLines, Shown, Sink
 from edge_node.sources import Captured, Source
 from edge_node.uplink import Uplink
 from lamplight.v1 import enhancement_pb2 as pb
@@ -31,6 +32,7 @@ from lamplight.v1 import image_pb2
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0  # for what is on its way when someone stops the node
+KEPT_WAITING = 8  # frames of a live source that wait to be kept
 LOST_CLOCK_NS = 60_000_000_000  # a frame that seems to wait longer for being taken comes from a clock that jumped
 
 
@@ -59,9 +61,11 @@ class EdgeNode:
         self.ledger = Ledger()
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         self.captured: BoundedQueue[Captured] = BoundedQueue("source", 1 if source.live else 2, policy)
+        self.record = next((sink for sink in sinks if isinstance(sink, JsonLines)), None)
         self._arrived: BoundedQueue[_Arrived] = BoundedQueue("reader", settings.sending.in_flight + 1, Policy.WAIT)
         self._unread = 0  # frames taken and not yet read
         self._changed = asyncio.Condition()
+        self._noting = asyncio.Lock()
         self._uplink = Uplink(
             settings.cloud,
             opening=self._opening,
@@ -70,6 +74,19 @@ class EdgeNode:
             part_bytes=settings.sending.part_kib * 1024,
             connect_timeout_s=settings.connect_timeout_s,
         )
+        self.backlog = Backlog(
+            settings,
+            self.session,
+            self.ledger,
+            self.record,
+            self._uplink,
+            live=lambda: len(self.captured) > 0 or self._unread > len(self.backlog.flying),
+            launch=self._launch,
+            write=lambda reading: self._note(Shown(reading, None, None)),
+            spawn=self._spawn,
+        )
+        if source.live and self.backlog.takes(settings.sending.priority):
+            self.captured.limit = KEPT_WAITING
         self._downlink: Downlink | None = None
         self._address: pb.ResultsAddress | None = None
         self._receiving: asyncio.Task[None] | None = None
@@ -83,9 +100,11 @@ class EdgeNode:
         Raises:
             LamplightError: the source broke, or no cloud node could be used.
         """
+        await self.backlog.keeping.open()
         frames = asyncio.create_task(capture(self.source, self.captured, self.settings.fps))
         send = asyncio.create_task(self._send_frames())
-        parts = [asyncio.create_task(part) for part in (self._uplink.run(), self._care(), self._read_arrived())]
+        lives = (self._uplink.run(), self._care(), self._read_arrived(), self.backlog.run())
+        parts = [asyncio.create_task(part) for part in lives]
         finish = asyncio.create_task(self._finish(frames, send))
         halt = asyncio.create_task(stop.wait())
         try:
@@ -96,6 +115,7 @@ class EdgeNode:
                 self.source.close()
                 await self.captured.close(discard=True)
                 send.cancel()
+                await self._count_unread(0, stopping=True)
                 await asyncio.wait({finish, *parts}, timeout=STOP_GRACE_S, return_when=asyncio.FIRST_COMPLETED)
                 _raise_failure(parts)
                 await self._give_up("the edge node was stopped before its result came")
@@ -108,8 +128,10 @@ class EdgeNode:
     async def _finish(self, frames: "asyncio.Task[None]", send: "asyncio.Task[None]") -> None:
         """Until every frame is sent and read; then raises what broke the source, if anything did."""
         await asyncio.wait({send})
+        await asyncio.wait({frames}, timeout=1.0)
+        broken = frames.done() and not frames.cancelled() and frames.exception() is not None
         async with self._changed:
-            await self._changed.wait_for(lambda: self._unread == 0)
+            await self._changed.wait_for(lambda: self._unread == 0 and (broken or self.backlog.done))
         if not send.cancelled():
             send.result()
         if frames.done() and not frames.cancelled():
@@ -118,18 +140,29 @@ class EdgeNode:
     # --- out ---
 
     async def _send_frames(self) -> None:
-        """Take a frame once it can go, so that a live source waits with its newest."""
-        taken = 0
+        """Take a frame once it can go, so that a live source waits with its newest; kept ones wait in the spool."""
+        taken, in_flight = 0, self.settings.sending.in_flight
+        forwarding: asyncio.Task[None] | None = None
         while await self.captured.ready():
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._unread < self.settings.sending.in_flight)
-            await self._uplink.window.open()
+            spills = self.source.live and self.backlog.takes(self.settings.sending.priority)
+            if not spills:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self._unread - len(self.backlog.flying) < in_flight)
+                await self._uplink.window.open()
             try:
                 captured = await self.captured.get()
             except QueueClosed:
                 return
             self._unread += 1
-            await asyncio.shield(self._spawn(self._forward(captured)))
+            busy = forwarding is not None and not forwarding.done()
+            if spills and (
+                busy or self._unread - len(self.backlog.flying) > in_flight or not self._uplink.window.frames
+            ):
+                await asyncio.shield(self._spawn(self._spill(captured)))
+            else:
+                forwarding = self._spawn(self._forward(captured))
+                if not spills:
+                    await asyncio.shield(forwarding)
             taken += 1
             if taken == self.settings.limit:
                 self.source.close()
@@ -138,6 +171,22 @@ class EdgeNode:
     async def _forward(self, captured: Captured) -> None:
         """Pack and send."""
         flight = await self._pack(captured)
+        self.ledger.add(flight)
+        self.backlog.keep(flight)
+        await self._deliver(flight)
+
+    async def _spill(self, captured: Captured) -> None:
+        """Pack, and into the spool instead of to the cloud node."""
+        flight = await self._pack(captured)
+        self.backlog.keep(flight)
+        if await self.backlog.release(flight):
+            return await self._count_unread(-1)
+        self.ledger.add(flight)
+        self._settle(flight.sequence, Outcome.FAILED, "it could not be sent, and could not be kept")
+
+    async def _launch(self, flight: Flight) -> None:
+        """Send a frame from the spool."""
+        self._unread += 1
         self.ledger.add(flight)
         await self._deliver(flight)
 
@@ -184,7 +233,8 @@ class EdgeNode:
                     raise TimeoutError
                 await self._uplink.send(replace(flight.frame, deadline_ms=ceil((left_s or 0) * 1000)))
             except TimeoutError:
-                return self._settle(flight.sequence, Outcome.EXPIRED, "its deadline passed before it could be sent")
+                reason = "its deadline passed before it could be sent"
+                return self._settle(flight.sequence, Outcome.EXPIRED, reason, final=False)
             except CloudUnavailable:
                 continue
             except Exception as error:
@@ -198,7 +248,7 @@ class EdgeNode:
 
     def _left_s(self, flight: Flight) -> float | None:
         """Seconds to the deadline; None = there is none."""
-        deadline_ms = self.settings.sending.deadline_ms
+        deadline_ms = self.settings.sending.deadline_ms if flight.origin is None else 0
         return max(0.0, (deadline_ms - flight.age_ms()) / 1000) if deadline_ms else None
 
     def _again(self, flight: Flight, delay_s: float = 0.0) -> None:
@@ -248,6 +298,7 @@ class EdgeNode:
                 [(item.priority, item.stream, item.consumer) for item in address.consumers],
                 edge=self.settings.name,
                 session=self.session,
+                former=self.backlog.keeping.sessions,
                 on_missing=self._make_consumers,
                 on_state=lambda connected: self.ledger.wait_anew() if connected else None,
             ),
@@ -270,8 +321,11 @@ class EdgeNode:
         self._uplink.renew()
 
     async def _result(self, result: Result, size: int) -> None:
-        flight = self.ledger.settle(result.id.sequence)
+        flight = await self._flight_of(result.id)
         if flight is None:
+            return
+        if result.outcome is Outcome.EXPIRED and flight.kept is not None:  # a deadline is for live frames
+            self._spawn(self._let_go(flight, result))
             return
         sent_ns = flight.sent_ns.get(result.attempt)
         if sent_ns is not None:
@@ -281,6 +335,16 @@ class EdgeNode:
             flight.timeline.add("downlink", time.time_ns() - travel_ns, travel_ns, (), bytes=size)
         # It is settled: what happens to the downlink now must not lose it.
         await asyncio.shield(self._spawn(self._unpack(flight, result, size)))
+
+    async def _flight_of(self, id: FrameId) -> Flight | None:
+        """The flight that a result belongs to, settled with that."""
+        if id.session != self.session or id.sequence not in self.ledger.flights:
+            claimed = await self.backlog.claim(id)  # from before a restart, or it waits in the spool again
+            if claimed is not None:
+                flight, sent = claimed
+                self._unread += not sent
+                return flight
+        return self.ledger.settle(id.sequence) if id.session == self.session else None
 
     async def _unpack(self, flight: Flight, result: Result, size: int) -> None:
         enhanced: Bytes | None = None
@@ -293,14 +357,30 @@ class EdgeNode:
                 result = replace(result, outcome=Outcome.FAILED, reason=f"the result came back broken: {error}")
         await self._arrived.put(_Arrived(flight, result, size, enhanced))
 
-    def _settle(self, sequence: int, outcome: Outcome, reason: str) -> None:
-        """Settle a frame without a result from the cloud."""
+    def _settle(self, sequence: int, outcome: Outcome, reason: str, *, final: bool = True) -> None:
+        """Settle a frame without a result from the cloud; unless it is `final`, a kept one waits in the spool."""
         flight = self.ledger.settle(sequence)
         if flight is not None:
             frame = flight.frame
             identity = (frame.id, frame.attempt, frame.priority, frame.captured_unix_ns)
             result = Result(*identity, outcome, reason=reason, trace=frame.trace)
-            self._spawn(self._arrived.put(_Arrived(flight, result, 0, None)))
+            if not final and flight.kept is not None:
+                self._spawn(self._let_go(flight, result))
+            else:
+                self._spawn(self._arrived.put(_Arrived(flight, result, 0, None)))
+
+    async def _let_go(self, flight: Flight, result: Result) -> None:
+        """Into the spool again; a reading without an image where that cannot be."""
+        if await self.backlog.release(flight, PAUSE_S if flight.unanswered else 0.0):
+            await self._count_unread(-1)
+        else:
+            await self._arrived.put(_Arrived(flight, result, 0, None))
+
+    async def _count_unread(self, change: int, stopping: bool = False) -> None:
+        async with self._changed:
+            self._unread += change
+            self.backlog.stopping |= stopping
+            self._changed.notify_all()
 
     # --- reading ---
 
@@ -310,9 +390,7 @@ class EdgeNode:
                 await self._read(arrived.flight, arrived)
             except Exception:
                 log.exception("the reading of frame %s could not be written", arrived.result.id)
-            async with self._changed:
-                self._unread -= 1
-                self._changed.notify_all()
+            await self._count_unread(-1)
 
     async def _read(self, flight: Flight, arrived: _Arrived) -> None:
         loop, result = asyncio.get_running_loop(), arrived.result
@@ -332,11 +410,20 @@ class EdgeNode:
         outcome = reading.outcome.name.lower()
         flight.timeline.end(reason, {"lamplight.outcome": outcome, "lamplight.regions": len(regions)})
         with flight.timeline.stage("sinks"):
-            await loop.run_in_executor(self._pixels, self._write, Shown(reading, arrived.enhanced, flight.dark))
+            whole, synced = await self._note(Shown(reading, arrived.enhanced, flight.dark), flight.kept is not None)
+        await self.backlog.written(flight, whole, synced)
 
-    def _write(self, shown: Shown) -> None:
+    async def _note(self, shown: Shown, keep: bool = True) -> tuple[bool, bool]:
+        """Write a reading down; whether the record has it whole, and, when asked to `keep` it, on the disk to stay."""
+        async with self._noting:
+            return await asyncio.get_running_loop().run_in_executor(self._pixels, self._write, shown, keep)
+
+    def _write(self, shown: Shown, keep: bool) -> tuple[bool, bool]:
         for sink in self.sinks:
             sink.write(shown)
+        if self.record is None:
+            return True, True
+        return self.record.written, keep and self.record.sync()
 
     # --- care ---
 
@@ -351,7 +438,8 @@ class EdgeNode:
             for flight in self.ledger.overdue(retry_s):
                 flight.unanswered += 1
                 if flight.unanswered >= attempts:
-                    self._settle(flight.sequence, Outcome.FAILED, f"no result after {attempts} attempts")
+                    reason = f"no result after {attempts} attempts"
+                    self._settle(flight.sequence, Outcome.FAILED, reason, final=False)
                 else:
                     log.warning("frame %s has no result after %.0f s: sending it again", flight.frame.id, retry_s)
                     self._again(flight)
@@ -359,7 +447,7 @@ class EdgeNode:
     async def _give_up(self, reason: str) -> None:
         """What is still on its way becomes a reading all the same."""
         for sequence in list(self.ledger.flights):
-            self._settle(sequence, Outcome.FAILED, reason)
+            self._settle(sequence, Outcome.FAILED, reason, final=False)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_GRACE_S), self._changed:
                 await self._changed.wait_for(lambda: self._unread == 0)
@@ -388,6 +476,7 @@ class EdgeNode:
             await self._downlink.close()
         for sink in self.sinks:
             await asyncio.to_thread(sink.close)
+        await self.backlog.keeping.close()
         self._pixels.shutdown(wait=False)
         self._reading.shutdown(wait=False)
 
@@ -400,10 +489,10 @@ def _raise_failure(parts: Sequence["asyncio.Task[None]"]) -> None:
 
 def _reading(flight: Flight, result: Result, regions: tuple[Region, ...], latency_ns: int, size: int) -> Reading:
     return Reading(
-        id=flight.frame.id,
+        id=flight.origin.id if flight.origin is not None else flight.frame.id,
         name=flight.name,
         captured_unix_ns=flight.frame.captured_unix_ns,
-        priority=flight.frame.priority,
+        priority=flight.origin.priority if flight.origin is not None else flight.frame.priority,
         outcome=result.outcome,
         regions=regions,
         reason=result.reason,

@@ -50,6 +50,16 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Frames that must not be lost are on disk until they are read: those of priority essential, or all."""
+
+    keep_all: bool = option(False, "keep every frame, not the essential ones alone")
+    spool: Path | None = option(None, "folder for them (default: spool/ in the folder of --output)", metavar="DIR")
+    spool_mib: int = option(1024, "room for them; when it is full the least urgent and oldest go", metavar="MIB")
+    spool_hours: float = option(72.0, "a frame kept for longer is given up", metavar="HOURS")
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """Settings of `python -m edge_node`."""
 
@@ -69,6 +79,7 @@ class EdgeSettings:
     sending: Sending = group(Sending)
     reading: Reading = group(Reading)
     output: Output = group(Output)
+    keep: Keep = group(Keep)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None):
@@ -87,6 +98,8 @@ class EdgeSettings:
             ("--fps", self.fps, 0),
             ("--limit", self.limit, 0),
             ("--retry-s", self.sending.retry_s, 0.1),
+            ("--spool-mib", self.keep.spool_mib, 1),
+            ("--spool-hours", self.keep.spool_hours, 0.01),
         )
         if self.sending.result_format is ImageFormat.PNG:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
@@ -96,6 +109,11 @@ class EdgeSettings:
     @property
     def name(self) -> str:
         return self.edge or host_name()
+
+    @property
+    def spool_folder(self) -> Path:
+        """An edge name's own part of the spool."""
+        return (self.keep.spool or self.output.output / "spool") / self.name
 
     @property
     def camera_size(self) -> tuple[int, int] | None:
