@@ -1,6 +1,7 @@
 """Kept frames between the spool and the node: stored while they are on their way, sent again from there later."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
@@ -14,11 +15,15 @@ from edge_node.ledger import Flight, Ledger
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import JsonLines
 from edge_node.spool import Description, Entry
+from edge_node.spool.entry import now
 from edge_node.uplink import Uplink
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 AGE_CHECK_S = 30.0
 STARVED_S = 60.0  # no kept frame got through for so long: the next one goes at its own priority
+JUMP_NS = 60_000_000_000  # the two clocks differ by less, unless one jumped
 PAUSE_S = 60.0  # before a frame is sent again that brought no result, or whose reading could not be written
 
 
@@ -33,6 +38,7 @@ class Backlog:
         launch: sends a flight from the spool; returns when it went out.
         write: writes the reading of a frame that is given up.
         spawn: starts a task that the node looks after.
+        notify: `done` may have changed.
     """
 
     def __init__(
@@ -47,12 +53,14 @@ class Backlog:
         launch: Callable[[Flight], Coroutine[Any, Any, None]],
         write: Callable[[Reading], Awaitable[object]],
         spawn: Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"],
+        notify: Callable[[], Awaitable[None]],
     ) -> None:
         self.keeping = Keeping(settings, readings, self._lost)
         self.flying: dict[int, Flight] = {}  # from the spool, by the order of their entries
         self.stopping = False
         self._settings, self._session, self._ledger = settings, session, ledger
         self._uplink, self._live, self._launch, self._write, self._spawn = uplink, live, launch, write, spawn
+        self._notify = notify
         self._share = max(1, settings.sending.in_flight // 2)
         self._through_s = time.monotonic()  # when a kept frame last got through, or none had to
 
@@ -111,20 +119,29 @@ class Backlog:
 
     async def run(self) -> None:
         """Send what waits in the spool, the oldest essential first, a share of the window at most."""
-        checked_s = time.monotonic()
+        checked_s = float("-inf")
         while True:
+            try:
+                if time.monotonic() - checked_s > AGE_CHECK_S:
+                    checked_s = time.monotonic()
+                    if await self.keeping.give_up_old():
+                        await self._notify()
+                await self._send_waiting()
+            except Exception:
+                log.exception("the spool could not be worked on; trying again")
             await asyncio.sleep(POLL_S)
-            if time.monotonic() - checked_s > AGE_CHECK_S:
-                checked_s = time.monotonic()
-                await self.keeping.give_up_old()
-            while not self.stopping and (priority := self._may_go()) is not None:
-                entry = await self.keeping.next()
-                if entry is None:
-                    self._through_s = time.monotonic()
-                    break
-                flight = await self._load(entry, priority)
-                if flight is not None:
-                    self._spawn(self._launch(flight))
+
+    async def _send_waiting(self) -> None:
+        while not self.stopping and (priority := self._may_go()) is not None:
+            entry = await self.keeping.next()
+            if entry is None:
+                self._through_s = time.monotonic()
+                return
+            flight = await self._load(entry, priority)
+            if flight is not None:
+                self._spawn(self._launch(flight))
+            else:
+                await self._notify()
 
     def _may_go(self) -> Priority | None:
         """The priority at which a frame from the spool may go now; None = it may not."""
@@ -146,14 +163,16 @@ class Backlog:
         id = frame.id
         if id.session != self._session:  # the wire knows this session alone
             id, attempt = FrameId(id.edge, self._session, self._ledger.next_sequence()), 0
-        waited_ns = max(0, time.time_ns() - frame.captured_unix_ns)
+        waited_ns = _waited_ns(frame.captured_unix_ns, entry)
         timeline = Timeline.begin(
             frame.captured_unix_ns, {"lamplight.edge": id.edge, "lamplight.name": description.name}
         )
         timeline.add("spool", frame.captured_unix_ns, waited_ns)
         sent = replace(frame, id=id, attempt=attempt, priority=max(priority, frame.priority), trace=timeline.trace)
         output = self._settings.output
-        dark = await asyncio.to_thread(packing.unpack, frame.image) if output.annotate or output.video else None
+        dark = None
+        if output.annotate or output.video:
+            dark = await asyncio.to_thread(packing.unpack, frame.image)
         kept: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
         kept.set_result(entry)
         flight = Flight(sent, description.name, dark, description.bytes_raw, timeline, time.monotonic_ns() - waited_ns)
@@ -167,3 +186,9 @@ class Backlog:
             Reading(entry.id, known.name, known.captured_unix_ns, entry.priority, Outcome.FAILED, reason=reason,
                     bytes_raw=known.bytes_raw)
         )  # fmt: skip
+
+
+def _waited_ns(captured_unix_ns: int, entry: Entry) -> int:
+    """Since capture: by the wall clock, unless it jumped."""
+    wall_ns, held_ns = time.time_ns() - captured_unix_ns, (now().up_s - entry.since_up_s) * 10**9
+    return wall_ns if abs(wall_ns - held_ns) < JUMP_NS and wall_ns >= 0 else max(0, held_ns)

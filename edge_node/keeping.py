@@ -197,7 +197,11 @@ class Keeping:
             limit_bytes=settings.keep.spool_mib * 2**20,
             max_age_s=settings.keep.spool_hours * 3600,
         )
-        settled = spool.drop_settled(self._readings.path) if self._readings is not None else 0
+        try:
+            settled = spool.drop_settled(self._readings.path) if self._readings is not None else 0
+        except BaseException:
+            spool.close()
+            raise
         self.sessions = frozenset(entry.id.session for entry in spool)
         self.counts["restored"] += len(spool)
         if len(spool) or settled:

@@ -82,8 +82,9 @@ class EdgeNode:
             self._uplink,
             live=lambda: len(self.captured) > 0 or self._unread > len(self.backlog.flying),
             launch=self._launch,
-            write=lambda reading: self._note(Shown(reading, None, None)),
+            write=self._write_lost,
             spawn=self._spawn,
+            notify=lambda: self._count_unread(0),
         )
         if source.live and self.backlog.takes(settings.sending.priority):
             self.captured.limit = KEPT_WAITING
@@ -412,6 +413,11 @@ class EdgeNode:
         with flight.timeline.stage("sinks"):
             whole, synced = await self._note(Shown(reading, arrived.enhanced, flight.dark), flight.kept is not None)
         await self.backlog.written(flight, whole, synced)
+
+    async def _write_lost(self, reading: Reading) -> None:
+        """A kept frame was given up."""
+        self.ledger.outcomes[reading.outcome] += 1
+        await self._note(Shown(reading, None, None))
 
     async def _note(self, shown: Shown, keep: bool = True) -> tuple[bool, bool]:
         """Write a reading down; whether the record has it whole, and, when asked to `keep` it, on the disk to stay."""

@@ -11,6 +11,7 @@ from common.errors import SettingsError
 from common.frame import Reading
 from common.telemetry import STAGES
 from edge_node.sinks.sink import Failures, Shown, check_writable
+from edge_node.spool.entry import sync_folder
 
 SCHEMA: Final = 1
 
@@ -28,6 +29,7 @@ class JsonLines:
         try:
             self._file: int | None = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             self._broken_line = not _ends_whole(self._file)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise SettingsError(f"cannot write readings to {self.path}: {error.strerror}") from None
         self.written = True  # the last line, whole
@@ -58,7 +60,7 @@ class JsonLines:
         if self._file is None:
             return False
         with self.failures.counted():
-            os.fdatasync(self._file)
+            os.fsync(self._file)
             return True
         return False
 

@@ -58,7 +58,7 @@ class Spool:
         self._entries: dict[Priority, dict[int, Entry]] = {priority: {} for priority in Priority}  # oldest first
         self._order = 0
         _make_folder(folder)
-        self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        self._lock = os.open(folder / LOCK, os.O_RDONLY | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._scan()
@@ -203,7 +203,7 @@ class Spool:
 
     def _scan(self) -> None:
         moment, found = self._clock(), []
-        with contextlib.suppress(FileNotFoundError):  # it was never acknowledged
+        with contextlib.suppress(OSError):  # it was never acknowledged
             (self.folder / INCOMING).unlink()
         with os.scandir(self.folder) as files:
             listed = [(file.name, file.stat().st_size) for file in files if file.name.endswith(SUFFIX)]
