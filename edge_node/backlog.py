@@ -99,23 +99,18 @@ class Backlog:
         if synced:  # else the next run looks whether the line is there
             await self.keeping.settled(entry)
 
-    async def claim(self, id: FrameId) -> tuple[Flight, bool] | None:
-        """The flight of a kept frame by the name that it was stored under, and whether it was sent by this run.
-
-        It is settled with that.
-        """
+    async def claim(self, id: FrameId) -> Flight | None:
+        """The flight of a kept frame by the name that it was stored under; it is settled with that."""
         entry = await self.keeping.find(id)
         if entry is None:
             return None
         if not self.keeping.take(entry):
             flight = self.flying.get(entry.order)
-            settled = None if flight is None else self._ledger.settle(flight.sequence)
-            return None if settled is None else (settled, True)
+            return None if flight is None else self._ledger.settle(flight.sequence)
         flight = await self._load(entry)
-        if flight is None:
-            return None
-        flight.settled = True
-        return flight, False
+        if flight is not None:
+            flight.settled = True
+        return flight
 
     async def run(self) -> None:
         """Send what waits in the spool, the oldest essential first, a share of the window at most."""

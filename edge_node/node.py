@@ -63,7 +63,7 @@ class EdgeNode:
         self.captured: BoundedQueue[Captured] = BoundedQueue("source", 1 if source.live else 2, policy)
         self.record = next((sink for sink in sinks if isinstance(sink, JsonLines)), None)
         self._arrived: BoundedQueue[_Arrived] = BoundedQueue("reader", settings.sending.in_flight + 1, Policy.WAIT)
-        self._unread = 0  # frames taken and not yet read
+        self._unread = 0  # frames taken and not yet read; those from the spool are apart
         self._changed = asyncio.Condition()
         self._noting = asyncio.Lock()
         self._uplink = Uplink(
@@ -80,13 +80,13 @@ class EdgeNode:
             self.ledger,
             self.record,
             self._uplink,
-            live=lambda: len(self.captured) > 0 or self._unread > len(self.backlog.flying),
+            live=lambda: len(self.captured) > 0 or self._unread > 0,
             launch=self._launch,
             write=self._write_lost,
             spawn=self._spawn,
             notify=lambda: self._count_unread(0),
         )
-        if source.live and self.backlog.takes(settings.sending.priority):
+        if source.live and self.backlog.keeping.keeps(settings.sending.priority):
             self.captured.limit = KEPT_WAITING
         self._downlink: Downlink | None = None
         self._address: pb.ResultsAddress | None = None
@@ -103,7 +103,8 @@ class EdgeNode:
         """
         await self.backlog.keeping.open()
         frames = asyncio.create_task(capture(self.source, self.captured, self.settings.fps))
-        send = asyncio.create_task(self._send_frames())
+        keeps = self.source.live and self.backlog.keeping.keeps(self.settings.sending.priority)
+        send = asyncio.create_task(self._send_or_keep_frames() if keeps else self._send_frames())
         lives = (self._uplink.run(), self._care(), self._read_arrived(), self.backlog.run())
         parts = [asyncio.create_task(part) for part in lives]
         finish = asyncio.create_task(self._finish(frames, send))
@@ -141,29 +142,36 @@ class EdgeNode:
     # --- out ---
 
     async def _send_frames(self) -> None:
-        """Take a frame once it can go, so that a live source waits with its newest; kept ones wait in the spool."""
-        taken, in_flight = 0, self.settings.sending.in_flight
-        forwarding: asyncio.Task[None] | None = None
+        """Take a frame once it can go, so that a live source waits with its newest."""
+        taken = 0
         while await self.captured.ready():
-            spills = self.source.live and self.backlog.takes(self.settings.sending.priority)
-            if not spills:
-                async with self._changed:
-                    await self._changed.wait_for(lambda: self._unread - len(self.backlog.flying) < in_flight)
-                await self._uplink.window.open()
+            async with self._changed:
+                await self._changed.wait_for(lambda: self._unread < self.settings.sending.in_flight)
+            await self._uplink.window.open()
             try:
                 captured = await self.captured.get()
             except QueueClosed:
                 return
             self._unread += 1
+            await asyncio.shield(self._spawn(self._forward(captured)))
+            taken += 1
+            if taken == self.settings.limit:
+                self.source.close()
+                await self.captured.close(discard=True)
+
+    async def _send_or_keep_frames(self) -> None:
+        """Take every frame of a live source at once: it goes if it can, else it waits in the spool."""
+        taken, priority, window = 0, self.settings.sending.priority, self._uplink.window
+        forwarding: asyncio.Task[None] | None = None
+        async for captured in self.captured:
+            while not self.backlog.takes(priority) and not window.frames:  # the disk failed: it waits here
+                await asyncio.sleep(0.1)
+            self._unread += 1
             busy = forwarding is not None and not forwarding.done()
-            if spills and (
-                busy or self._unread - len(self.backlog.flying) > in_flight or not self._uplink.window.frames
-            ):
+            if busy or not window.frames or self._unread > self.settings.sending.in_flight:
                 await asyncio.shield(self._spawn(self._spill(captured)))
             else:
                 forwarding = self._spawn(self._forward(captured))
-                if not spills:
-                    await asyncio.shield(forwarding)
             taken += 1
             if taken == self.settings.limit:
                 self.source.close()
@@ -187,7 +195,6 @@ class EdgeNode:
 
     async def _launch(self, flight: Flight) -> None:
         """Send a frame from the spool."""
-        self._unread += 1
         self.ledger.add(flight)
         await self._deliver(flight)
 
@@ -340,12 +347,10 @@ class EdgeNode:
     async def _flight_of(self, id: FrameId) -> Flight | None:
         """The flight that a result belongs to, settled with that."""
         if id.session != self.session or id.sequence not in self.ledger.flights:
-            claimed = await self.backlog.claim(id)  # from before a restart, or it waits in the spool again
-            if claimed is not None:
-                flight, sent = claimed
-                self._unread += not sent
+            flight = await self.backlog.claim(id)  # from before a restart, or it waits in the spool again
+            if flight is not None or id.session != self.session:
                 return flight
-        return self.ledger.settle(id.sequence) if id.session == self.session else None
+        return self.ledger.settle(id.sequence)
 
     async def _unpack(self, flight: Flight, result: Result, size: int) -> None:
         enhanced: Bytes | None = None
@@ -373,7 +378,7 @@ class EdgeNode:
     async def _let_go(self, flight: Flight, result: Result) -> None:
         """Into the spool again; a reading without an image where that cannot be."""
         if await self.backlog.release(flight, PAUSE_S if flight.unanswered else 0.0):
-            await self._count_unread(-1)
+            await self._count_unread(-1 if flight.origin is None else 0)
         else:
             await self._arrived.put(_Arrived(flight, result, 0, None))
 
@@ -391,7 +396,7 @@ class EdgeNode:
                 await self._read(arrived.flight, arrived)
             except Exception:
                 log.exception("the reading of frame %s could not be written", arrived.result.id)
-            await self._count_unread(-1)
+            await self._count_unread(-1 if arrived.flight.origin is None else 0)
 
     async def _read(self, flight: Flight, arrived: _Arrived) -> None:
         loop, result = asyncio.get_running_loop(), arrived.result
