@@ -32,6 +32,7 @@ from lamplight.v1 import image_pb2
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0  # for what is on its way when someone stops the node
+PLACE_POLL_S = 0.02
 KEPT_WAITING = 8  # frames of a live source that wait to be kept
 LOST_CLOCK_NS = 60_000_000_000  # a frame that seems to wait longer for being taken comes from a clock that jumped
 
@@ -91,6 +92,7 @@ class EdgeNode:
         self._downlink: Downlink | None = None
         self._address: pb.ResultsAddress | None = None
         self._receiving: asyncio.Task[None] | None = None
+        self._forwarding: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._pixels = ThreadPoolExecutor(2, thread_name_prefix="pixels")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="reader")
@@ -160,22 +162,36 @@ class EdgeNode:
                 await self.captured.close(discard=True)
 
     async def _send_or_keep_frames(self) -> None:
-        """Take every frame of a live source at once: it goes if it can, else it waits in the spool."""
-        taken, priority, window = 0, self.settings.sending.priority, self._uplink.window
-        forwarding: asyncio.Task[None] | None = None
+        """Take every frame of a live source at once: the newest goes when it can, the others wait in the spool."""
+        taken = 0
         async for captured in self.captured:
-            while not self.backlog.takes(priority) and not window.frames:  # the disk failed: it waits here
-                await asyncio.sleep(0.1)
             self._unread += 1
-            busy = forwarding is not None and not forwarding.done()
-            if busy or not window.frames or self._unread > self.settings.sending.in_flight:
-                await asyncio.shield(self._spawn(self._spill(captured)))
-            else:
-                forwarding = self._spawn(self._forward(captured))
+            await asyncio.shield(self._spawn(self._send_or_keep(captured)))
             taken += 1
             if taken == self.settings.limit:
                 self.source.close()
                 await self.captured.close(discard=True)
+
+    async def _send_or_keep(self, captured: Captured) -> None:
+        flight = await self._pack(captured)
+        self.backlog.keep(flight)
+        while not (place := self._has_place()) and not self.backlog.stopping:
+            newest = self._uplink.connected and not len(self.captured)
+            if not newest and self.backlog.takes(flight.frame.priority):
+                break
+            await asyncio.sleep(PLACE_POLL_S)
+        self.ledger.add(flight)
+        if place:
+            self._forwarding = self._spawn(self._deliver(flight))
+        else:
+            if flight.kept is not None:
+                await asyncio.wait({flight.kept})  # no more frames in memory than the disk takes
+            self._settle(flight.sequence, Outcome.FAILED, "it could be neither sent nor kept", final=False)
+
+    def _has_place(self) -> bool:
+        """Whether one more live frame may go now."""
+        busy = self._forwarding is not None and not self._forwarding.done()
+        return not busy and self._uplink.window.frames > 0 and self._unread <= self.settings.sending.in_flight
 
     async def _forward(self, captured: Captured) -> None:
         """Pack and send."""
@@ -183,15 +199,6 @@ class EdgeNode:
         self.ledger.add(flight)
         self.backlog.keep(flight)
         await self._deliver(flight)
-
-    async def _spill(self, captured: Captured) -> None:
-        """Pack, and into the spool instead of to the cloud node."""
-        flight = await self._pack(captured)
-        self.backlog.keep(flight)
-        if await self.backlog.release(flight):
-            return await self._count_unread(-1)
-        self.ledger.add(flight)
-        self._settle(flight.sequence, Outcome.FAILED, "it could not be sent, and could not be kept")
 
     async def _launch(self, flight: Flight) -> None:
         """Send a frame from the spool."""
@@ -335,7 +342,7 @@ class EdgeNode:
         if result.outcome is Outcome.EXPIRED and flight.kept is not None:  # a deadline is for live frames
             self._spawn(self._let_go(flight, result))
             return
-        sent_ns = flight.sent_ns.get(result.attempt)
+        sent_ns = flight.sent_ns.get(result.attempt) if result.id == flight.frame.id else None
         if sent_ns is not None:
             # Both journeys together: what is left between sending and receiving after the node's own stages.
             inside_ns = sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
