@@ -3,13 +3,14 @@
     python benchmarks/spool.py                # as root: on an ext4 of its own, whose writes the kernel counts
 
 The spool as it is, with and without the reading's line, against SQLite (WAL, synchronous=FULL) and an append-only
-log that is never cleaned up. Each holds the last few frames and removes the older ones. Without the right to mount,
-bytes are those that the kernel counts for the process, without the file system's own. Writes
+log that is never cleaned up. With a cloud node each holds the last few frames and removes the older ones. Without the
+right to mount, bytes are those that the kernel counts for the process, without the file system's own. Writes
 benchmarks/results/spool.json.
 """
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import sqlite3
@@ -30,7 +31,7 @@ from edge_node.sinks import JsonLines, Shown
 from edge_node.spool import Entry, Spool
 
 SIZES = {"30 kB": 30_000, "136 kB": 136_000, "1 MB": 1_000_000}  # small; 600x400 4:2:0; 1616x1080
-HELD = 3  # frames at a time, as with a cloud node that answers
+HELD = {"there": 3, "away": 10**9}  # frames at a time, as with a cloud node that answers, and without one
 ENTRIES = 10_000
 RESULTS = Path(__file__).parent / "results" / "spool.json"
 Keep = Callable[[bytes], None]
@@ -42,7 +43,7 @@ def frame_of(sequence: int, payload: bytes) -> Frame:
 
 
 @contextlib.contextmanager
-def spool(folder: Path, with_line: bool = False) -> Iterator[Keep]:
+def spool(folder: Path, most: int, with_line: bool = False) -> Iterator[Keep]:
     record = JsonLines(folder / "readings.jsonl")
     store = Spool(folder / "spool", "pole", limit_bytes=2**40, max_age_s=1e9, free_bytes=0)
     held: deque[Entry] = deque()
@@ -51,7 +52,7 @@ def spool(folder: Path, with_line: bool = False) -> Iterator[Keep]:
         frame = frame_of(keep.sequence, payload)
         keep.sequence += 1
         held.append(store.store(frame, "camera 0", len(payload), record.size))
-        if len(held) > HELD:
+        if len(held) > most:
             entry = held.popleft()
             if with_line:
                 reading = Reading(entry.id, "camera 0", frame.captured_unix_ns, entry.priority, Outcome.ENHANCED)
@@ -66,7 +67,7 @@ def spool(folder: Path, with_line: bool = False) -> Iterator[Keep]:
 
 
 @contextlib.contextmanager
-def sqlite(folder: Path) -> Iterator[Keep]:
+def sqlite(folder: Path, most: int) -> Iterator[Keep]:
     """One transaction a frame: in with the new, out with the old."""
     database = sqlite3.connect(folder / "spool.db", isolation_level=None)
     database.execute("PRAGMA journal_mode=WAL")
@@ -75,7 +76,7 @@ def sqlite(folder: Path) -> Iterator[Keep]:
 
     def keep(payload: bytes) -> None:
         database.execute("BEGIN")
-        database.execute("DELETE FROM frames WHERE id <= (SELECT max(id) FROM frames) - ?", (HELD - 1,))
+        database.execute("DELETE FROM frames WHERE id <= (SELECT max(id) FROM frames) - ?", (most - 1,))
         database.execute("INSERT INTO frames VALUES (NULL, 1, ?, ?)", (zlib.crc32(payload), payload))
         database.execute("COMMIT")
 
@@ -84,7 +85,7 @@ def sqlite(folder: Path) -> Iterator[Keep]:
 
 
 @contextlib.contextmanager
-def log(folder: Path) -> Iterator[Keep]:
+def log(folder: Path, most: int) -> Iterator[Keep]:
     frames, settled = (
         os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for name in ("frames", "settled")
     )
@@ -101,7 +102,7 @@ def log(folder: Path) -> Iterator[Keep]:
 
 STORES = {
     "spool": spool,
-    "spool and line": lambda folder: spool(folder, with_line=True),
+    "spool and line": lambda folder, most: spool(folder, most, with_line=True),
     "SQLite": sqlite,
     "log": log,
 }
@@ -132,11 +133,11 @@ def _process_bytes() -> int:
     return int(Path("/proc/self/io").read_text().split("write_bytes: ")[1].split()[0])
 
 
-def measure(store: str, size: int, count: int, folder: Path, written: Callable[[], int]) -> dict[str, float]:
+def measure(store: str, size: int, most: int, count: int, folder: Path, written: Callable[[], int]) -> dict[str, float]:
     folder.mkdir()
     payloads = [os.urandom(size) for _ in range(8)]
-    with STORES[store](folder) as keep:
-        for _ in range(HELD + 1):
+    with STORES[store](folder, most) as keep:
+        for _ in range(4):
             keep(payloads[0])
         os.sync()
         before, times = written(), []
@@ -157,10 +158,10 @@ def measure(store: str, size: int, count: int, folder: Path, written: Callable[[
 def measure_index(folder: Path) -> dict[str, float]:
     """A spool of many frames: opening it, and what it takes in memory."""
     store = Spool(folder, "pole", limit_bytes=2**40, max_age_s=1e9, free_bytes=0)
-    names = [store.store(frame_of(0, bytes(100)), "camera 0", 100, 0).file_name.split(".", 1)[1]]
+    name = store.store(frame_of(0, bytes(100)), "camera 0", 100, 0).file_name
     store.close()
     for number in range(1, ENTRIES):
-        (folder / f"{number:012d}.{names[0].replace('.0.', f'.{number}.', 1)}").touch()
+        (folder / f"{number:012d}{name[12:]}").write_bytes((folder / name).read_bytes())
     before, start = _resident_bytes(), time.perf_counter()
     store = Spool(folder, "pole", limit_bytes=2**40, max_age_s=1e9, free_bytes=0)
     figures = {"frames": len(store), "open_ms": 1000 * (time.perf_counter() - start)}
@@ -184,15 +185,15 @@ def main() -> None:
         with disk(Path(folder)) as (mounted, written, counted):
             table["counted"] = counted
             print(f"bytes written: {counted}")
-            print(f"{'frame':>7} {'store':<15} {'frames/s':>8} {'p50 ms':>7} {'p95 ms':>7} {'kB written':>10} {'x':>5}")
-            for name, size in SIZES.items():
-                for store in STORES:
-                    here = mounted / store.replace(" ", "-")
-                    figures = measure(store, size, given.frames, here, written)
+            print(f"{'frame':>7} cloud {'store':<15} {'frames/s':>8} {'p50 ms':>7} {'p95 ms':>7} {'kB':>10} {'x':>5}")
+            for (name, size), (cloud, most) in itertools.product(SIZES.items(), HELD.items()):
+                for store in STORES if cloud == "there" else ("spool", "SQLite"):
+                    here = mounted / "here"
+                    figures = measure(store, size, most, given.frames, here, written)
                     subprocess.run(["rm", "-rf", here], check=True)
-                    table[f"{name}, {store}"] = figures
+                    table[f"{name}, cloud {cloud}, {store}"] = figures
                     print(
-                        f"{name:>7} {store:<15} {figures['frames_per_s']:>8.0f} {figures['p50_ms']:>7.1f} "
+                        f"{name:>7} {cloud:<5} {store:<15} {figures['frames_per_s']:>8.0f} {figures['p50_ms']:>7.1f} "
                         f"{figures['p95_ms']:>7.1f} {figures['written_bytes'] / 1000:>10.0f} "
                         f"{figures['written_bytes'] / size:>5.2f}",
                         flush=True,

@@ -58,6 +58,7 @@ class Backlog:
         self.keeping = Keeping(settings, readings, self._lost)
         self.flying: dict[int, Flight] = {}  # from the spool, by the order of their entries
         self.stopping = False
+        self._settling = 0  # whose lines are on their way to the disk
         self._settings, self._session, self._ledger = settings, session, ledger
         self._uplink, self._live, self._launch, self._write, self._spawn = uplink, live, launch, write, spawn
         self._notify = notify
@@ -67,7 +68,7 @@ class Backlog:
     @property
     def done(self) -> bool:
         """Whether nothing is kept any more, or it stays for the next run."""
-        return self.stopping or not len(self.keeping)
+        return not self._settling and (self.stopping or not len(self.keeping))
 
     def takes(self, priority: Priority) -> bool:
         """Whether a frame of this priority may wait in the spool rather than be dropped."""
@@ -86,18 +87,23 @@ class Backlog:
         self.flying.pop(entry.order, None)
         return self.keeping.put_back(entry, flight.frame.attempt + 1, pause_s)
 
-    async def written(self, flight: Flight, whole: bool, synced: bool) -> None:
-        """Its reading went to the sinks: the record has the line whole, and it is on the disk to stay."""
-        entry = await flight.kept if flight.kept is not None else None
-        if entry is None:
-            return
+    def written(self, flight: Flight, whole: bool) -> None:
+        """Its reading went to the sinks; `whole`: the record has its line."""
+        if flight.kept is not None:
+            self._settling += 1
+            self._spawn(self._settle(flight, flight.kept, whole))
+
+    async def _settle(self, flight: Flight, kept: "asyncio.Future[Entry | None]", whole: bool) -> None:
         self._through_s = time.monotonic()
-        if not whole:
-            await self.release(flight, PAUSE_S)
-            return
-        self.flying.pop(entry.order, None)
-        if synced:  # else the next run looks whether the line is there
-            await self.keeping.settled(entry)
+        try:
+            if not whole:
+                await self.release(flight, PAUSE_S)
+            elif (entry := await kept) is not None:
+                self.flying.pop(entry.order, None)
+                await self.keeping.settled(entry)
+        finally:
+            self._settling -= 1
+        await self._notify()
 
     async def claim(self, id: FrameId) -> Flight | None:
         """The flight of a kept frame by the name that it was stored under; it is settled with that."""

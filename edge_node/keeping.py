@@ -42,13 +42,15 @@ class Keeping:
         self._spool: Spool | None = None
         self._failed_s = float("-inf")
         self._out: set[int] = set()
+        self._unsure: set[int] = set()  # out for good
         self._paused: dict[int, float] = {}  # order -> monotonic, when it may go again
         self._attempts: dict[int, int] = {}  # order -> the next attempt
         self._storing = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
     def __len__(self) -> int:
-        return len(self._spool) if self._spool is not None else 0
+        """Frames that have no reading yet."""
+        return len(self._spool) - len(self._unsure) if self._spool is not None else 0
 
     def keeps(self, priority: Priority) -> bool:
         return self._settings.keep.keep_all or priority is Priority.ESSENTIAL
@@ -144,7 +146,10 @@ class Keeping:
         return None
 
     async def settled(self, entry: Entry) -> None:
-        """Its line is on the disk to stay."""
+        """Its line is written: once that is on the disk to stay, the frame goes."""
+        if self._readings is not None and not await self._call(self._readings.sync):
+            self._unsure.add(entry.order)  # it stays out; the next run looks whether the line is there
+            return
         if self._spool is not None:
             await self._quietly(self._spool.remove, entry)
         self._forget(entry)
@@ -165,6 +170,8 @@ class Keeping:
         if self.take(entry):  # else the node has it in hand, and its reading will come
             self._count("given up", f"kept frame {entry.id} is given up: {reason}")
             await self._on_lost(entry, await self._call(spool.describe, entry), reason)
+            if self._readings is not None:
+                await self._call(self._readings.sync)
             await self._quietly(spool.remove, entry)
             self._forget(entry)
         else:

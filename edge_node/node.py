@@ -423,25 +423,23 @@ class EdgeNode:
         outcome = reading.outcome.name.lower()
         flight.timeline.end(reason, {"lamplight.outcome": outcome, "lamplight.regions": len(regions)})
         with flight.timeline.stage("sinks"):
-            whole, synced = await self._note(Shown(reading, arrived.enhanced, flight.dark), flight.kept is not None)
-        await self.backlog.written(flight, whole, synced)
+            whole = await self._note(Shown(reading, arrived.enhanced, flight.dark))
+        self.backlog.written(flight, whole)
 
     async def _write_lost(self, reading: Reading) -> None:
         """A kept frame was given up."""
         self.ledger.outcomes[reading.outcome] += 1
         await self._note(Shown(reading, None, None))
 
-    async def _note(self, shown: Shown, keep: bool = True) -> tuple[bool, bool]:
-        """Write a reading down; whether the record has it whole, and, when asked to `keep` it, on the disk to stay."""
+    async def _note(self, shown: Shown) -> bool:
+        """Write a reading down; whether the record has its line whole."""
         async with self._noting:
-            return await asyncio.get_running_loop().run_in_executor(self._pixels, self._write, shown, keep)
+            return await asyncio.get_running_loop().run_in_executor(self._pixels, self._write, shown)
 
-    def _write(self, shown: Shown, keep: bool) -> tuple[bool, bool]:
+    def _write(self, shown: Shown) -> bool:
         for sink in self.sinks:
             sink.write(shown)
-        if self.record is None:
-            return True, True
-        return self.record.written, keep and self.record.sync()
+        return self.record is None or self.record.written
 
     # --- care ---
 
@@ -468,7 +466,7 @@ class EdgeNode:
             self._settle(sequence, Outcome.FAILED, reason, final=False)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_GRACE_S), self._changed:
-                await self._changed.wait_for(lambda: self._unread == 0)
+                await self._changed.wait_for(lambda: self._unread == 0 and self.backlog.done)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         task = asyncio.create_task(coroutine)

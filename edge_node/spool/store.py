@@ -21,7 +21,6 @@ log = logging.getLogger(__name__)
 
 FREE_BYTES = 64 * 1024 * 1024  # left free on the disk, so that readings can be written
 CORRUPT_KEPT = 8  # files set aside, the newest
-INCOMING = "incoming.part"
 LOCK = "lock"
 
 
@@ -105,15 +104,13 @@ class Spool:
         """
         moment = self._clock()
         entry = Entry(self._order, frame.priority, frame.id, readings_bytes, moment, since_up_s=moment.up_s)
-        incoming, final = self.folder / INCOMING, self.folder / entry.file_name
+        path = self.folder / entry.file_name
         try:
-            entry.size = _write(incoming, encode(frame, name, bytes_raw))
-            incoming.rename(final)
+            entry.size = _write(path, encode(frame, name, bytes_raw))
             sync_folder(self.folder)
         except BaseException:
-            for path in (incoming, final):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            with contextlib.suppress(OSError):
+                path.unlink()
             raise
         self._order += 1
         self._add(entry)
@@ -203,8 +200,6 @@ class Spool:
 
     def _scan(self) -> None:
         moment, found = self._clock(), []
-        with contextlib.suppress(OSError):  # it was never acknowledged
-            (self.folder / INCOMING).unlink()
         with os.scandir(self.folder) as files:
             listed = [(file.name, file.stat().st_size) for file in files if file.name.endswith(SUFFIX)]
         for name, size in sorted(listed):
@@ -213,9 +208,19 @@ class Spool:
                 self._set_aside(name)
             else:
                 found.append(entry)
-        for entry in sorted(found, key=lambda entry: entry.order):
+        found.sort(key=lambda entry: entry.order)
+        self._order = found[-1].order + 1 if found else 0
+        if found and not self._is_whole(found[-1]):  # it was being written when the process or the power went
+            self._set_aside(found.pop().file_name)
+        for entry in found:
             self._add(entry)
-        self._order = max((entry.order + 1 for entry in found), default=0)
+
+    def _is_whole(self, entry: Entry) -> bool:
+        try:
+            self.load(entry)
+        except CorruptRecord:
+            return False
+        return True
 
     def _add(self, entry: Entry) -> None:
         self._entries[entry.priority][entry.order] = entry
@@ -227,7 +232,7 @@ class Spool:
 
     def _set_aside(self, name: str) -> None:
         path = self.folder / name
-        log.error("%s in the spool is damaged: set aside as %s.corrupt", path, name)
+        log.error("%s in the spool is not whole: set aside as %s.corrupt", path, name)
         with contextlib.suppress(OSError):
             path.rename(path.with_name(name + ".corrupt"))
             for old in sorted(self.folder.glob("*.corrupt"))[:-CORRUPT_KEPT]:

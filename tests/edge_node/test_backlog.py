@@ -37,14 +37,17 @@ def picture(number: int, size: tuple[int, int] = (64, 48)) -> RawImage:
 
 
 class Camera:
-    """A live source that gives a frame when the test says so, or every `every_s`, until it is closed."""
+    """A live source that gives a frame every `every_s` once it is `ready`, until it is closed."""
 
     live, name, total = True, "camera", None
 
     def __init__(self, frames: int = 10**9, every_s: float = 0.01, size: tuple[int, int] = (64, 48)) -> None:
         self._frames, self._every_s, self._size, self._closed = frames, every_s, size, threading.Event()
+        self.ready: Callable[[], bool] = lambda: True
 
     def frames(self) -> Iterator[Captured]:
+        while not self.ready() and not self._closed.wait(0.01):
+            pass
         for number in range(self._frames):
             if self._closed.wait(self._every_s):
                 return
@@ -79,13 +82,20 @@ def lines(folder: Path) -> list[dict]:
 
 
 async def run(
-    address: str, source: Camera, folder: Path, *flags: str, stop_when: Callable[[], bool] | None = None
+    address: str,
+    source: Camera,
+    folder: Path,
+    *flags: str,
+    stop_when: Callable[[], bool] | None = None,
+    connected: bool = False,
 ) -> EdgeNode:
     settings = load(
         EdgeSettings, ["--camera", "0", "--cloud", address, "--edge", "e", "--output", str(folder), *flags], {}
     )
     stop = asyncio.Event()
     node = EdgeNode(settings, source, Reader(None), [JsonLines(folder / "readings.jsonl")])
+    if connected:
+        source.ready = lambda: node._uplink.window.frames > 0
     running = asyncio.create_task(node.run(stop))
     async with asyncio.timeout(60):
         while stop_when is not None and not stop_when() and not running.done():
@@ -169,7 +179,8 @@ async def test_a_deadline_gives_up_no_kept_frame(free_port: int, tmp_path: Path)
         return await refuse(frame) if len(tries) > 1 else rejected(frame, pb.REJECT_REASON_OVERLOADED, 300)
 
     async with serving(Script(answer)) as address:
-        await run(address, Camera(1), tmp_path, "--priority", "essential", "--deadline-ms", "200")
+        flags = ("--priority", "essential", "--deadline-ms", "200")
+        await run(address, Camera(1), tmp_path, *flags, connected=True)
     assert 0 < tries[0] <= 200 and tries[1:] == [0]
     assert [line["outcome"] for line in lines(tmp_path)] == ["failed"], "refused at last, not expired"
 

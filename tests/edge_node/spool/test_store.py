@@ -114,7 +114,8 @@ def test_two_nodes_on_one_spool(open_spool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("damage", ["short", "empty", "flipped", "longer", "swapped"])
 def test_a_damaged_frame_is_set_aside_and_the_others_are_sound(damage: str, open_spool, make_frame) -> None:
     spool = open_spool()
-    entries = [spool.store(make_frame(sequence), f"{sequence}.jpg", 5, 0) for sequence in range(3)]
+    entries = [spool.store(make_frame(sequence), f"{sequence}.jpg", 5, 0) for sequence in range(4)]
+    (spool.folder / entries[3].file_name).write_bytes(b"")  # the last: it never was whole
     path = spool.folder / entries[1].file_name
     data = path.read_bytes()
     flipped = bytearray(data)
@@ -138,7 +139,6 @@ def test_junk_in_the_folder(open_spool, make_frame, caplog: pytest.LogCaptureFix
     spool = open_spool()
     spool.store(make_frame(0), "", 0, 0)
     (spool.folder / "junk.frame").write_bytes(b"junk")
-    (spool.folder / "incoming.part").write_bytes(b"torn")
     (spool.folder / "notes.txt").write_text("mine")
     spool = open_spool()
     assert len(spool) == 1 and "junk.frame.corrupt" in caplog.text
@@ -224,8 +224,13 @@ def test_a_model(data: st.DataObject, tmp_path_factory, make_frame, clock) -> No
                 spool.describe(entry)
                 spool.set_aside(entry)
                 del model[hit]
-            case "torn":
-                (folder / "incoming.part").write_bytes(os.urandom(data.draw(st.integers(0, 3000))))
+            case "torn":  # a process that ends in the middle of a write
+                entry = spool.store(make_frame(sequence, 0), "", 0, 0)
+                sequence += 1
+                path = spool.folder / entry.file_name
+                spool.close()
+                path.write_bytes(path.read_bytes()[: data.draw(st.integers(0, path.stat().st_size - 1))])
+                spool = open_again()
         expected = sorted(model, key=lambda item: (model[item][0], item))
         assert [entry.id.sequence for entry in spool] == expected
         assert {entry.id.sequence: spool.load(entry)[0].image.payload for entry in spool} == {
@@ -286,4 +291,4 @@ print([entry.id.sequence for entry in spool])
 """
     done = subprocess.run([sys.executable, "-c", program, tmp_path], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "File too large\n[0, 2]\n", done.stderr
-    assert len(list(tmp_path.glob("*.frame"))) == 2 and not list(tmp_path.glob("*.part"))
+    assert len(list(tmp_path.glob("*.frame"))) == 2 and len(list(tmp_path.iterdir())) == 3
