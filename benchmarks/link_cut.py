@@ -34,7 +34,7 @@ HANG_S = 60.0
 
 
 def back_after(output: Path, since_unix_ns: int) -> float:
-    """Wait for a reading of a frame captured since then; returns how long it took, in seconds, to half a frame's time."""
+    """Wait for a reading of a frame captured since then; returns the seconds it took, to half a frame's time."""
     while (time.time_ns() - since_unix_ns) / 1e9 < HANG_S:
         if any(line["captured_unix_ns"] >= since_unix_ns for line in readings(output)[-20:]):
             return (time.time_ns() - since_unix_ns) / 1e9

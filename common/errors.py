@@ -14,6 +14,9 @@ LamplightError
 │   ├── CloudUnavailable     no cloud node answers
 │   ├── StreamRefused        a cloud node refused the stream
 │   └── BrokerUnavailable    no NATS server answers, or it refused
+├── SpoolError               the edge's spool of kept frames cannot be used
+│   ├── SpoolInUse           another edge node keeps its frames there
+│   └── SpoolFull            no room, even without what is less urgent or older
 └── PortInUse                the address to listen on is taken
 """
 
@@ -124,3 +127,17 @@ class PortInUse(LamplightError):
     """The address to listen on is taken."""
 
     exit_code = 8
+
+
+class SpoolError(LamplightError):
+    """The edge's spool of kept frames cannot be used."""
+
+    exit_code = 9
+
+
+class SpoolInUse(SpoolError):
+    """Another edge node keeps its frames there."""
+
+
+class SpoolFull(SpoolError):
+    """No room for a frame, even without what is less urgent or older."""

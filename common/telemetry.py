@@ -21,6 +21,7 @@ STAGES = (
     "source",
     "gate",
     "pack",
+    "spool",
     "uplink",
     "ingress",
     "scheduler",

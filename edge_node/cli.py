@@ -24,8 +24,8 @@ DESCRIPTION = """Read text in the dark.
 
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
-What works and what does not: `python -m edge_node check`, with the same flags; one picture:
-`python -m edge_node enhance IN OUT`; load on a cloud node: `python -m edge_node load` (see their --help)."""
+What works and what does not: `python -m edge_node check`, with the same flags; what is kept and not yet read:
+`... spool`; one picture: `... enhance IN OUT`; load on a cloud node: `... load` (see their --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -60,6 +60,10 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.check.cli import command
 
             return command(rest)
+        case ["spool", *rest]:
+            from edge_node.spool.status import show
+
+            return show(rest)
     return _watch(arguments)
 
 
@@ -148,6 +152,8 @@ def _summary(node: "EdgeNode") -> str:
         **{f"of these taken over ({reason})": count for reason, count in node.takeover.counts.items()},
         **{f"judged {verdict}": count for verdict, count in node.gate.counts.items() if verdict != "gate off"},
         **{f"not taken ({reason})": count for reason, count in node.selection.skipped.items()},
+        "wait in the spool": len(node.backlog.keeping),
+        **{what: node.backlog.keeping.counts[what] for what in ("not kept", "given up", "damaged")},
     }
     parts += [f"{count} {what}" for what, count in counts.items() if count]
     parts += node.source.status.words()

@@ -56,6 +56,7 @@ class Downlink:
         consumers: (priority, stream, consumer) as the cloud node gave them.
         edge: this edge's name.
         session: this session; results of others are acknowledged and dropped.
+        former: sessions before this one, whose results are handed over too.
         on_missing: called when consumers are gone, to have the cloud node make them again; at most every 2 s.
         on_state: called with True when connected and False when lost.
         stale_s: a result that gets no part for so long is given up.
@@ -72,6 +73,7 @@ class Downlink:
         *,
         edge: str,
         session: str,
+        former: Iterable[str] = (),
         on_missing: Callable[[], Awaitable[None]] | None = None,
         on_state: Callable[[bool], None] | None = None,
         stale_s: float = STALE_S,
@@ -80,7 +82,7 @@ class Downlink:
         self.received = self.errors = self.foreign = self.duplicates = self.incomplete = 0
         self._connection = Connection(servers, name=f"edge {edge}", on_state=self._state_changed)
         self._consumers = [Consumer(priority_from_proto(number), stream, name) for number, stream, name in consumers]
-        self._edge, self._session = edge, session
+        self._edge, self._sessions = edge, {session, *former}
         self._on_missing, self._on_state, self._stale_s = on_missing, on_state, stale_s
         self._pulls: set[Pull] = set()
         self._asking, self._asked_s = asyncio.Lock(), float("-inf")
@@ -216,7 +218,7 @@ class Downlink:
             part = part_of(message.headers or {}, message.data)
         except CorruptImage as error:
             return await self._refuse([message], error)
-        if (part.edge, part.session) != (self._edge, self._session):
+        if part.edge != self._edge or part.session not in self._sessions:
             self.foreign += 1
             return await _acknowledge([message])
         if part.key in self._done:

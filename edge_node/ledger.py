@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from common.frame import Frame, Outcome, Route
 from common.pixels import RawImage
 from common.telemetry import Timeline
+from edge_node.spool import Entry
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +34,8 @@ class Flight:
     lighting: bool = False  # here
     here: bool = False  # from the start: no cloud node was to see it
     delivery: "asyncio.Task[None] | None" = None
+    kept: "asyncio.Future[Entry | None] | None" = None  # its place in the spool, once it is stored there
+    origin: Entry | None = None  # it comes from the spool: who it was when it was captured
 
     @property
     def sequence(self) -> int:

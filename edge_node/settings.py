@@ -124,6 +124,16 @@ class Fusing:
 
 
 @dataclass(frozen=True, slots=True)
+class Keep:
+    """Frames that must not be lost are on disk until they are read: those of priority essential, or all."""
+
+    keep_all: bool = option(False, "keep every frame, not the essential ones alone")
+    spool: Path | None = option(None, "folder for them (default: spool/ in the folder of --output)", metavar="DIR")
+    spool_mib: int = option(1024, "room for them; when it is full the least urgent and oldest go", metavar="MIB")
+    spool_hours: float = option(72.0, "a frame kept for longer is given up", metavar="HOURS")
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """Settings of `python -m edge_node`."""
 
@@ -154,6 +164,7 @@ class EdgeSettings:
     live: LiveOptions = group(LiveOptions)
     care: Care = group(Care)
     fusing: Fusing = group(Fusing)
+    keep: Keep = group(Keep)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None) and not self.list_cameras:
@@ -178,6 +189,8 @@ class EdgeSettings:
             ("--max-rss-mib", self.care.max_rss_mib, 0),
             ("--max-celsius", self.care.max_celsius, 0),
             ("--fuse", self.fusing.fuse, 1),
+            ("--spool-mib", self.keep.spool_mib, 1),
+            ("--spool-hours", self.keep.spool_hours, 0.01),
         )
         if self.stepping.step_down != (OFF,) and not set(self.stepping.step_down) <= set(MEASURES):
             raise ValueError(f"--step-down {','.join(self.stepping.step_down)}: off, or some of {','.join(MEASURES)}")
@@ -189,6 +202,11 @@ class EdgeSettings:
     @property
     def name(self) -> str:
         return self.edge or host_name()
+
+    @property
+    def spool_folder(self) -> Path:
+        """An edge name's own part of the spool."""
+        return (self.keep.spool or self.output.output / "spool") / self.name
 
     @property
     def camera_size(self) -> tuple[int, int] | None:

@@ -87,10 +87,17 @@ class Takeover:
     def answered(self, sequence: int) -> None:
         """A cloud node lit this frame up."""
         flight, captured_ns = self._ledger.flights.get(sequence), self._taken.pop(sequence, None)
+        if flight is not None and flight.origin is not None:
+            return  # its age says nothing of the cloud
         if flight is not None:
             self.router.answered(flight.age_ms() / 1000)
         elif captured_ns is not None:
             self.router.answered((time.monotonic_ns() - captured_ns) / 1e9, missed=True)
+
+    def lights(self, sequence: int) -> bool:
+        """Whether this device lights the frame up, so that the cloud's failing does not end it."""
+        flight = self._ledger.flights.get(sequence)
+        return flight is not None and flight.lighting
 
     async def light(self, flight: Flight, image: RawImage) -> None:
         """Light a frame up here and settle it, unless its result comes first."""

@@ -11,6 +11,7 @@ from common.errors import SettingsError
 from common.frame import Reading
 from common.telemetry import STAGES
 from edge_node.sinks.sink import Failures, Shown, check_writable
+from edge_node.spool.entry import sync_folder
 
 SCHEMA: Final = 1
 
@@ -28,24 +29,45 @@ class JsonLines:
         try:
             self._file: int | None = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             self._broken_line = not _ends_whole(self._file)
+            sync_folder(self.path.parent)
         except OSError as error:
             raise SettingsError(f"cannot write readings to {self.path}: {error.strerror}") from None
+        self.written = True  # the last line, whole
         self.failures = Failures(str(self.path))
 
     def write(self, shown: Shown) -> None:
         if self._file is None:
+            self.written = False
             return
         line = json.dumps(reading_to_json(shown.reading), ensure_ascii=False, allow_nan=False) + "\n"
         # A file name that is not UTF-8 has lone surrogates; as \udcXX they are valid JSON.
         data = line.encode("utf-8", "backslashreplace")
         if self._broken_line:
             data = b"\n" + data
+        self.written = False
         with self.failures.counted():
-            self._broken_line = True
+            before = self.size
             written = os.write(self._file, data)
             if written < len(data):
+                self._broken_line = True
+                os.ftruncate(self._file, before)
+                self._broken_line = data.startswith(b"\n")  # as it was
                 raise OSError(f"{written} of {len(data)} bytes written, the disk is full")
-            self._broken_line = False
+            self._broken_line, self.written = False, True
+
+    def sync(self) -> bool:
+        """Whether all lines so far are on the disk to stay."""
+        if self._file is None:
+            return False
+        with self.failures.counted():
+            os.fsync(self._file)
+            return True
+        return False
+
+    @property
+    def size(self) -> int:
+        """Of the file, bytes; 0 once it is closed."""
+        return os.fstat(self._file).st_size if self._file is not None else 0
 
     def close(self) -> None:
         if self._file is not None:

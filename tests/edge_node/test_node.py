@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-import grpc
 import numpy as np
 import pytest
 from PIL import Image
+from scripted import Answer, Script, rejected, serving
 
-from common.channel import server_options
 from common.errors import CloudUnavailable, SourceError
 from common.settings import load
 from edge_node.node import EdgeNode
@@ -18,41 +18,7 @@ from edge_node.settings import EdgeSettings
 from edge_node.sinks import Shown
 from edge_node.sources import open_source
 from lamplight.v1 import enhancement_pb2 as pb
-from lamplight.v1 import enhancement_pb2_grpc, frame_pb2
-
-Answer = Callable[[frame_pb2.Frame], Awaitable[list[pb.CloudMessage]]]
-
-
-class Script(enhancement_pb2_grpc.EnhancementServicer):
-    """Opens every stream and answers each frame as the test says."""
-
-    def __init__(self, answer: Answer, **opened: object) -> None:
-        self.answer, self.opened = answer, {"window_frames": 2, "window_bytes": 10**8, "max_pixels": 10**8} | opened
-        self.opened.setdefault("max_frame_bytes", 10**8)
-        self.opened["results"] = pb.ResultsAddress(servers=["nats://127.0.0.1:1"])  # nobody is there
-        self.frames: list[frame_pb2.Frame] = []
-        self.openings: list[pb.Open] = []
-
-    async def Stream(self, requests, context) -> AsyncIterator[pb.CloudMessage]:
-        async for message in requests:
-            match message.WhichOneof("message"):
-                case "open":
-                    self.openings.append(message.open)
-                    yield pb.CloudMessage(opened=pb.Opened(model="script-1", **self.opened))
-                case "frame":
-                    self.frames.append(message.frame)
-                    for answer in await self.answer(message.frame):
-                        yield answer
-                case "close":
-                    return
-
-
-def rejected(frame: frame_pb2.Frame, reason: int, retry_after_ms: int = 0) -> list[pb.CloudMessage]:
-    verdict = pb.Rejected(
-        sequence=frame.sequence, attempt=frame.attempt, reason=reason, detail="not now", retry_after_ms=retry_after_ms
-    )
-    credit = pb.Credit(frames=1, bytes=len(frame.image.payload))
-    return [pb.CloudMessage(rejected=verdict), pb.CloudMessage(credit=credit)]
+from lamplight.v1 import frame_pb2
 
 
 class Kept:
@@ -70,19 +36,13 @@ class Kept:
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[..., Awaitable[tuple[Script, str]]]]:
-    servers = []
+    async with AsyncExitStack() as servers:
 
-    async def start(answer: Answer, **opened: object) -> tuple[Script, str]:
-        server, script = grpc.aio.server(options=server_options()), Script(answer, **opened)
-        enhancement_pb2_grpc.add_EnhancementServicer_to_server(script, server)
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        servers.append(server)
-        return script, f"127.0.0.1:{port}"
+        async def start(answer: Answer, **opened: object) -> tuple[Script, str]:
+            script = Script(answer, **opened)
+            return script, await servers.enter_async_context(serving(script))
 
-    yield start
-    for server in servers:
-        await server.stop(0)
+        yield start
 
 
 @pytest.fixture

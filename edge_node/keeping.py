@@ -1,0 +1,245 @@
+"""The spool for an event loop: file work in a thread of its own, a disk that fails is said and not raised."""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from common.errors import SpoolError
+from common.frame import Frame, FrameId, Priority
+from edge_node.settings import EdgeSettings
+from edge_node.sinks import JsonLines
+from edge_node.spool import CorruptRecord, Description, Entry, Spool
+
+log = logging.getLogger(__name__)
+
+TRY_AGAIN_S = 60.0  # after the disk failed
+P = ParamSpec("P")
+T = TypeVar("T")
+OnLost = Callable[[Entry, Description, str], Awaitable[None]]
+
+
+class Keeping:
+    """One node's kept frames.
+
+    An entry is `out` while the node works on its frame; else it waits, and `next` gives it.
+
+    Args:
+        readings: the record of what is settled; without one, nothing is known to be settled after a crash.
+        on_lost: awaited with an entry that is given up, what is known of it and why, before its file goes.
+
+    Counters: `counts`, by what happened: "kept", "restored", "not kept", "given up", "damaged".
+    """
+
+    def __init__(self, settings: EdgeSettings, readings: JsonLines | None, on_lost: OnLost) -> None:
+        self.counts: Counter[str] = Counter()
+        self.sessions: frozenset[str] = frozenset()  # former ones with frames here
+        self._settings, self._readings, self._on_lost = settings, readings, on_lost
+        self._spool: Spool | None = None
+        self._failed_s = float("-inf")
+        self._out: set[int] = set()
+        self._unsure: set[int] = set()  # out for good
+        self._paused: dict[int, float] = {}  # order -> monotonic, when it may go again
+        self._attempts: dict[int, int] = {}  # order -> the next attempt
+        self._storing = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+
+    def __len__(self) -> int:
+        """Frames that have no reading yet."""
+        return len(self._spool) - len(self._unsure) if self._spool is not None else 0
+
+    def keeps(self, priority: Priority) -> bool:
+        return self._settings.keep.keep_all or priority is Priority.ESSENTIAL
+
+    @property
+    def working(self) -> bool:
+        """Whether the disk took the last frame, or it is time to try again."""
+        return time.monotonic() - self._failed_s > TRY_AGAIN_S
+
+    async def open(self) -> None:
+        """Take up what a former run left.
+
+        Raises:
+            SpoolInUse: another edge node has it.
+        """
+        try:
+            needed = self.keeps(self._settings.sending.priority)
+            if needed or await self._call(_holds_frames, self._settings.spool_folder):
+                await self._opened()
+        except OSError as error:
+            self._failed("frames cannot be kept", error)
+
+    async def close(self) -> None:
+        if self._spool is not None:
+            await self._call(self._spool.close)
+        self._thread.shutdown(wait=False)
+
+    # --- in ---
+
+    async def store(self, frame: Frame, name: str, bytes_raw: int) -> Entry | None:
+        """Keep a frame that the node works on; None when that cannot be."""
+        async with self._storing:
+            try:
+                spool = await self._opened()
+                for entry in await self._call(spool.room_for, len(frame.image.payload), frame.priority):
+                    await self._give_up(spool, entry, "the spool was full, and it was the least urgent and oldest")
+                size = self._readings.size if self._readings is not None else 0
+                entry = await self._call(spool.store, frame, name, bytes_raw, size)
+            except (OSError, SpoolError) as error:
+                self._failed(f"frame {frame.id} is not kept", error)
+                return None
+            self._failed_s = float("-inf")
+            self.counts["kept"] += 1
+            self._out.add(entry.order)
+            return entry
+
+    def put_back(self, entry: Entry, attempt: int, pause_s: float = 0.0) -> bool:
+        """It waits again, its next attempt being `attempt`; False when its file went meanwhile."""
+        self._out.discard(entry.order)
+        if self._spool is None or entry not in self._spool:
+            return False
+        self._attempts[entry.order] = attempt
+        if pause_s:
+            self._paused[entry.order] = time.monotonic() + pause_s
+        return True
+
+    # --- out ---
+
+    async def next(self) -> Entry | None:
+        """The most urgent, then oldest that waits; it is out then."""
+        return None if self._spool is None else await self._call(self._next, self._spool)
+
+    async def find(self, id: FrameId) -> Entry | None:
+        """The entry of this frame."""
+        if self._spool is None:
+            return None
+        spool = self._spool
+        return await self._call(lambda: next((entry for entry in spool if entry.id == id), None))
+
+    def take(self, entry: Entry) -> bool:
+        """It is out from now on; False when it is out already."""
+        if entry.order in self._out:
+            return False
+        self._out.add(entry.order)
+        return True
+
+    async def load(self, entry: Entry) -> tuple[Frame, Description, int] | None:
+        """Its frame, its description and the next attempt; None when the file is damaged: it is given up then."""
+        assert self._spool is not None
+        try:
+            frame, description = await self._call(self._spool.load, entry)
+        except CorruptRecord as error:
+            self.counts["damaged"] += 1
+            known = await self._call(self._spool.describe, entry)
+            await self._on_lost(entry, known, f"its kept copy is damaged: {error}")
+            await self._quietly(self._spool.set_aside, entry)
+            self._forget(entry)
+        except OSError as error:
+            self._failed(f"frame {entry.id} cannot be read from the spool", error)
+            self.put_back(entry, self._attempts.get(entry.order, 0), TRY_AGAIN_S)
+        else:
+            return frame, description, self._attempts.get(entry.order, 0)
+        return None
+
+    async def settled(self, entry: Entry) -> None:
+        """Its line is written: once that is on the disk to stay, the frame goes."""
+        if self._readings is not None and not await self._call(self._readings.sync):
+            self._unsure.add(entry.order)  # it stays out; the next run looks whether the line is there
+            return
+        if self._spool is not None:
+            await self._quietly(self._spool.remove, entry)
+        self._forget(entry)
+
+    async def give_up_old(self) -> int:
+        """Give up what is kept for too long and not out; returns how many."""
+        if self._spool is None:
+            return 0
+        spool, hours = self._spool, self._settings.keep.spool_hours
+        old = [entry for entry in await self._call(spool.expired) if entry.order not in self._out]
+        for entry in old:
+            await self._give_up(spool, entry, f"it was kept for more than {hours:g} h")
+        return len(old)
+
+    # --- inside ---
+
+    async def _give_up(self, spool: Spool, entry: Entry, reason: str) -> None:
+        if self.take(entry):  # else the node has it in hand, and its reading will come
+            self._count("given up", f"kept frame {entry.id} is given up: {reason}")
+            await self._on_lost(entry, await self._call(spool.describe, entry), reason)
+            if self._readings is not None:
+                await self._call(self._readings.sync)
+            await self._quietly(spool.remove, entry)
+            self._forget(entry)
+        else:
+            await self._quietly(spool.remove, entry)
+
+    def _next(self, spool: Spool) -> Entry | None:
+        now_s = time.monotonic()
+        for entry in spool:
+            if entry.order not in self._out and self._paused.get(entry.order, 0.0) <= now_s:
+                self._paused.pop(entry.order, None)
+                self._out.add(entry.order)
+                return entry
+        return None
+
+    def _forget(self, entry: Entry) -> None:
+        self._out.discard(entry.order)
+        self._paused.pop(entry.order, None)
+        self._attempts.pop(entry.order, None)
+
+    async def _opened(self) -> Spool:
+        if self._spool is None:
+            self._spool = await self._call(self._open)
+        return self._spool
+
+    def _open(self) -> Spool:
+        settings = self._settings
+        spool = Spool(
+            settings.spool_folder,
+            settings.name,
+            limit_bytes=settings.keep.spool_mib * 2**20,
+            max_age_s=settings.keep.spool_hours * 3600,
+        )
+        try:
+            settled = spool.drop_settled(self._readings.path) if self._readings is not None else 0
+        except BaseException:
+            spool.close()
+            raise
+        self.sessions = frozenset(entry.id.session for entry in spool)
+        self.counts["restored"] += len(spool)
+        if len(spool) or settled:
+            log.warning(
+                "the spool %s holds %d frames, %.1f MiB, of a former run%s", spool.folder, len(spool),
+                spool.held_bytes / 2**20, f"; {settled} more had their reading already" if settled else "",
+            )  # fmt: skip
+        return spool
+
+    def _failed(self, what: str, error: OSError | SpoolError) -> None:
+        if isinstance(error, OSError):
+            self._failed_s = time.monotonic()
+        reason = f"{self._settings.spool_folder}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        self._count("not kept", f"{what}: {reason}; free space or choose another --spool")
+
+    def _count(self, what: str, words: str) -> None:
+        self.counts[what] += 1
+        count = self.counts[what]
+        if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
+            log.error("%s (%d so far)", words, count)
+
+    async def _quietly(self, action: Callable[[Entry], None], entry: Entry) -> None:
+        try:
+            await self._call(action, entry)
+        except OSError as error:
+            log.error("%s cannot be removed from the spool: %s", entry.file_name, error.strerror)
+
+    async def _call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        assert not named
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+def _holds_frames(folder: Path) -> bool:
+    return any(folder.glob("*.frame"))

@@ -1,0 +1,164 @@
+"""A process that is killed in the middle of its writes, and a disk that loses its power then."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.frame import Priority
+from edge_node.sinks import JsonLines
+from edge_node.spool import Spool
+from edge_node.spool.settled import settled_ids
+
+ROOT = Path(__file__).resolve().parents[3]
+# Keeps frames and settles some of them, as the node does, and says on stdout what it has the spool's word for.
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from common.frame import Frame, FrameId, Outcome, Priority, Reading
+from common.packing import Filter, PackedImage
+from common.pixels import ColorMatrix, ColorRange, PixelFormat
+from edge_node.sinks import JsonLines, Shown
+from edge_node.spool import Spool
+folder, session, pause_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+record = JsonLines(folder / "readings.jsonl")
+spool = Spool(folder / "spool", "pole", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
+spool.drop_settled(record.path)
+held = list(spool)
+def say(word, id):
+    os.write(1, f"{word} {id}\\n".encode())
+say("ready", "-")
+for sequence in range(10**6):
+    payload = (f"{session}/{sequence}".encode() * 9000)[: 20_000 + sequence % 7 * 30_000]
+    image = PackedImage(4, 3, PixelFormat.GRAY8, ColorRange.FULL, ColorMatrix.BT601, Filter.NONE, payload)
+    id = FrameId("pole", session, sequence)
+    held.append(spool.store(Frame(id, image, 1, Priority(sequence % 3 + 1)), f"{sequence}", 0, record.size))
+    say("kept", id)
+    if sequence == pause_at:
+        signal.pause()
+    if sequence % 2:
+        entry = held.pop(0)
+        record.write(Shown(Reading(entry.id, "", 1, entry.priority, Outcome.FAILED), None, None))
+        assert record.written and record.sync()
+        say("settled", entry.id)
+        spool.remove(entry)
+"""
+
+
+def start_writer(folder: Path, session: str, pause_at: int = -1) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", WRITER, str(folder), session, str(pause_at)]
+    writer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    assert writer.stdout is not None and writer.stdout.readline() == b"ready -\n"
+    return writer
+
+
+def words(text: bytes) -> tuple[set[str], set[str]]:
+    """What was kept, and settled; a last line that was cut off is none."""
+    said = [line.split() for line in text.decode().split("\n")[:-1]]
+    return {id for word, id in said if word == "kept"}, {id for word, id in said if word == "settled"}
+
+
+def check(folder: Path, kept: set[str], settled: set[str]) -> None:
+    """Every promise holds: kept is in the spool or has its line; settled has one line; none has two or both."""
+    lines = [json.loads(line) for line in (folder / "readings.jsonl").read_text().splitlines() if line.endswith("}")]
+    written = [line["frame"] for line in lines]
+    assert len(written) == len(set(written)) and settled <= set(written)
+    spool = Spool(folder / "spool", "pole", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
+    spool.drop_settled(folder / "readings.jsonl")
+    held = set()
+    for entry in spool:
+        frame, _ = spool.load(entry)
+        assert frame.image.payload.startswith(f"{entry.id.session}/{entry.id.sequence}".encode())
+        held.add(str(entry.id))
+    spool.close()
+    assert not held & set(written)
+    assert kept <= held | set(written), "what was acknowledged is there"
+
+
+def test_killed_in_the_middle_of_its_writes(tmp_path: Path) -> None:
+    chance, kept, settled = random.Random(7), set[str](), set[str]()
+    for life in range(4):
+        writer = start_writer(tmp_path, f"life{life}")
+        time.sleep(chance.uniform(0.05, 0.4))
+        writer.send_signal(signal.SIGKILL)
+        said, _ = writer.communicate()
+        now_kept, now_settled = words(said)
+        kept |= now_kept
+        settled |= now_settled
+        check(tmp_path, kept, settled)
+    assert len(kept) > 4
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """An ext4 of its own and the file that is its device: what is in there is what a power cut would leave."""
+    device, mounted = tmp_path / "device", tmp_path / "disk"
+    mounted.mkdir()
+    with device.open("wb") as file:
+        file.truncate(96 * 2**20)
+    made = subprocess.run(["mkfs.ext4", "-q", "-F", device], env={**os.environ, "PATH": os.environ["PATH"] + ":/sbin"})
+    if made.returncode or subprocess.run(["mount", "-o", "loop", device, mounted], capture_output=True).returncode:
+        pytest.skip("no right to mount a disk")
+    yield device, mounted
+    subprocess.run(["umount", "-l", mounted], check=True)
+
+
+def test_the_power_fails(disk: tuple[Path, Path], tmp_path: Path) -> None:
+    """The device is copied while the process writes; what it had acknowledged before is in the copy."""
+    device, mounted = disk
+    writer = start_writer(mounted, "one", pause_at=40)  # nothing that comes after may save the last frame
+    assert writer.stdout is not None
+    copies, said = [], b""
+    try:
+        for number in range(3):
+            while said.count(b"kept") < (12, 24, 41)[number]:
+                said += writer.stdout.readline()
+            copy = tmp_path / f"copy{number}"
+            subprocess.run(["cp", "--sparse=always", device, copy], check=True)
+            copies.append((copy, said))
+    finally:
+        writer.kill()
+        writer.communicate()
+    for copy, before in copies:
+        after = tmp_path / "after"
+        after.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-o", "loop", copy, after], check=True)
+        try:
+            kept, settled = words(before)
+            assert len(kept) >= 12
+            check(after, kept, settled)
+        finally:
+            subprocess.run(["umount", "-l", after], check=True)
+
+
+def test_a_reading_that_is_there_is_known(tmp_path: Path, make_frame, open_spool) -> None:
+    """Killed between the line and the removal: the next run finds the line, wherever it begins to look."""
+    path = tmp_path / "readings.jsonl"
+    before, line = b'{"schema": 1, "frame": "pole/s1/1"}\n', b'{"schema": 1, "frame": "pole/s1/%d", "name": "x"}\n'
+    path.write_bytes(before + line % 2 + line % 3)
+    wanted = {f"pole/s1/{number}" for number in range(9)}
+    assert settled_ids(path, len(before), wanted) == {"pole/s1/2", "pole/s1/3"}
+    assert settled_ids(path, 0, wanted) == {"pole/s1/1", "pole/s1/2", "pole/s1/3"}
+    assert settled_ids(path, 3, wanted) == settled_ids(path, 10**6, wanted) == settled_ids(path, 0, wanted)
+    assert settled_ids(tmp_path / "none", 5, wanted) == set()
+    path.write_bytes(before + b'torn {"frame": "pole/s1/4", \n' + (line % 5)[:-1])  # whole but for its end
+    assert settled_ids(path, 0, wanted) == {"pole/s1/1", "pole/s1/5"}
+    path.write_bytes(before + (line % 5)[:-4])
+    assert settled_ids(path, 0, wanted) == {"pole/s1/1"}
+
+    path.write_bytes(before)
+    record = JsonLines(path)
+    spool = open_spool()
+    for sequence in (1, 5):
+        spool.store(make_frame(sequence, priority=Priority.STANDARD), "", 0, record.size)
+    record.close()
+    assert spool.drop_settled(path) == 0, "the line of frame 1 is older than its place in the spool"
+    path.write_bytes(path.read_bytes() + line % 5)
+    assert spool.drop_settled(path) == 1 and [entry.id.sequence for entry in open_spool()] == [1]
