@@ -160,12 +160,14 @@ class EdgeNode:
         Raises:
             LamplightError: the source broke, or no cloud node could be used.
         """
-        life = [self._arrivals.run(), self.takeover.watch()]
-        if self.takeover.router.mode is LocalMode.ONLY:
+        alone = self.takeover.router.mode is LocalMode.ONLY
+        if alone:
             self._uplink.closed.set()
             self.backlog.stopping = True
         else:
             await self.backlog.keeping.open()
+        life = [self._arrivals.run(), self.takeover.watch()]
+        if not alone:
             life += [self._uplink.run(), self._delivery.care(self._reachable), self.backlog.run()]
         reading = capture(self.source, self.captured, self.settings.fps, self.selection, self._slowdown)
         frames, take = asyncio.create_task(reading), asyncio.create_task(self._taking.run())
