@@ -30,7 +30,7 @@ def open_source(
         size: (width, height) to ask of a camera; it may answer with another.
         loop: start a file or folder again at its end, for ever. Live sources never end anyway.
         watch: wait for more images in a folder, for ever.
-        fps: frames a second that are wanted of a camera; 0 = a few.
+        fps: frames a second that are wanted of a camera or stream, which may give more; 0 = as they come.
         live: how a camera or stream is looked after.
 
     Raises:
@@ -63,7 +63,7 @@ def open_source(
         if "://" in given:
             from edge_node.sources.stream import open_stream
 
-            return open_stream(given, live)
+            return open_stream(given, live, fps=fps)
         return _open_path(Path(given).expanduser(), loop, watch)
     except ImportError as error:
         raise SourceError(f"{given!r} needs PyAV: pip install 'lamplight[edge]' ({error})") from None

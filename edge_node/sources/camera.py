@@ -4,6 +4,7 @@ import errno
 import logging
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -44,7 +45,8 @@ def open_camera(
     if sys.platform not in FORMATS:
         raise SourceError(f"cameras on {sys.platform} are not supported: use --source with a file or URL")
     _, name = _device(camera)
-    return LiveSource(lambda: connect(camera, size, options, fps or LEAST_FPS), name, options, backoff=backoff)
+    connected = partial(connect, camera, size, options, fps or LEAST_FPS)
+    return LiveSource(connected, name, options, fps=fps, backoff=backoff)
 
 
 def connect(camera: str, size: tuple[int, int] | None, options: LiveOptions, fps: float) -> Connection:
