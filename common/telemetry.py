@@ -19,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 STAGES = (
     "source",
+    "gate",
     "pack",
     "uplink",
     "ingress",
@@ -27,6 +28,7 @@ STAGES = (
     "publisher",
     "downlink",
     "unpack",
+    "local_enhancer",
     "reader",
     "sinks",
 )

@@ -9,22 +9,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import memory, process, telemetry
-from common.channel import with_port
-from common.frame import Outcome
+from common.channel import with_ports
+from common.frame import Outcome, Route
 from edge_node import cameras
 from edge_node.settings import EdgeSettings
 
 if TYPE_CHECKING:
+    from edge_node.care import Slowdown
     from edge_node.node import EdgeNode
     from edge_node.reader import Reader
-    from edge_node.sinks import SharedSink, TerminalLine
+    from edge_node.sinks import Sink
 
 DESCRIPTION = """Read text in the dark.
 
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
-One picture: `python -m edge_node enhance IN OUT`; load on a cloud node: `python -m edge_node load`
-(see their own --help)."""
+What works and what does not: `python -m edge_node check`, with the same flags; one picture:
+`python -m edge_node enhance IN OUT`; load on a cloud node: `python -m edge_node load` (see their --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -55,6 +56,10 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.load.cli import load
 
             return load(rest)
+        case ["check", *rest]:
+            from edge_node.check.cli import command
+
+            return command(rest)
     return _watch(arguments)
 
 
@@ -64,53 +69,60 @@ def _watch(arguments: Sequence[str]) -> int:
     if each[0].list_cameras:
         return list_cameras()
     memory.tune_malloc()
-    return asyncio.run(_run_each([replace(given, cloud=with_port(given.cloud)) for given in each]))
+    return asyncio.run(_run_each([replace(given, cloud=with_ports(given.cloud)) for given in each]))
 
 
 async def _run_each(each: Sequence[EdgeSettings]) -> int:
-    """A node for each camera; they share the detector, the terminal and the signals."""
+    """A node for each camera; they share the detector, the terminal, the care for the machine and the signals."""
     from common.text_detection import create_detector
+    from edge_node.care import RESTART_EXIT, Slowdown, cared_for
     from edge_node.reader import Reader
     from edge_node.sinks import SharedSink, TerminalLine
 
-    reading, line = each[0].reading, TerminalLine()
+    reading, line, slowdown = each[0].reading, TerminalLine(), Slowdown()
     detector = None
     if reading.detector != "none":
         detector = create_detector(reading.detector, threads=reading.detector_threads, limit_side=reading.detector_side)
-    reader, shared = Reader(detector), SharedSink(line)
-    nodes, failures = cameras.assembled(each, lambda given: _node(given, reader, line if len(each) == 1 else shared))
-    await asyncio.to_thread(reader.load)  # a missing model shows now, and no frame waits for it
+    reader, last = Reader(detector), line if len(each) == 1 else SharedSink(line)
+    nodes, failures = cameras.assembled(each, lambda given: _node(given, reader, last, slowdown))
     telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}")
     stop = asyncio.Event()
     with process.stop_on_signals(stop):
         try:
-            await cameras.side_by_side(nodes, stop, failures)
+            summary = lambda: "; ".join(map(_summary, nodes))  # noqa: E731
+            async with cared_for(nodes, each[0].care, slowdown, stop, summary) as care:
+                await cameras.side_by_side(nodes, stop, failures)
         finally:
             line.close()
             await asyncio.to_thread(telemetry.stop)
             for node in nodes:
                 print(f"lamplight: {_summary(node)}", file=sys.stderr)
-    return 0
+    return RESTART_EXIT if care.wants_restart else 0
 
 
-def _node(given: EdgeSettings, reader: "Reader", line: "TerminalLine | SharedSink") -> "EdgeNode":
+def _node(given: EdgeSettings, reader: "Reader", line: "Sink", slowdown: "Slowdown") -> "EdgeNode":
     from edge_node.node import EdgeNode
-    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine
+    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
     from edge_node.sources import open_source
+    from edge_node.sources.fused import fuse
+    from edge_node.takeover import load_enhancer
 
     folder = given.output.output
     source = open_source(
         given.camera, given.source,
         size=given.camera_size, loop=given.loop, watch=given.watch, fps=given.fps, live=given.live,
     )  # fmt: skip
+    source = fuse(source, given.fusing.fuse)
     if isinstance(line, TerminalLine):
         line.total = min(filter(None, (source.total, given.limit)), default=None)
-    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), line]
+    pictures: list[Sink] = []
     if given.output.annotate:
-        sinks.append(AnnotatedImages(folder / "annotated"))
+        pictures.append(AnnotatedImages(folder / "annotated"))
     if given.output.video:
-        sinks.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
-    return EdgeNode(given, source, reader, sinks)
+        pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
+    bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
+    sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded]
+    return EdgeNode(given, source, reader, sinks, load_enhancer(given.choosing.local), slowdown=slowdown)
 
 
 def list_cameras() -> int:
@@ -124,15 +136,23 @@ def list_cameras() -> int:
 
 def _summary(node: "EdgeNode") -> str:
     """What became of the frames, in a line."""
+    from edge_node.sources.fused import FusedSource
+
     ledger = node.ledger
-    parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower()}" for outcome in Outcome]
+    parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower().replace('_', ' ')}" for outcome in Outcome]
     counts = {
         "sent again": ledger.resent,
         "results came too late": ledger.late,
         "replaced by newer ones before they were sent": node.captured.dropped,
+        "lit up on this device": ledger.paths[Route.EDGE],
+        **{f"of these taken over ({reason})": count for reason, count in node.takeover.counts.items()},
+        **{f"judged {verdict}": count for verdict, count in node.gate.counts.items() if verdict != "gate off"},
+        **{f"not taken ({reason})": count for reason, count in node.selection.skipped.items()},
     }
     parts += [f"{count} {what}" for what, count in counts.items() if count]
     parts += node.source.status.words()
+    if isinstance(node.source, FusedSource):
+        parts.append(node.source.words())
     where = node.settings.output.output / "readings.jsonl"
     return f"{node.source.name}: frames: {', '.join(parts)}; readings are in {where}"
 

@@ -8,22 +8,32 @@ import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from math import ceil
+from math import ceil, nan
 from typing import Any
 
 from common import packing
 from common.errors import CloudUnavailable, ImageError
 from common.flow import BoundedQueue, Policy, QueueClosed
-from common.frame import Frame, FrameId, Outcome, Reading, Region, Result
-from common.pixels import Bytes
+from common.frame import Frame, FrameId, Outcome, Priority, Reading, Region, Result, Route
+from common.pixels import Bytes, RawImage
 from common.telemetry import Timeline
+from edge_node import stepping
 from edge_node.capture import capture
+from edge_node.care import Slowdown
 from edge_node.downlink import Downlink
+from edge_node.gate import Gate, Verdict
 from edge_node.ledger import Flight, Ledger
+from edge_node.local_enhancer import LocalEnhancer
 from edge_node.reader import Reader
+from edge_node.route import LocalMode
+from edge_node.selection import Selection
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import Shown, Sink
+from edge_node.smaller import restored
 from edge_node.sources import Captured, Source
+from edge_node.stepping import Step, stepper_for
+from edge_node.steps import Steps
+from edge_node.takeover import Takeover
 from edge_node.uplink import Uplink
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import image_pb2
@@ -31,6 +41,8 @@ from lamplight.v1 import image_pb2
 log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0  # for what is on its way when someone stops the node
+HERE = 2  # frames on this device's own path: one is read while the next is lit up
+LOOK_AGAIN_S = 0.1  # longest wait of a frame before its route is chosen again
 LOST_CLOCK_NS = 60_000_000_000  # a frame that seems to wait longer for being taken comes from a clock that jumped
 
 
@@ -42,6 +54,7 @@ class _Arrived:
     result: Result
     size: int
     enhanced: Bytes | None
+    route: Route = Route.CLOUD
     unix_ns: int = field(default_factory=time.time_ns)
     ns: int = field(default_factory=time.perf_counter_ns)
 
@@ -53,14 +66,25 @@ class EdgeNode:
     after `stop` was set. Every frame that was taken ends as one reading.
     """
 
-    def __init__(self, settings: EdgeSettings, source: Source, reader: Reader, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        source: Source,
+        reader: Reader,
+        sinks: Sequence[Sink],
+        enhancer: LocalEnhancer | None = None,
+        *,
+        slowdown: Slowdown | None = None,
+    ) -> None:
         self.settings, self.source, self.reader, self.sinks = settings, source, reader, sinks
         self.session = os.urandom(6).hex()
         self.ledger = Ledger()
+        self.steps, self._slowdown = Steps(), slowdown or Slowdown()
         policy = Policy.DROP_OLDEST if source.live else Policy.WAIT
         self.captured: BoundedQueue[Captured] = BoundedQueue("source", 1 if source.live else 2, policy)
         self._arrived: BoundedQueue[_Arrived] = BoundedQueue("reader", settings.sending.in_flight + 1, Policy.WAIT)
         self._unread = 0  # frames taken and not yet read
+        self._here = 0  # those of them that no cloud node sees
         self._changed = asyncio.Condition()
         self._uplink = Uplink(
             settings.cloud,
@@ -70,6 +94,18 @@ class EdgeNode:
             part_bytes=settings.sending.part_kib * 1024,
             connect_timeout_s=settings.connect_timeout_s,
         )
+        choosing = settings.choosing
+        self.selection = Selection(every=choosing.every, on_change=choosing.on_change, still_s=choosing.still_s)
+        self.gate = Gate(choosing.gate, choosing.areas)
+        self.takeover = Takeover(
+            enhancer,
+            choosing.local,
+            settings.sending.deadline_ms,
+            self.ledger,
+            self._lit_here,
+            lambda: self._uplink.connected,
+        )
+        self._stepper = stepper_for(settings, source.live)
         self._downlink: Downlink | None = None
         self._address: pb.ResultsAddress | None = None
         self._receiving: asyncio.Task[None] | None = None
@@ -77,15 +113,30 @@ class EdgeNode:
         self._pixels = ThreadPoolExecutor(2, thread_name_prefix="pixels")
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
+    @property
+    def connected(self) -> bool:
+        """Whether a stream to a cloud node is open."""
+        return self._uplink.connected
+
+    @property
+    def moving(self) -> bool:
+        """Whether frames have begun to flow, or can."""
+        return self.connected or len(self.captured) > 0
+
     async def run(self, stop: asyncio.Event) -> None:
         """Run to the end.
 
         Raises:
             LamplightError: the source broke, or no cloud node could be used.
         """
-        frames = asyncio.create_task(capture(self.source, self.captured, self.settings.fps))
+        taking = capture(self.source, self.captured, self.settings.fps, self.selection, self._slowdown)
+        frames = asyncio.create_task(taking)
         send = asyncio.create_task(self._send_frames())
-        parts = [asyncio.create_task(part) for part in (self._uplink.run(), self._care(), self._read_arrived())]
+        alone = self.takeover.router.mode is LocalMode.ONLY
+        if alone:
+            self._uplink.closed.set()
+        life = (self._read_arrived(), self.takeover.watch(), *(() if alone else (self._uplink.run(), self._care())))
+        parts = [asyncio.create_task(part) for part in life]
         finish = asyncio.create_task(self._finish(frames, send))
         halt = asyncio.create_task(stop.wait())
         try:
@@ -123,26 +174,93 @@ class EdgeNode:
         while await self.captured.ready():
             async with self._changed:
                 await self._changed.wait_for(lambda: self._unread < self.settings.sending.in_flight)
-            await self._uplink.window.open()
             try:
-                captured = await self.captured.get()
+                captured, verdict, route = await self._next()
             except QueueClosed:
                 return
+            if route is Route.CLOUD and not verdict.essential and self._stepper.skips():
+                self.captured.dropped += 1
+                continue
             self._unread += 1
-            await asyncio.shield(self._spawn(self._forward(captured)))
+            self._here += route is not Route.CLOUD
+            forwarded = self._spawn(self._forward(captured, verdict, route))
+            if route is Route.CLOUD:
+                await asyncio.shield(forwarded)
             taken += 1
             if taken == self.settings.limit:
                 self.source.close()
                 await self.captured.close(discard=True)
 
-    async def _forward(self, captured: Captured) -> None:
-        """Pack and send."""
-        flight = await self._pack(captured)
-        self.ledger.add(flight)
-        await self._deliver(flight)
+    async def _next(self) -> tuple[Captured, Verdict, Route]:
+        """The next frame, judged, and where it goes. An essential one is not replaced while it waits for its way."""
+        while True:
+            captured = await self.captured.first()
+            verdict = await asyncio.get_running_loop().run_in_executor(self._pixels, self.gate.judge, captured.image)
+            taken = verdict.essential and await self.captured.take(captured)
+            replaced = False
+            while not replaced:
+                route = self._route(verdict)
+                if self._is_free(route, verdict):
+                    if not taken and not await self.captured.take(captured):
+                        break
+                    self.gate.take(verdict)
+                    return captured, verdict, route
+                priority = self._priority(verdict)
+                way = self._uplink.window.open(priority) if route is Route.CLOUD else self._room_here()
+                replaced = await self._wait_for(way, None if taken else captured)
 
-    async def _pack(self, captured: Captured) -> Flight:
+    def _route(self, verdict: Verdict) -> Route:
+        if not verdict.light:
+            return Route.NONE
+        return self.takeover.router.choose(time.monotonic(), self._is_free(Route.CLOUD, verdict))
+
+    def _is_free(self, route: Route, verdict: Verdict) -> bool:
+        if route is Route.CLOUD:
+            return self._uplink.connected and self._uplink.window.has_room(self._priority(verdict))
+        return self._here < HERE
+
+    def _priority(self, verdict: Verdict) -> Priority:
+        return Priority.ESSENTIAL if verdict.essential else self.settings.sending.priority
+
+    async def _wait_for(self, way: Coroutine[Any, Any, None], captured: Captured | None) -> bool:
+        """Until the way is free or time is up, or a newer frame is there; only then it is True."""
+        waits = [asyncio.create_task(way)]
+        if captured is not None:
+            waits.append(asyncio.create_task(self.captured.gone(captured)))
+        try:
+            done, _ = await asyncio.wait(waits, timeout=LOOK_AGAIN_S, return_when=asyncio.FIRST_COMPLETED)
+            return captured is not None and waits[-1] in done
+        except asyncio.CancelledError:
+            self.captured.dropped += captured is None  # it is in no queue any more
+            raise
+        finally:
+            for task in waits:
+                task.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _room_here(self) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._here < HERE)
+
+    async def _forward(self, captured: Captured, verdict: Verdict, route: Route) -> None:
+        """Pack and send, light up here, or read as it is."""
+        flight = self._begin(captured, verdict)
+        flight.here = route is not Route.CLOUD
+        self.ledger.add(flight)
+        match route:
+            case Route.CLOUD:
+                flight.pixels = self.takeover.keeps(captured.image)
+                await self.steps.watch("pack", self._pack(flight, captured.image))
+                await asyncio.wait({self._start(flight)})
+            case Route.EDGE:
+                await self.takeover.light(flight, captured.image)
+            case Route.NONE:
+                await self._as_is(flight, captured.image)
+
+    def _begin(self, captured: Captured, verdict: Verdict) -> Flight:
+        """A frame that is taken, not packed yet."""
         settings, image = self.settings, captured.image
+        priority = self._priority(verdict)
         taken_unix_ns, taken_ns = time.time_ns(), time.monotonic_ns()
         waited_ns = taken_unix_ns - captured.captured_unix_ns
         if not self.source.live or not 0 <= waited_ns < LOST_CLOCK_NS:  # a file waits for us, not we for it
@@ -154,21 +272,47 @@ class EdgeNode:
                 "lamplight.edge": settings.name,
                 "lamplight.sequence": sequence,
                 "lamplight.name": captured.name,
-                "lamplight.priority": settings.sending.priority.name.lower(),
+                "lamplight.priority": priority.name.lower(),
             },
         )
-        timeline.add("source", captured_unix_ns, waited_ns)
-        with timeline.stage("pack", raw_bytes=image.data.size):
-            packed = await asyncio.get_running_loop().run_in_executor(self._pixels, packing.pack, image)
+        timeline.add("source", captured_unix_ns, max(0, waited_ns - verdict.spent_ns))
+        timeline.add("gate", taken_unix_ns - verdict.spent_ns, verdict.spent_ns, (), verdict=verdict.reason)
         frame = Frame(
             id=FrameId(settings.name, self.session, sequence),
-            image=packed,
+            image=packing.unsent(image),
             captured_unix_ns=captured_unix_ns,
-            priority=settings.sending.priority,
+            priority=priority,
             trace=timeline.trace,
         )
         shown = image if settings.output.annotate or settings.output.video else None
-        return Flight(frame, captured.name, shown, image.data.size, timeline, taken_ns - waited_ns)
+        size, captured_ns = (image.width, image.height), taken_ns - waited_ns
+        return Flight(frame, captured.name, shown, image.data.size, timeline, captured_ns, size)
+
+    def _next_step(self, priority: Priority) -> Step:
+        """How the next frame goes, said when it changes."""
+        if priority is Priority.ESSENTIAL and not self.settings.stepping.step_down_essential:
+            return Step()
+        before, rate = self._stepper.step, self._uplink.meter.rate_now(time.monotonic())
+        step = self._stepper.choose(rate)
+        if step != before:
+            log.warning("the link carries %.2f Mbit/s: frames go %s from now on, not %s", rate / 125_000, step, before)
+        return step
+
+    async def _pack(self, flight: Flight, image: RawImage) -> None:
+        step = self._next_step(flight.frame.priority)
+        with flight.timeline.stage("pack", raw_bytes=image.data.size):
+            packed = await asyncio.get_running_loop().run_in_executor(self._pixels, stepping.pack, image, step)
+        self._stepper.packed(step, len(packed.payload))
+        flight.frame, flight.sent_as = replace(flight.frame, image=packed), str(step)
+
+    async def _as_is(self, flight: Flight, image: RawImage) -> None:
+        """Nothing to light up: straight to the reader."""
+        rgb = await asyncio.get_running_loop().run_in_executor(self._pixels, packing.to_rgb, image)
+        self._settle(flight.sequence, Outcome.AS_IS, "", rgb, Route.NONE)
+
+    def _start(self, flight: Flight, delay_s: float = 0.0) -> "asyncio.Task[None]":
+        flight.delivery = self._spawn(self._deliver(flight, delay_s))
+        return flight.delivery
 
     async def _deliver(self, flight: Flight, delay_s: float = 0.0) -> None:
         """Send until it went out whole, over several streams if need be."""
@@ -180,7 +324,7 @@ class EdgeNode:
                     await self._uplink.reserve(flight.frame)
                 left_s = self._left_s(flight)
                 if left_s == 0:
-                    await self._uplink.window.credit(1, len(flight.frame.image.payload))
+                    await self._uplink.release(flight.frame)
                     raise TimeoutError
                 await self._uplink.send(replace(flight.frame, deadline_ms=ceil((left_s or 0) * 1000)))
             except TimeoutError:
@@ -205,7 +349,7 @@ class EdgeNode:
         """Send a frame again under a new attempt."""
         flight.again()
         self.ledger.resent += 1
-        self._spawn(self._deliver(flight, delay_s))
+        self._start(flight, delay_s)
 
     # --- what the cloud node says ---
 
@@ -223,6 +367,8 @@ class EdgeNode:
         if opened.results != self._address:
             self._address = opened.results
             self._listen(opened.results)
+        elif self._downlink is not None:
+            self._spawn(self._downlink.check())
         holding = set(opened.holding)
         for flight in self.ledger.on_way():
             if flight.sequence not in holding:
@@ -270,6 +416,10 @@ class EdgeNode:
         self._uplink.renew()
 
     async def _result(self, result: Result, size: int) -> None:
+        if result.outcome is Outcome.ENHANCED:
+            self.takeover.answered(result.id.sequence)
+        elif self._is_lit_here(result.id.sequence):
+            return
         flight = self.ledger.settle(result.id.sequence)
         if flight is None:
             return
@@ -279,6 +429,8 @@ class EdgeNode:
             inside_ns = sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
             travel_ns = max(0, time.monotonic_ns() - sent_ns - inside_ns)
             flight.timeline.add("downlink", time.time_ns() - travel_ns, travel_ns, (), bytes=size)
+        latency_s = (time.monotonic_ns() - flight.captured_ns) / 1e9
+        self._stepper.arrived(latency_s, len(flight.frame.image.payload), self._uplink.meter.rate)
         # It is settled: what happens to the downlink now must not lose it.
         await asyncio.shield(self._spawn(self._unpack(flight, result, size)))
 
@@ -288,36 +440,57 @@ class EdgeNode:
             try:
                 with flight.timeline.stage("unpack"):
                     loop = asyncio.get_running_loop()
-                    enhanced = await loop.run_in_executor(self._pixels, packing.decode, result.image)
+                    enhanced = await loop.run_in_executor(self._pixels, _decoded, result.image, flight.size)
             except Exception as error:
                 result = replace(result, outcome=Outcome.FAILED, reason=f"the result came back broken: {error}")
         await self._arrived.put(_Arrived(flight, result, size, enhanced))
 
-    def _settle(self, sequence: int, outcome: Outcome, reason: str) -> None:
+    def _is_lit_here(self, sequence: int) -> bool:
+        """Whether this device lights the frame up, so that the cloud's failing does not end it."""
+        flight = self.ledger.flights.get(sequence)
+        return flight is not None and flight.lighting
+
+    async def _lit_here(self, flight: Flight, result: Result, lit: Bytes | None) -> None:
+        await self._arrived.put(_Arrived(flight, result, 0, lit, Route.EDGE))
+
+    def _settle(
+        self,
+        sequence: int,
+        outcome: Outcome,
+        reason: str,
+        rgb: Bytes | None = None,
+        route: Route = Route.CLOUD,
+    ) -> None:
         """Settle a frame without a result from the cloud."""
+        if outcome is Outcome.EXPIRED and self._is_lit_here(sequence):
+            return
         flight = self.ledger.settle(sequence)
         if flight is not None:
             frame = flight.frame
             identity = (frame.id, frame.attempt, frame.priority, frame.captured_unix_ns)
             result = Result(*identity, outcome, reason=reason, trace=frame.trace)
-            self._spawn(self._arrived.put(_Arrived(flight, result, 0, None)))
+            self._spawn(self._arrived.put(_Arrived(flight, result, 0, rgb, route)))
 
     # --- reading ---
 
     async def _read_arrived(self) -> None:
+        # Beside the first frames' way to the cloud and back; what the detector lacks ends the node all the same.
+        await asyncio.get_running_loop().run_in_executor(self._reading, self.reader.load)
         async for arrived in self._arrived:
             try:
-                await self._read(arrived.flight, arrived)
+                await self.steps.watch("reader", self._read(arrived.flight, arrived))
             except Exception:
                 log.exception("the reading of frame %s could not be written", arrived.result.id)
             async with self._changed:
                 self._unread -= 1
+                self._here -= arrived.flight.here
                 self._changed.notify_all()
 
     async def _read(self, flight: Flight, arrived: _Arrived) -> None:
         loop, result = asyncio.get_running_loop(), arrived.result
         regions: tuple[Region, ...] = ()
         if arrived.enhanced is not None:
+            start_s = time.monotonic()
             try:
                 regions = await loop.run_in_executor(self._reading, self.reader.read, arrived.enhanced)
             except Exception as error:
@@ -326,9 +499,12 @@ class EdgeNode:
             flight.timeline.add(
                 "reader", arrived.unix_ns, time.perf_counter_ns() - arrived.ns, (), regions=len(regions)
             )
-        reading = _reading(flight, result, regions, time.monotonic_ns() - flight.captured_ns, arrived.size)
+            self.takeover.router.read(time.monotonic() - start_s)
+            self.gate.read(regions, arrived.enhanced.shape[1], arrived.enhanced.shape[0])
+        reading = _reading(flight, arrived, result, regions, time.monotonic_ns() - flight.captured_ns)
         self.ledger.outcomes[reading.outcome] += 1
-        reason = reading.reason if reading.outcome is not Outcome.ENHANCED else ""
+        self.ledger.paths[reading.path] += reading.outcome.is_read
+        reason = "" if reading.outcome.is_read else reading.reason
         outcome = reading.outcome.name.lower()
         flight.timeline.end(reason, {"lamplight.outcome": outcome, "lamplight.regions": len(regions)})
         with flight.timeline.stage("sinks"):
@@ -388,8 +564,14 @@ class EdgeNode:
             await self._downlink.close()
         for sink in self.sinks:
             await asyncio.to_thread(sink.close)
+        self.takeover.close()
         self._pixels.shutdown(wait=False)
         self._reading.shutdown(wait=False)
+
+
+def _decoded(image: packing.PackedImage | packing.EncodedImage, size: tuple[int, int]) -> Bytes:
+    """The enhanced image in the camera's size, whatever size was sent."""
+    return restored(packing.decode(image), size)
 
 
 def _raise_failure(parts: Sequence["asyncio.Task[None]"]) -> None:
@@ -398,21 +580,27 @@ def _raise_failure(parts: Sequence["asyncio.Task[None]"]) -> None:
             part.result()
 
 
-def _reading(flight: Flight, result: Result, regions: tuple[Region, ...], latency_ns: int, size: int) -> Reading:
+def _reading(
+    flight: Flight, arrived: _Arrived, result: Result, regions: tuple[Region, ...], latency_ns: int
+) -> Reading:
+    measured = arrived.route is Route.CLOUD  # it was there, where sharpness is measured
+    sent = measured or bool(flight.sent_ns)
     return Reading(
         id=flight.frame.id,
         name=flight.name,
         captured_unix_ns=flight.frame.captured_unix_ns,
         priority=flight.frame.priority,
         outcome=result.outcome,
+        path=arrived.route,
         regions=regions,
         reason=result.reason,
         model=result.model,
-        sharpness_before=result.sharpness_before,
-        sharpness_after=result.sharpness_after,
+        sharpness_before=result.sharpness_before if measured else nan,
+        sharpness_after=result.sharpness_after if measured else nan,
         latency_ns=latency_ns,
         stages_ns={**flight.timeline.stages_ns, **result.stages_ns},
         bytes_raw=flight.bytes_raw,
-        bytes_up=len(flight.frame.image.payload),
-        bytes_down=size,
+        bytes_up=len(flight.frame.image.payload) if sent else 0,
+        bytes_down=arrived.size,
+        sent_as=flight.sent_as if sent else "",
     )

@@ -25,7 +25,8 @@ class Reader:
         """
         load = getattr(self.detector, "load", None)
         if load is not None:
-            load()
+            with self._lock:
+                load()
 
     def read(self, rgb: Bytes) -> tuple[Region, ...]:
         """Text regions of an (H, W, 3) uint8 RGB image; raises what the detector raises."""

@@ -6,6 +6,7 @@ from edge_node.sinks.json_lines import JsonLines, reading_to_json
 from edge_node.sinks.shared import SharedSink
 from edge_node.sinks.sink import Shown, Sink
 from edge_node.sinks.terminal import TerminalLine
+from edge_node.sinks.while_room import WhileRoom
 
 __all__ = [
     "AnnotatedImages",
@@ -15,5 +16,6 @@ __all__ = [
     "Shown",
     "Sink",
     "TerminalLine",
+    "WhileRoom",
     "reading_to_json",
 ]
