@@ -31,6 +31,7 @@ def open_camera(
     options: LiveOptions = LiveOptions(),  # noqa: B008 (frozen)
     *,
     fps: float = 0.0,
+    thin: bool = False,
     backoff: Backoff | None = None,
 ) -> LiveSource:
     """Open a camera by its number, device path or (macOS) name, in the format nearest to its sensor.
@@ -38,6 +39,7 @@ def open_camera(
     Args:
         size: (width, height) to ask for; without it the camera keeps its own.
         fps: frames a second that are wanted; 0 = a few.
+        thin: where pictures stand alone, leave those beyond twice `fps` undecoded.
 
     Raises:
         SourceError: it is not there, busy, forbidden, or not a camera.
@@ -46,7 +48,7 @@ def open_camera(
         raise SourceError(f"cameras on {sys.platform} are not supported: use --source with a file or URL")
     _, name = _device(camera)
     connected = partial(connect, camera, size, options, fps or LEAST_FPS)
-    return LiveSource(connected, name, options, fps=fps, backoff=backoff)
+    return LiveSource(connected, name, options, fps=fps if thin else 0.0, backoff=backoff)
 
 
 def connect(camera: str, size: tuple[int, int] | None, options: LiveOptions, fps: float) -> Connection:
