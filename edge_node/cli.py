@@ -114,7 +114,8 @@ def _node(given: EdgeSettings, reader: "Reader", line: "Sink", slowdown: "Slowdo
     folder = given.output.output
     source = open_source(
         given.camera, given.source,
-        size=given.camera_size, loop=given.loop, watch=given.watch, fps=given.fps, live=given.live,
+        size=given.camera_size, loop=given.loop, watch=given.watch, live=given.live,
+        fps=given.fps * max(1, given.fusing.fuse), thin=given.fusing.fuse <= 1,
     )  # fmt: skip
     source = fuse(source, given.fusing.fuse)
     if isinstance(line, TerminalLine):

@@ -19,6 +19,7 @@ def open_source(
     loop: bool = False,
     watch: bool = False,
     fps: float = 0.0,
+    thin: bool = False,
     live: LiveOptions = LiveOptions(),  # noqa: B008 (frozen)
 ) -> Source:
     """Open the one that is given; blocks until the device, server or file has answered.
@@ -30,7 +31,8 @@ def open_source(
         size: (width, height) to ask of a camera; it may answer with another.
         loop: start a file or folder again at its end, for ever. Live sources never end anyway.
         watch: wait for more images in a folder, for ever.
-        fps: frames a second that are wanted of a camera; 0 = a few.
+        fps: frames a second that are wanted of a camera or stream, which may give more; 0 = as they come.
+        thin: where pictures stand alone, leave those beyond twice `fps` undecoded.
         live: how a camera or stream is looked after.
 
     Raises:
@@ -53,17 +55,17 @@ def open_source(
         if camera is not None and "://" not in camera:
             from edge_node.sources.camera import open_camera
 
-            return open_camera(camera, size, live, fps=fps)
+            return open_camera(camera, size, live, fps=fps, thin=thin)
         if source is not None and _is_device(source):
             from edge_node.sources.camera import open_camera
 
-            return open_camera(source, size, live, fps=fps)
+            return open_camera(source, size, live, fps=fps, thin=thin)
         if size is not None:
             raise SourceError(f"a size can only be asked of a camera; {given!r} has its own: leave the size out")
         if "://" in given:
             from edge_node.sources.stream import open_stream
 
-            return open_stream(given, live)
+            return open_stream(given, live, fps=fps if thin else 0.0)
         return _open_path(Path(given).expanduser(), loop, watch)
     except ImportError as error:
         raise SourceError(f"{given!r} needs PyAV: pip install 'lamplight[edge]' ({error})") from None

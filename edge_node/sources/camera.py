@@ -4,6 +4,7 @@ import errno
 import logging
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ def open_camera(
     options: LiveOptions = LiveOptions(),  # noqa: B008 (frozen)
     *,
     fps: float = 0.0,
+    thin: bool = False,
     backoff: Backoff | None = None,
 ) -> LiveSource:
     """Open a camera by its number, device path or (macOS) name, in the format nearest to its sensor.
@@ -37,6 +39,7 @@ def open_camera(
     Args:
         size: (width, height) to ask for; without it the camera keeps its own.
         fps: frames a second that are wanted; 0 = a few.
+        thin: where pictures stand alone, leave those beyond twice `fps` undecoded.
 
     Raises:
         SourceError: it is not there, busy, forbidden, or not a camera.
@@ -44,7 +47,8 @@ def open_camera(
     if sys.platform not in FORMATS:
         raise SourceError(f"cameras on {sys.platform} are not supported: use --source with a file or URL")
     _, name = _device(camera)
-    return LiveSource(lambda: connect(camera, size, options, fps or LEAST_FPS), name, options, backoff=backoff)
+    connected = partial(connect, camera, size, options, fps or LEAST_FPS)
+    return LiveSource(connected, name, options, fps=fps if thin else 0.0, backoff=backoff)
 
 
 def connect(camera: str, size: tuple[int, int] | None, options: LiveOptions, fps: float) -> Connection:

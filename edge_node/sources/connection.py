@@ -2,13 +2,17 @@
 
 import os
 import select
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import av
 
+from common.errors import SourceError
+
+INTRA_ONLY: Final = ("mjpeg", "rawvideo")  # each picture stands alone
 STRICT_TRIES: Final = 30  # so many refused in a row since the start: this camera is never quite right
 
 
@@ -33,6 +37,7 @@ class Connection:
         self.broken = 0
         self.opened_s = time.monotonic()
         self._container, self._stream = container, container.streams.video[0]
+        self.skippable = not paced and self._stream.codec_context.name in INTRA_ONLY
         self._files = _files_of(device) if device else []
         self._strict_jpeg: Any = None
         self._strict, self._refused = True, 0
@@ -83,6 +88,30 @@ class Connection:
 
     def close(self) -> None:
         self._container.close()
+
+
+def connected_in_time(connect: Callable[[], Connection], name: str, seconds: float) -> Connection:
+    """Connect in a thread that can be left behind when a driver hangs.
+
+    Raises:
+        SourceError: it hangs; or what `connect` raises.
+    """
+    done: list[Connection | BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(connect())
+        except BaseException as error:
+            done.append(error)
+
+    thread = threading.Thread(target=run, name=f"open {name}", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not done:
+        raise SourceError(f"{name} does not open within {seconds:g} s, its driver hangs: unplug it, then try again")
+    if isinstance(done[0], BaseException):
+        raise done[0]
+    return done[0]
 
 
 def _files_of(device: str) -> list[int]:

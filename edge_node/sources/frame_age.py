@@ -31,6 +31,10 @@ class FrameAge:
         self._seen_s = self._changed_s = now_s
         self._repeats = 0
 
+    def heard(self, now_s: float) -> None:
+        """A picture came that nobody looks at."""
+        self._seen_s = now_s
+
     def seen(self, picture: RawImage, now_s: float) -> None:
         """A picture came."""
         self._seen_s = now_s

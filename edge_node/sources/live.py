@@ -11,7 +11,7 @@ import av
 
 from common.errors import SourceError
 from edge_node.sources.backoff import Backoff
-from edge_node.sources.connection import Connection, Silent
+from edge_node.sources.connection import Connection, Silent, connected_in_time
 from edge_node.sources.frame_age import FrameAge
 from edge_node.sources.options import LiveOptions
 from edge_node.sources.planes import frame_exif, to_raw
@@ -36,6 +36,8 @@ class LiveSource:
     Args:
         connect: opens the source; raises SourceError with the reason. Called now (in `frames` where
             `options.wait_for_source` is set), and again after each trouble.
+        fps: frames a second that are wanted; 0 = all. Where pictures stand alone, no more than twice as many are
+            decoded.
 
     Raises:
         SourceError: it cannot be opened now, or (from `frames`) hangs inside its driver.
@@ -50,9 +52,11 @@ class LiveSource:
         name: str,
         options: LiveOptions = LiveOptions(),  # noqa: B008 (frozen)
         *,
+        fps: float = 0.0,
         backoff: Backoff | None = None,
     ) -> None:
         self.name, self.status = name, SourceStatus()
+        self._apart_s, self._decoded_s = (0.5 / fps if fps else 0.0), -math.inf
         self._connect, self._options, self._backoff = connect, options, backoff or Backoff()
         self._age = FrameAge(options.frozen_s)
         self._size: tuple[int, int] | None = None
@@ -65,7 +69,7 @@ class LiveSource:
         self._blocked_until_s = math.inf  # by when the call that the reader is in should have returned
         self._first: Connection | None = None
         if not options.wait_for_source:
-            self._first = _in_time(connect, name, options.open_timeout_s + HANGS_S)
+            self._first = connected_in_time(connect, name, options.open_timeout_s + HANGS_S)
 
     def frames(self) -> Iterator[Captured]:
         with self._changed:
@@ -151,6 +155,8 @@ class LiveSource:
         broken_before = self.status.broken
         try:
             for packet in self._watched(connection):
+                if connection.skippable and self._is_early():
+                    continue
                 for frame in connection.pictures(packet):
                     if connection.paced and not self._pace(connection.opened_s + (frame.time or 0.0)):
                         break
@@ -174,6 +180,16 @@ class LiveSource:
         finally:
             self._blocked_until_s = math.inf
         return f"{self.name} has ended: it was switched off or unplugged" if connection.endless else ""
+
+    def _is_early(self) -> bool:
+        """Whether the next picture is not wanted yet, so that it need not be decoded."""
+        now_s = time.monotonic()
+        if now_s - self._decoded_s < self._apart_s:
+            self.status.thinned += 1
+            self._age.heard(now_s)
+            return not self._closed.is_set()
+        self._decoded_s = now_s
+        return False
 
     def _watched(self, connection: Connection) -> Iterator[Any]:
         """The packets of a connection; too long a wait for the next is seen in `_take`."""
@@ -216,23 +232,3 @@ class LiveSource:
         if reason != self.status.problem:
             logger.warning("%s; opening it again until it works", reason)
         self.status.problem = reason
-
-
-def _in_time(connect: Callable[[], Connection], name: str, seconds: float) -> Connection:
-    """Connect in a thread that can be left behind when a driver hangs."""
-    done: list[Connection | BaseException] = []
-
-    def run() -> None:
-        try:
-            done.append(connect())
-        except BaseException as error:
-            done.append(error)
-
-    thread = threading.Thread(target=run, name=f"open {name}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not done:
-        raise SourceError(f"{name} does not open within {seconds:g} s, its driver hangs: unplug it, then try again")
-    if isinstance(done[0], BaseException):
-        raise done[0]
-    return done[0]

@@ -19,6 +19,7 @@ def open_stream(
     url: str,
     options: LiveOptions = LiveOptions(),  # noqa: B008 (frozen)
     *,
+    fps: float = 0.0,
     backoff: Backoff | None = None,
 ) -> LiveSource:
     """Open a stream; RTSP goes over TCP, because lost UDP packets are smeared pictures.
@@ -31,7 +32,7 @@ def open_stream(
     name = without_password(url)
     if urlsplit(url).scheme.lower() not in SCHEMES:
         raise SourceError(f"cannot open {name}: only {', '.join(f'{s}://' for s in SCHEMES)} streams are known")
-    return LiveSource(lambda: connect(url, options), name, options, backoff=backoff)
+    return LiveSource(lambda: connect(url, options), name, options, fps=fps, backoff=backoff)
 
 
 def connect(url: str, options: LiveOptions) -> Connection:

@@ -154,6 +154,14 @@ def test_broken_jpegs_are_left_out_and_counted(mjpeg: str, follow) -> None:
     assert stream.status.reopened == 0
 
 
+def test_pictures_that_nobody_wants_are_not_decoded(mjpeg: str, follow) -> None:
+    stream = open_stream(f"{mjpeg}/endless", fps=5)
+    follow(stream, lambda seen: len(seen) == 5)
+    status = stream.status
+    assert status.thinned > status.frames  # it sends up to 100 a second
+    assert (status.frozen, status.reopened) == (0, 0)
+
+
 def test_a_camera_whose_jpegs_are_all_odd_is_taken_as_it_is(mjpeg: str, follow) -> None:
     stream = open_stream(f"{mjpeg}/odd")
     follow(stream, lambda seen: len(seen) >= 3)
