@@ -86,6 +86,7 @@ class EdgeNode:
             part_bytes=settings.sending.part_kib * 1024,
             connect_timeout_s=settings.connect_timeout_s,
         )
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="reader")
         choosing = settings.choosing
         self.selection = Selection(every=choosing.every, on_change=choosing.on_change, still_s=choosing.still_s)
         self.gate = Gate(choosing.gate, choosing.areas)
@@ -96,13 +97,13 @@ class EdgeNode:
             self.ledger,
             self._lit_here,
             lambda: self._uplink.connected,
+            self._reading,
         )
         self._downlink: Downlink | None = None
         self._address: pb.ResultsAddress | None = None
         self._receiving: asyncio.Task[None] | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._pixels = ThreadPoolExecutor(2, thread_name_prefix="pixels")
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run to the end.
@@ -518,7 +519,6 @@ class EdgeNode:
             await self._downlink.close()
         for sink in self.sinks:
             await asyncio.to_thread(sink.close)
-        self.takeover.close()
         self._pixels.shutdown(wait=False)
         self._reading.shutdown(wait=False)
 
