@@ -221,15 +221,19 @@ class EdgeNode:
         flight = self._begin(captured, verdict)
         flight.here = route is not Route.CLOUD
         self.ledger.add(flight)
-        match route:
-            case Route.CLOUD:
-                flight.pixels = self.takeover.keeps(captured.image)
-                await self._pack(flight, captured.image)
-                await asyncio.wait({self._start(flight)})
-            case Route.EDGE:
-                await self.takeover.light(flight, captured.image)
-            case Route.NONE:
-                await self._as_is(flight, captured.image)
+        try:
+            match route:
+                case Route.CLOUD:
+                    flight.pixels = self.takeover.keeps(captured.image)
+                    await self._pack(flight, captured.image)
+                    await asyncio.wait({self._start(flight)})
+                case Route.EDGE:
+                    await self.takeover.light(flight, captured.image)
+                case Route.NONE:
+                    await self._as_is(flight, captured.image)
+        except Exception as error:
+            log.exception("frame %s could not be worked on", flight.frame.id)
+            self._settle(flight.sequence, Outcome.FAILED, str(error))
 
     def _begin(self, captured: Captured, verdict: Verdict) -> Flight:
         """A frame that is taken, not packed yet."""
