@@ -69,9 +69,8 @@ def to_json(finding: Finding) -> dict[str, object]:
 def show(findings: Sequence[Finding], console: Console) -> None:
     """One line for each finding, with advice below it, and a line that sums them up."""
     for finding in findings:
-        line = Text(f"{finding.mark.value:<5}", style=COLORS[finding.mark])
-        line.append(f"{finding.group:<8} {finding.name:<15} ", style="default")
-        line.append(finding.value, style="default")
+        mark = (f"{finding.mark.value:<5}", COLORS[finding.mark])
+        line = Text.assemble(mark, f"{finding.group:<8} {finding.name:<15} {finding.value}")
         console.print(line, soft_wrap=True, highlight=False)
         if finding.advice:
             console.print(Text(f"{'':<30}{finding.advice}", style="bold"), soft_wrap=True, highlight=False)
