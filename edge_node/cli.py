@@ -72,7 +72,7 @@ def _watch(arguments: Sequence[str]) -> int:
     process.configure_logging(each[0].verbose)
     if each[0].list_cameras:
         return list_cameras()
-    memory.tune_malloc()
+    memory.tune_malloc(arenas=2)  # few threads that are seldom at work together: 2 % less memory
     return asyncio.run(_run_each([replace(given, cloud=with_ports(given.cloud)) for given in each]))
 
 
@@ -86,7 +86,12 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     reading, line, slowdown = each[0].reading, TerminalLine(), Slowdown()
     detector = None
     if reading.detector != "none":
-        detector = create_detector(reading.detector, threads=reading.detector_threads, limit_side=reading.detector_side)
+        detector = create_detector(
+            reading.detector,
+            threads=reading.detector_threads,
+            limit_side=reading.detector_side,
+            max_side=reading.detector_max_side,
+        )
     reader, last = Reader(detector), line if len(each) == 1 else SharedSink(line)
     nodes, failures = cameras.assembled(each, lambda given: _node(given, reader, last, slowdown))
     telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}")
