@@ -14,11 +14,11 @@ demo: install ## dark street at night, a cloud node, an edge node: pictures and 
 	$(BIN)/python deploy/demo/run.py
 
 .PHONY: test
-test: install ## run every test
+test: install gstreamer ## run every test
 	$(BIN)/python -m pytest
 
 .PHONY: check
-check: install ## format, lint, types, import rules, freshness of the generated code, tests
+check: install gstreamer ## format, lint, types, import rules, freshness of the generated code, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy common cloud_node edge_node
@@ -48,7 +48,11 @@ install: .venv/.installed .nats/path ## .venv with everything, and a nats-server
 	mkdir -p .nats
 	sh deploy/get-nats-server.sh > $@.new && mv $@.new $@
 
+.PHONY: gstreamer
+gstreamer: # an RTSP server for tests, which are skipped where it cannot be had
+	@sh deploy/get-gstreamer.sh >/dev/null || true
+
 .PHONY: clean
 clean: ## remove what was made, the environment included
-	rm -rf .venv .nats demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .nats .gstreamer demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -213,11 +213,17 @@ class Admission:
         if 0 < deadline_ms < wait_ms:
             detail = f"it would wait for about {wait_ms:,.0f} ms, and has {deadline_ms:,} ms"
             return Refusal(pb.REJECT_REASON_OVERLOADED, detail, self._retry_ms(wait_ms - deadline_ms))
-        while full := self._full(size):
+        victims: list[Ticket[Job]] = []
+        while full := self._full(size - sum(_size(victim.job) for victim in victims)):
             victim = self.scheduler.least_urgent(priority)
-            if victim is None or not self.scheduler.remove(victim):
+            if victim is None:  # all of them together would not make room
+                for victim in victims:
+                    self.scheduler.submit(victim)
                 return Refusal(pb.REJECT_REASON_OVERLOADED, full, self._retry_ms(wait_ms))
-            self.sacrificed += 1
+            self.scheduler.remove(victim)
+            victims.append(victim)
+        self.sacrificed += len(victims)
+        for victim in victims:
             again_ms = self._retry_ms(self.wait_ms(victim.priority))
             self.give_back(victim.job, "more urgent frames need its place", pb.REJECT_REASON_OVERLOADED, again_ms)
         return None

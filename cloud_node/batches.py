@@ -96,7 +96,8 @@ class Done:
 
     jobs: list[Job]
     result: BatchResult
-    start_unix_ns: int  # it was handed to the thread
+    began_ns: int  # on the thread, monotonic
+    start_unix_ns: int  # the same
     start_ns: int  # the same, performance counter
     network_unix_ns: int
     network_ns: int  # in the engine
@@ -119,12 +120,9 @@ class Done:
         return list(zip(self.jobs, self.result.results, strict=True))
 
 
-def work(engine: Engine, jobs: list[Job], unpack: Callable[[], list[Pixels]], start: tuple[int, int]) -> Done:
-    """Unpack and enhance jobs of one bucket, on the engine's thread.
-
-    `start` is when they were handed to it: unix ns and performance counter ns.
-    """
-    began_ns = time.perf_counter_ns()
+def work(engine: Engine, jobs: list[Job], unpack: Callable[[], list[Pixels]]) -> Done:
+    """Unpack and enhance jobs of one bucket, on the engine's thread."""
+    began_ns, start_unix_ns, start_ns = time.monotonic_ns(), time.time_ns(), time.perf_counter_ns()
     whole = BatchResult([None] * len(jobs))
     ready: list[tuple[int, RawImage]] = []
     for index, image in enumerate(unpack()):
@@ -139,4 +137,5 @@ def work(engine: Engine, jobs: list[Job], unpack: Callable[[], list[Pixels]], st
         for (index, _), output in zip(ready, part.results, strict=True):
             whole.results[index] = output
     now_ns = time.perf_counter_ns()
-    return Done(jobs, whole, *start, network_unix_ns, now_ns - network_start_ns, now_ns - began_ns)
+    times = (began_ns, start_unix_ns, start_ns, network_unix_ns, now_ns - network_start_ns, now_ns - start_ns)
+    return Done(jobs, whole, *times)

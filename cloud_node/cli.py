@@ -3,9 +3,14 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from cloud_node.settings import CloudSettings
 from common import memory, process, settings, telemetry
+from common.systemd import Notifier, report
+
+if TYPE_CHECKING:
+    from cloud_node.node import CloudNode
 
 DESCRIPTION = """Light up the dark frames of edge nodes.
 
@@ -49,11 +54,25 @@ async def _live(given: CloudSettings) -> int:
     node = CloudNode(given)
     telemetry.start("lamplight-cloud", node.name)
     stop = asyncio.Event()
+    telling = asyncio.create_task(_tell_systemd(node, stop), name="systemd")
     with process.stop_on_signals(stop), process.on_hangup(node.reload):
         try:
             await node.start()
             await node.serve(stop)
         finally:
             await node.drain()
+            telling.cancel()
             await asyncio.to_thread(telemetry.stop)
     return 0
+
+
+async def _tell_systemd(node: "CloudNode", stop: asyncio.Event) -> None:
+    """Alive is an event loop that turns: of a device that hangs the supervisor takes care."""
+
+    def status() -> str:
+        if reason := node.unready():
+            return reason
+        state = node.status()
+        return f"ready on {node.address}; {state['edges']} edges, {state['queued']['frames']} frames wait"
+
+    await report(Notifier(), stop, ready=lambda: not node.unready(), stuck=lambda limit_s: "", status=status)

@@ -59,6 +59,10 @@ class Handover:
         """Answer for these from now on."""
         self._held.update(jobs)
 
+    def put_back(self, jobs: Iterable[Job]) -> None:
+        """They wait again, and are somebody else's to answer for."""
+        self._held.difference_update(jobs)
+
     async def room(self, most: int) -> None:
         """Until no more than `most` frames are being encoded."""
         while len(self._encoding) > most:

@@ -14,6 +14,7 @@ import grpc.aio
 
 from cloud_node.admission import Admission, check_image
 from cloud_node.jobs import Encoding, Job
+from cloud_node.parts import Unfinished
 from cloud_node.receiver import Receiver, Terms
 from cloud_node.settings import CloudSettings
 from cloud_node.streams import CLOSED, EdgeStream, Streams, check_name
@@ -67,6 +68,7 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         self._models, self._address = models, address
         self._opening = 0  # streams that said nothing yet
         self._single: Counter[str] = Counter()  # pictures that wait, by caller
+        self._unfinished = Unfinished(settings.limits.max_queued_mib * 2**20)
 
     # --- the stream of an edge ---
 
@@ -109,7 +111,12 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         try:
             address = await self._address(edge)
             receiver = Receiver(
-                stream, self.settings, self.admission, lambda: self._terms(edge, wish), lambda: self.draining
+                stream,
+                self.settings,
+                self.admission,
+                lambda: self._terms(edge, wish),
+                lambda: self.draining,
+                self._unfinished,
             )
         except BaseException:
             self.streams.leave(stream)

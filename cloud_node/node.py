@@ -27,6 +27,7 @@ from cloud_node.policy import Policy
 from cloud_node.publisher import Publisher
 from cloud_node.reloading import Reloader, read_policy, watched
 from cloud_node.scheduler import Scheduler
+from cloud_node.served_weights import ServedWeights
 from cloud_node.settings import CloudSettings
 from cloud_node.staging import Staging
 from cloud_node.streams import Streams
@@ -61,6 +62,7 @@ class CloudNode:
 
     def __init__(self, settings: CloudSettings) -> None:
         self.settings = settings
+        self._served = ServedWeights(settings.presets)
         self.name = f"cloud-{os.urandom(4).hex()}"
         self.address = ""
         self._started_s = time.monotonic()
@@ -96,7 +98,8 @@ class CloudNode:
         )
         self._build(devices, policy)
         await self._supervisor.start()
-        self._reloader = Reloader(settings, watch, self._supervisor, self._admission)
+        self._served.keep()
+        self._reloader = Reloader(settings, watch, self._served, self._supervisor, self._admission)
         self._health = health.aio.HealthServicer()
         ingress = Ingress(
             settings,
@@ -167,6 +170,7 @@ class CloudNode:
             await self._server.stop(0.5)
         if hasattr(self, "_supervisor"):
             await self._supervisor.close()
+        self._served.close()
         if hasattr(self, "_broker"):
             await self._broker.close()
         if self._embedded is not None:
@@ -279,7 +283,7 @@ class CloudNode:
         network = self.settings.network
         return Engine(
             device,
-            self.settings.presets,
+            self._served.files,
             threads=network.threads,
             backend=network.backend,
             tile_pixels=network.tile_pixels,

@@ -12,12 +12,12 @@ from google.protobuf.message import DecodeError
 
 from cloud_node.admission import Admission, Refusal, check_image
 from cloud_node.jobs import Encoding, Job
-from cloud_node.parts import PartAssembler
+from cloud_node.parts import PartAssembler, Unfinished
 from cloud_node.policy import Policy
 from cloud_node.settings import CloudSettings
 from cloud_node.streams import EdgeStream
 from common import wire
-from common.errors import FrameTooLarge, ImageError, StreamRefused
+from common.errors import FrameTooLarge, ImageError, Overloaded, StreamRefused
 from common.frame import Frame
 from common.telemetry import Timeline
 from lamplight.v1 import enhancement_pb2 as pb
@@ -44,7 +44,7 @@ class Receiver:
     """One edge's stream, from Opened to its end.
 
     `terms` settles them anew when the policy changed, and raises StreamRefused; `draining` says why the node
-    takes no frames, or "".
+    takes no frames, or ""; `unfinished` is for all streams of the node.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Receiver:
         admission: Admission,
         terms: Callable[[], Terms],
         draining: Callable[[], str],
+        unfinished: Unfinished,
     ) -> None:
         self.stream, self.settings, self.admission = stream, settings, admission
         self._settle_terms, self._draining = terms, draining
@@ -63,6 +64,7 @@ class Receiver:
             settings.limits.max_frame_bytes + FRAME_FIELDS_BYTES,
             settings.window.window_frames,
             settings.window.window_bytes,
+            unfinished,
         )
         self._check: asyncio.TimerHandle | None = None
 
@@ -94,7 +96,7 @@ class Receiver:
             case "part":
                 self._part(message.part)
             case "alive":
-                pass
+                stream.send(credit=pb.Credit())  # heard
             case "close":
                 return False
             case other:
@@ -106,6 +108,9 @@ class Receiver:
         try:
             whole = self._parts.add(part.sequence, part.attempt, part.index, part.count, part.total_bytes, part.data)
             frame = None if whole is None else frame_pb2.Frame.FromString(whole)
+        except Overloaded as error:
+            self.stream.reject(part.sequence, part.attempt, pb.REJECT_REASON_OVERLOADED, str(error), LONG_MS)
+            return self.stream.end(str(error))
         except (ValueError, DecodeError, FrameTooLarge) as error:
             large = isinstance(error, FrameTooLarge)
             reason = pb.REJECT_REASON_TOO_LARGE if large else pb.REJECT_REASON_MALFORMED

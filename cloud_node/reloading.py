@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cloud_node.admission import Admission
 from cloud_node.policy import Policy
+from cloud_node.served_weights import ServedWeights
 from cloud_node.settings import CloudSettings
 from cloud_node.supervisor import Supervisor
 from cloud_node.watch import FileWatch
@@ -34,8 +35,15 @@ def _weights(settings: CloudSettings) -> dict[str, Path]:
 class Reloader:
     """What does not fit is said in the log, and the old stays. No frame waits for it, and none is lost."""
 
-    def __init__(self, settings: CloudSettings, watch: FileWatch, supervisor: Supervisor, admission: Admission) -> None:
-        self._settings, self._supervisor, self._admission = settings, supervisor, admission
+    def __init__(
+        self,
+        settings: CloudSettings,
+        watch: FileWatch,
+        served: ServedWeights,
+        supervisor: Supervisor,
+        admission: Admission,
+    ) -> None:
+        self._settings, self._served, self._supervisor, self._admission = settings, served, supervisor, admission
         self._watch, self._weights = watch, _weights(settings)
         self._one_at_a_time = asyncio.Lock()
 
@@ -69,8 +77,10 @@ class Reloader:
         log.warning("policy %s is in force", self._settings.policy)
 
     async def _preset(self, preset: str) -> None:
+        file = self._weights[preset]
         try:
-            version = await self._supervisor.reload(preset, self._weights[preset])
+            with self._served.trying(preset, file) as copy:
+                version = await self._supervisor.reload(preset, copy)
         except LamplightError as error:
             log.error("preset %s keeps its weights: %s", preset, error)
             return

@@ -35,6 +35,8 @@ class Selection(Generic[J]):
     batch: list[Ticket[J]] = field(default_factory=list)
     expired: list[Ticket[J]] = field(default_factory=list)
     wait_until_ns: int = 0  # a batch is forming: ask again then, or when a frame was submitted; 0 = none is
+    overdue: bool = False  # the batch is led by an overdue frame, before more urgent ones
+    undo: tuple[bool, int] = (False, 0)  # for `Scheduler.put_back`
 
 
 class Scheduler(Generic[J]):
@@ -82,13 +84,7 @@ class Scheduler(Generic[J]):
             raise ValueError(f"a frame of edge {ticket.edge}: share {ticket.share} is not a positive number")
         if ticket in self._waiting:
             raise ValueError(f"a frame of edge {ticket.edge} was submitted twice")
-        if ticket.priority not in self._levels:
-            self._levels[ticket.priority] = _Level()
-            self._levels = dict(sorted(self._levels.items()))
-        number = self._waiting[ticket] = next(self._numbers)
-        self._levels[ticket.priority].add(number, ticket)
-        if ticket.expires_ns:
-            insort(self._deadlines, (ticket.expires_ns, number, ticket))
+        self._in(ticket, next(self._numbers))
 
     def remove(self, ticket: Ticket[J]) -> bool:
         """Take a frame out; False if it does not wait."""
@@ -104,20 +100,27 @@ class Scheduler(Generic[J]):
             self._out(ticket)
         return found
 
-    def select(self, now_ns: int) -> Selection[J]:
-        """Take the next batch; empty when nothing waits, or while one forms."""
+    def select(self, now_ns: int, only_full: bool = False) -> Selection[J]:
+        """Take the next batch; empty when nothing waits, or while one forms. `only_full`: none that has room left."""
         batch = self.preview(now_ns)
         expired, self._expired = self._expired, []
-        if not batch:
+        if not batch or (only_full and not self._full(batch)):
             return Selection([], expired)
         if now_ns < (closes_ns := self._window_closes_ns(batch)):
             return Selection([], expired, closes_ns)
-        first, *_ = self._busy()
-        self._overdue_led = batch[0].priority != first
-        self._levels[batch[0].priority].led = next(self._numbers)
+        level = self._levels[batch[0].priority]
+        undo = (self._overdue_led, level.led)
+        self._overdue_led, level.led = batch[0].priority != self.most_urgent, next(self._numbers)
         for ticket in batch:
             self._out(ticket, served=True)
-        return Selection(batch, expired)
+        return Selection(batch, expired, overdue=self._overdue_led, undo=undo)
+
+    def put_back(self, selection: Selection[J]) -> None:
+        """Undo a `select` whose batch no device began: its frames wait again, and nobody was charged for them."""
+        self._overdue_led, self._levels[selection.batch[0].priority].led = selection.undo
+        for ticket in reversed(selection.batch):
+            self._levels[ticket.priority].refund(ticket)
+            self._in(ticket, -next(self._numbers))  # before what came at the same time
 
     def preview(self, now_ns: int) -> list[Ticket[J]]:
         """The batch that `select` would take now if no window were open; it stays where it is."""
@@ -138,6 +141,11 @@ class Scheduler(Generic[J]):
                 break
             batch.append(ticket)
         return batch
+
+    @property
+    def most_urgent(self) -> int | None:
+        """The most urgent priority of which a frame waits; None if none does."""
+        return next((priority for priority, level in self._levels.items() if level.order), None)
 
     def pixels_ahead(self, priority: int) -> int:
         """Pixels that wait and are as urgent as a new frame of this priority, or more."""
@@ -165,10 +173,21 @@ class Scheduler(Generic[J]):
     def _window_closes_ns(self, batch: list[Ticket[J]]) -> int:
         busy = self._busy()
         closes_ns = min(level.oldest_ns for level in busy.values()) + self.window_ns
-        pixels = sum(ticket.pixels for ticket in batch)
-        full = len(batch) >= self.max_frames or pixels + batch[-1].pixels > self.max_pixels
         dies = self._deadlines and self._deadlines[0][0] <= closes_ns
-        return 0 if full or dies or min(busy) <= Priority.ESSENTIAL else closes_ns
+        return 0 if self._full(batch) or dies or min(busy) <= Priority.ESSENTIAL else closes_ns
+
+    def _full(self, batch: list[Ticket[J]]) -> bool:
+        pixels = sum(ticket.pixels for ticket in batch)
+        return len(batch) >= self.max_frames or pixels + batch[-1].pixels > self.max_pixels
+
+    def _in(self, ticket: Ticket[J], number: int) -> None:
+        if ticket.priority not in self._levels:
+            self._levels[ticket.priority] = _Level()
+            self._levels = dict(sorted(self._levels.items()))
+        self._waiting[ticket] = number
+        self._levels[ticket.priority].add(number, ticket)
+        if ticket.expires_ns:
+            insort(self._deadlines, (ticket.expires_ns, number, ticket))
 
     def _out(self, ticket: Ticket[J], served: bool = False) -> None:
         number = self._waiting.pop(ticket)
@@ -211,7 +230,7 @@ class _Level(Generic[J]):
         self._edges: dict[str, _Edge[J]] = {}  # those that wait, and others
         self._forget_at = 64
         self._floor = 0.0  # the least that a waiting edge had spent when a frame was last served
-        self._turn = 0
+        self._first_turn = self._turn = 0
 
     @property
     def oldest_ns(self) -> int:
@@ -249,6 +268,17 @@ class _Level(Generic[J]):
         elif not self.order:  # nobody waits: what was spent counts no more
             self._edges.clear()
             self._floor = 0.0
+
+    def refund(self, ticket: Ticket[J]) -> None:
+        """A frame that was served is to come back: its edge is as far behind as it was, and the first of those."""
+        edge = self._edges.get(ticket.edge) or self._meet(ticket.edge)
+        if edge.frames:
+            self._unlink(edge)
+        edge.spent = max(self._floor, edge.spent - ticket.pixels / edge.share)
+        self._first_turn -= 1
+        edge.turn = self._first_turn
+        if edge.frames:
+            self._link(edge)
 
     def draw(self, bucket: Hashable, batch_pixels: int) -> Iterator[Ticket[J]]:
         """Frames of a bucket in the order in which they would be served; all stay where they are.

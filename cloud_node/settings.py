@@ -36,7 +36,9 @@ class Limits:
     max_frame_bytes: int = option(MAX_MESSAGE_BYTES - 64 * 1024, "largest packed frame")
     max_edges: int = option(2_000, "edges connected at once")
     max_queued: int = option(4_096, "frames waiting for the device, of all edges together")
-    max_queued_mib: int = option(1_024, "mebibytes of them, packed as they came", metavar="MIB")
+    max_queued_mib: int = option(
+        1_024, "mebibytes of them, packed; as many again may be coming in parts", metavar="MIB"
+    )
     shed_after_ms: int = option(
         10_000, "frames that would wait longer are sent away, less urgent ones first; 0 = never"
     )
@@ -65,7 +67,9 @@ class CloudSettings:
     )
     device: str = option("", "cpu, cuda:0 or mps, instead of --gpus")
     preset: tuple[str, ...] = option(
-        ("fast",), "network presets to serve; the first is for edges that name none", metavar="NAME[,NAME]"
+        ("fast",),
+        "network presets to serve, the first for edges that name none; 'none' is no network, to measure the rest",
+        metavar="NAME[,NAME]",
     )
     weights: tuple[str, ...] = option(
         (), "weights of the first preset, or of those named, instead of those that come along", metavar="[NAME=]FILE,.."

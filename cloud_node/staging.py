@@ -51,13 +51,13 @@ class Staging:
             self.held_bytes += _size(job)
             self._staged[job] = self._pool.submit(_unpack, job, self.max_pixels)
 
-    def take(self, jobs: Sequence[Job]) -> Callable[[], list[Pixels]]:
+    def take(self, jobs: Sequence[Job], later: bool = False) -> Callable[[], list[Pixels]]:
         """Hand over the pixels of these: what this returns gives them, on the thread that calls it.
 
-        That thread unpacks what nobody began with: a lone frame needs no other thread.
+        That thread unpacks what nobody began with; a lone frame needs no other thread, unless it is wanted `later`.
         """
         futures = [self._pop(job) for job in jobs]
-        if len(jobs) > 1:
+        if later or len(jobs) > 1:
             futures = [future or self._submit(job) for job, future in zip(jobs, futures, strict=True)]
         pairs = list(zip(jobs, futures, strict=True))
         return lambda: [

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from cloud_node.jobs import Job
@@ -44,6 +45,7 @@ class Supervisor:
         self._was_healthy = False
         for worker in self.workers:
             worker.on_health = self._changed
+            worker.on_returned, worker.on_idle = self.wake, partial(self._relieve, worker)
 
     @property
     def devices(self) -> int:
@@ -126,6 +128,10 @@ class Supervisor:
         """Once `run` is over."""
         await asyncio.gather(*(worker.close() for worker in self.workers))
         self._staging.close()
+
+    def _relieve(self, idle: Worker) -> None:
+        """A device has nothing to do: another's next batch goes back to the queue for it."""
+        any(worker.step_back() for worker in self.workers if worker is not idle)
 
     def _changed(self) -> None:
         if self.healthy is not self._was_healthy:

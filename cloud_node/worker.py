@@ -8,18 +8,19 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from cloud_node import batches
 from cloud_node.batch_bound import BatchBound
 from cloud_node.batches import Done
-from cloud_node.device_thread import DeviceThread
+from cloud_node.device_thread import Call, DeviceThread
 from cloud_node.engine import Engine
 from cloud_node.handover import Handover
 from cloud_node.jobs import Job
 from cloud_node.restarts import RestartLimit
-from cloud_node.scheduler import Scheduler, Ticket
+from cloud_node.scheduler import Scheduler, Selection, Ticket
 from cloud_node.staging import Staging
 from common.errors import DeviceLost
 from common.frame import FrameId, Outcome, Result
@@ -27,14 +28,31 @@ from common.frame import FrameId, Outcome, Result
 log = logging.getLogger(__name__)
 
 UNENCODED = 4  # enhanced frames that wait for their encoding, or as many as two batches hold; then the device waits
-STAGE_EVERY_S = 0.002  # frames that arrive within it while the device is busy are looked at together
+LOOK_EVERY_S = 0.002  # frames that arrive within it while the device is busy are looked at together
 READY_S = 600.0  # for an engine to be built and warm, compilers included
 REMEMBERED = 1_024  # frames that were on the device at a loss
 CLOSE_S = 10.0  # for the batch on the device, when the node stops
 
 
+@dataclass(slots=True, eq=False)
+class _Flight:
+    """A batch that was handed to the device's thread."""
+
+    selection: Selection[Job]
+    jobs: list[Job]
+    call: Call[Done | None]  # None: a deadline passed before it began, and the batch must be chosen anew
+
+    @property
+    def priority(self) -> int:
+        return self.selection.batch[0].priority
+
+
 class Worker:
     """One per device.
+
+    While a batch is on the device the next one lines up behind it, so that the device never waits for the event loop:
+    only if it is full, since more frames may join another; and it steps back for a frame that is more urgent, and for
+    a device that has nothing to do.
 
     A job that is taken from the scheduler is either settled or given back, exactly once; its credit returns when it
     is taken. What runs out of memory is halved and tried again, and the scheduler's bound lowered (`BatchBound`).
@@ -76,6 +94,8 @@ class Worker:
     ) -> None:
         self.name, self.healthy = name, False
         self.on_health: Callable[[], None] = lambda: None  # called when `healthy` changed
+        self.on_returned: Callable[[], None] = self.wake  # called when frames went back to the scheduler
+        self.on_idle: Callable[[], None] = lambda: None  # called when there is nothing to do
         self.model, self.models = "", dict[str, str]()  # of the engine, or of the last one
         self.counts: Counter[str] = Counter()  # faults: "lost", "out of memory", "not numbers"
         self._make_engine, self._cpus, self._stuck_after_s = make_engine, cpus, stuck_after_s
@@ -89,7 +109,8 @@ class Worker:
         self._losses: OrderedDict[FrameId, None] = OrderedDict()  # frames that were on the device when it was lost
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
         self._busy, self._given_up = False, ""
-        self._staging_due: asyncio.TimerHandle | None = None
+        self._ahead: _Flight | None = None  # behind the batch on the device
+        self._looking: asyncio.Handle | None = None
 
     # --- its life ---
 
@@ -124,6 +145,8 @@ class Worker:
                 await self._restart(*await self._serve())
         finally:
             self.healthy = False
+            if self._ahead is not None:
+                self._ahead.call.revoke()
             self._handover.cancel("this node is stopping")
 
     async def close(self) -> None:
@@ -141,8 +164,20 @@ class Worker:
     def wake(self) -> None:
         """Something was submitted. Call it from the event loop."""
         self._wake.set()
-        if self._busy and self._staging_due is None:
-            self._staging_due = asyncio.get_running_loop().call_later(STAGE_EVERY_S, self._stage_ahead)
+        if self._ahead is not None and not self._ahead.selection.overdue:
+            most_urgent = self._scheduler.most_urgent
+            if most_urgent is not None and most_urgent < self._ahead.priority:
+                self.step_back()
+        if self._busy and self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look_ahead)
+
+    def step_back(self) -> bool:
+        """What lined up waits in the scheduler again; False if nothing had, or the device began with it."""
+        if self._ahead is None or not self._ahead.call.revoke():
+            return False
+        ahead, self._ahead = self._ahead, None
+        self._put_back(ahead)
+        return True
 
     async def reload(self, preset: str, weights: Path | None) -> str:
         """Put other weights into a preset while batches go on; returns the model's new version.
@@ -183,6 +218,7 @@ class Worker:
         assert self._thread is not None and self._engine is not None
         done: Done | None = None
         room = UNENCODED
+        flight: _Flight | None
         while True:
             if done is not None and self._handover.encoding + len(done.jobs) > room:
                 self._hand_on(done)
@@ -190,23 +226,29 @@ class Worker:
             await self._handover.room(room)
             if self._handover.crash is not None:
                 raise self._handover.crash
-            jobs, until_ns = self._take()
-            answer = self._dispatch(jobs, self._thread, self._engine) if jobs else None
+            until_ns = 0
+            flight, self._ahead = self._ahead, None
+            if flight is None:
+                flight, until_ns = self._next()
             if done is not None:
                 self._hand_on(done)
                 done = None
-            if answer is None:
+            if flight is None:
                 await self._more(until_ns)
                 continue
-            self._stage_ahead()
-            room = max(UNENCODED, 2 * len(jobs))
+            self._busy = True
+            self._look_ahead_soon()
+            room = max(UNENCODED, 2 * len(flight.jobs))
             try:
                 async with asyncio.timeout(self._stuck_after_s or None):
-                    done = await answer
+                    done = await flight.call
             except TimeoutError:
-                return f"{self.name} did not finish a batch within {self._stuck_after_s:g} s", jobs
+                return f"{self.name} did not finish a batch within {self._stuck_after_s:g} s", flight.jobs
             finally:
                 self._busy = False
+            if done is None:
+                self._put_back(flight)
+                continue
             if done.result.fits_pixels:
                 self.counts["out of memory"] += 1
                 self._bound.lower(done.result.fits_pixels, time.monotonic())
@@ -214,12 +256,12 @@ class Worker:
                 self._hand_on(done)
                 return done.result.lost, done.left
 
-    def _take(self) -> tuple[list[Job], int]:
-        """The next batch, and when to ask again if there is none (monotonic ns; 0 = when something comes)."""
+    def _next(self, ahead: bool = False) -> tuple[_Flight | None, int]:
+        """Send off the next batch; returns when to ask again if there is none (monotonic ns; 0 = when more comes)."""
         self._bound.relax(time.monotonic())
         while True:
             self._wake.clear()
-            selection = self._scheduler.select(time.monotonic_ns())
+            selection = self._scheduler.select(time.monotonic_ns(), only_full=ahead)
             expired = [ticket.job for ticket in selection.expired]
             abandoned = [ticket.job for ticket in selection.batch if ticket.job.abandoned]
             jobs = [ticket.job for ticket in selection.batch if not ticket.job.abandoned]
@@ -230,35 +272,58 @@ class Worker:
                 self._staging.drop(job)
             for job in expired:
                 self._handover.settle(job, Outcome.EXPIRED, "its deadline passed in the queue")
-            if jobs or not selection.batch:
-                return jobs, selection.wait_until_ns
+            if jobs:
+                return self._dispatch(selection, jobs, ahead), 0
+            if not selection.batch:
+                return None, selection.wait_until_ns
 
     async def _more(self, until_ns: int) -> None:
         if not len(self._scheduler):
             self._staging.clear()
+            self.on_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0, until_ns - time.monotonic_ns()) / 1e9 if until_ns else None):
                 await self._wake.wait()
 
-    def _dispatch(self, jobs: list[Job], thread: DeviceThread, engine: Engine) -> "asyncio.Future[Done]":
-        unpack = self._staging.take(jobs)
-        now_ns, start = time.monotonic_ns(), (time.time_ns(), time.perf_counter_ns())
-        self._busy = True
-        answer = thread.call(lambda: batches.work(engine, jobs, unpack, start))
-        for job in jobs:
-            waited_ns, priority = now_ns - job.arrived_ns, job.frame.priority.name.lower()
-            job.timeline.add("scheduler", job.arrived_unix_ns, waited_ns, (), priority=priority)
-        return answer
+    def _dispatch(self, selection: Selection[Job], jobs: list[Job], ahead: bool) -> _Flight:
+        assert self._thread is not None and self._engine is not None
+        thread, engine, unpack = self._thread, self._engine, self._staging.take(jobs, later=ahead)
+        expires_ns = min((ticket.expires_ns for ticket in selection.batch if ticket.expires_ns), default=0)
 
-    def _stage_ahead(self) -> None:
-        """Unpack what most likely goes next; it stays in the queue, and `select` decides."""
-        if self._staging_due is not None:
-            self._staging_due.cancel()
-            self._staging_due = None
-        if self._busy:
-            self._staging.ahead(ticket.job for ticket in self._scheduler.preview(time.monotonic_ns()))
+        def work() -> Done | None:
+            if expires_ns and time.monotonic_ns() >= expires_ns:
+                return None
+            done = batches.work(engine, jobs, unpack)
+            if done.result.lost:
+                thread.halt()
+            return done
+
+        return _Flight(selection, jobs, thread.call(work))
+
+    def _put_back(self, flight: _Flight) -> None:
+        self._handover.put_back(flight.jobs)
+        self._scheduler.put_back(flight.selection)
+        self.on_returned()
+
+    def _look_ahead_soon(self) -> None:
+        """Once those devices had their turn that were woken for what waits."""
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = asyncio.get_running_loop().call_soon(self._look_ahead)
+
+    def _look_ahead(self) -> None:
+        """Line up what goes next, and unpack what most likely follows: that stays in the queue."""
+        self._looking = None
+        if not self._busy:
+            return
+        if self._ahead is None and self._handover.encoding <= UNENCODED:
+            self._ahead, _ = self._next(ahead=True)
+        self._staging.ahead(ticket.job for ticket in self._scheduler.preview(time.monotonic_ns()))
 
     def _hand_on(self, done: Done) -> None:
+        for job in done.jobs:
+            waited_ns, priority = done.began_ns - job.arrived_ns, job.frame.priority.name.lower()
+            job.timeline.add("scheduler", job.arrived_unix_ns, waited_ns, (), priority=priority)
         self._handover.done(done)
         if sizes := [output.rgb.shape for _, output in done.enhanced]:
             self._on_batch(sum(height * width for height, width, _ in sizes), done.device_ns, len(sizes))
@@ -268,6 +333,8 @@ class Worker:
     async def _restart(self, reason: str, jobs: list[Job]) -> None:
         """Give `jobs` back and build another engine. Raises DeviceLost when that was tried too often."""
         while True:
+            if self._ahead is not None and not self.step_back():
+                jobs, self._ahead = jobs + self._ahead.jobs, None
             self.counts["lost"] += 1
             log.error("%s is lost: %s", self.name, reason)
             if self._thread is not None:

@@ -9,6 +9,12 @@ DEFAULT_PORT = 50051
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 MAX_PIXELS = 7680 * 4320
 
+# Idle streams. gRPC's own pings (below) keep a connection through routers and balancers that look at connections, and
+# tell each end of a dead link; both ends agree on how many are no abuse. Balancers that look at streams do not pass
+# them on, and end a stream in which nothing was said for a minute (AWS ALB, nginx): so an idle edge says Alive this
+# often, and the node answers.
+IDLE_PING_S = 20.0
+
 _COMMON = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -53,3 +59,8 @@ def with_port(address: str, default: int = DEFAULT_PORT) -> str:
         if address.count(":") == 1
         else (f"{address}:{default}" if ":" not in address else f"[{address}]:{default}")
     )
+
+
+def with_ports(addresses: str, default: int = DEFAULT_PORT) -> str:
+    """`with_port` for each of several addresses with commas between them."""
+    return ",".join(with_port(address.strip(), default) for address in addresses.split(",") if address.strip())

@@ -64,6 +64,28 @@ class BoundedQueue(Generic[T]):
             self._changed.notify_all()
             return item
 
+    async def first(self) -> T:
+        """As `get`, but the item stays: one that is full drops it for a newer one all the same."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._items or self._closed)
+            if not self._items:
+                raise QueueClosed(self.name)
+            return self._items[0]
+
+    async def gone(self, item: T) -> None:
+        """Wait until `first` would give another item than this one."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._items or self._items[0] is not item)
+
+    async def take(self, item: T) -> bool:
+        """Take this item if it is still the first."""
+        async with self._changed:
+            if not self._items or self._items[0] is not item:
+                return False
+            self._items.popleft()
+            self._changed.notify_all()
+            return True
+
     async def ready(self) -> bool:
         """Wait until there is an item; False once the queue is closed and empty."""
         async with self._changed:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 from common.packing import EncodedImage, PackedImage
 
@@ -21,6 +21,20 @@ class Outcome(IntEnum):
     ENHANCED = 1
     EXPIRED = 2
     FAILED = 3
+    AS_IS = 4  # read as the camera gave it; only on an edge, the wire does not know it
+
+    @property
+    def is_read(self) -> bool:
+        """Whether there is a picture in which text was looked for."""
+        return self in (Outcome.ENHANCED, Outcome.AS_IS)
+
+
+class Route(Enum):
+    """Where a frame was lit up."""
+
+    CLOUD = "cloud"
+    EDGE = "edge"  # on this device
+    NONE = "none"  # nowhere: it is read as it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,7 @@ class Reading:
     captured_unix_ns: int
     priority: Priority
     outcome: Outcome
+    path: Route = Route.CLOUD
     regions: tuple[Region, ...] = ()
     reason: str = ""  # for EXPIRED and FAILED, in words
     model: str = ""
@@ -94,3 +109,4 @@ class Reading:
     bytes_raw: int = 0  # as the camera gave it
     bytes_up: int = 0  # as it was sent
     bytes_down: int = 0  # as it came back
+    sent_as: str = "lossless"  # or what was given up: "error 2, size 0.5"

@@ -30,3 +30,13 @@ def tune_malloc() -> bool:
     if not done:
         log.info("malloc refused its settings; large messages will be slower")
     return done
+
+
+def give_back() -> bool:
+    """Return what malloc holds and nobody uses to the kernel, once: after a peak, such as loading a model.
+
+    Returns whether anything was returned; C libraries other than glibc need it not.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    return bool(ctypes.CDLL(None).malloc_trim(0))

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 DIAL_TIMEOUT_S = 5.0
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
+CHECK_S = 1.0
 PING_INTERVAL_S = 15  # two without an answer and the connection counts as dead
 SEND_BUFFER_BYTES = 16 * 1024 * 1024
 
@@ -116,6 +117,27 @@ class Connection:
         if self._task is not None:
             await end_tasks([self._task])
             self._task = None
+
+    async def check(self) -> None:
+        """The link was away and is back: connect anew, at once, unless the server answers on the connection we have.
+
+        Left alone it would take until the next ping, or until TCP tries again.
+        """
+        checked = self._task
+        if checked is None:
+            return
+        if self._client is not None and self._client.is_connected:
+            try:
+                await self._client.flush(timeout=CHECK_S)
+                return
+            except (nats.errors.Error, OSError, TimeoutError):
+                log.info("NATS at %s does not answer: connecting again", self.address)
+        if self._task is checked:  # not closed, and not checked by another meanwhile
+            self._task = asyncio.create_task(self._anew(checked), name="nats")
+
+    async def _anew(self, before: "asyncio.Task[None]") -> None:
+        await end_tasks([before])
+        await self._keep(None)
 
     async def _keep(self, dialled: Dialled | None) -> None:
         while True:

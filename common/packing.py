@@ -2,7 +2,7 @@
 
 import io
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final
 
@@ -14,6 +14,7 @@ from common.channel import MAX_PIXELS
 from common.color import to_rgb
 from common.errors import CorruptImage, FrameTooLarge, ImageError
 from common.filters import Filter, filter_image, unfilter
+from common.near_lossless import MAX_STEP, from_levels, step_of, to_levels
 from common.pixels import Bytes, ColorMatrix, ColorRange, PixelFormat, RawImage, content_size
 
 __all__ = [
@@ -60,6 +61,7 @@ class PackedImage:
     color_matrix: ColorMatrix
     filter: Filter
     payload: bytes
+    step: int = 1  # distance of the levels that samples were rounded to; 1 = lossless
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,15 @@ class _Zstd(threading.local):
 _zstd = _Zstd()
 
 
-def pack(image: RawImage) -> PackedImage:
-    """Filter and compress a raw image, with the filter that suits it; safe from any thread."""
+def pack(image: RawImage, max_error: int = 0) -> PackedImage:
+    """Filter and compress a raw image, with the filter that suits it; safe from any thread.
+
+    Args:
+        max_error: 0..31, how far a sample may be from what it was; 0 = lossless.
+    """
+    step = step_of(max_error)
+    if step > 1:
+        image = replace(image, data=to_levels(image.data, step))
     samples = {filter: filter_image(image, filter) for filter in Filter}
     filter = min(Filter, key=lambda filter: len(_zstd.compress(_sample(samples[filter]), filter)))
     return PackedImage(
@@ -101,6 +110,14 @@ def pack(image: RawImage) -> PackedImage:
         color_matrix=image.color_matrix,
         filter=filter,
         payload=_zstd.compress(samples[filter], filter),
+        step=step,
+    )
+
+
+def unsent(image: RawImage) -> PackedImage:
+    """What stands for a frame that was not packed: its measures, and no payload."""
+    return PackedImage(
+        image.width, image.height, image.pixel_format, image.color_range, image.color_matrix, Filter.NONE, b""
     )
 
 
@@ -123,11 +140,13 @@ def check(packed: PackedImage, *, max_pixels: int = MAX_PIXELS) -> int:
     Raises:
         FrameTooLarge: for more than `max_pixels`.
         CorruptImage: the payload is not a zstd frame of exactly the size the fields give, with a checksum.
-        ImageError: for a width or height that the pixel format cannot have.
+        ImageError: for a width, height or step that cannot be.
     """
     expected = content_size(packed.pixel_format, packed.width, packed.height)
     check_pixels(packed.width, packed.height, max_pixels)
     what = _describe(packed)
+    if not 1 <= packed.step <= MAX_STEP:
+        raise ImageError(f"{what} has levels {packed.step} apart, 1..{MAX_STEP} are possible")
     if packed.payload[:4] != ZSTD_MAGIC:
         raise CorruptImage(f"{what} is not a zstd frame")
     try:
@@ -157,6 +176,7 @@ def unpack(packed: PackedImage, *, max_pixels: int = MAX_PIXELS) -> RawImage:
     if len(content) != expected:
         raise CorruptImage(f"{_describe(packed)} holds {len(content)} bytes, expected {expected}")
     data = unfilter(np.frombuffer(content, np.uint8), packed.pixel_format, packed.width, packed.height, packed.filter)
+    data = from_levels(data, packed.step)
     return RawImage(data, packed.width, packed.height, packed.pixel_format, packed.color_range, packed.color_matrix)
 
 

@@ -131,14 +131,24 @@ class TomlFile:
             raise SettingsError(f"settings file {path}: {error}") from None
         self._lines: dict[tuple[str, ...], int] = {}
         table: tuple[str, ...] = ()
+        arrays: dict[str, int] = {}  # how many [[name]] there were
         for number, row in enumerate(text.splitlines(), 1):
             header = row.lstrip().startswith("[")
             key = _key(row if header else row.partition("=")[0] + "= 0")
-            table, at = (key, key) if header and key else (table, (*table, *key))
+            if header and key:
+                if row.lstrip().startswith("[[") and len(key) == 1:
+                    arrays[key[0]] = arrays.get(key[0], -1) + 1
+                    self._lines.setdefault(key, number)
+                table = at = (key[0], str(arrays[key[0]]), *key[1:]) if key[0] in arrays else key
+            else:
+                at = (*table, *key)
             self._lines.setdefault(at, number)
 
     def where(self, *key: str) -> str:
-        """The file and the line of a key, or of the table around it: `FILE:LINE`."""
+        """The file and the line of a key, or of the table around it: `FILE:LINE`.
+
+        The second [[name]] has the key ("name", "1").
+        """
         while key and key not in self._lines:
             key = key[:-1]
         return f"{self.path}:{self._lines[key]}" if key else str(self.path)
@@ -154,31 +164,43 @@ def _key(row: str) -> tuple[str, ...]:
     while isinstance(at, dict) and at:
         [(name, at)] = at.items()
         names.append(name)
+        at = at[0] if isinstance(at, list) else at
     return tuple(names)
 
 
-def _read_file(path: Path, leaves: Sequence[_Leaf]) -> dict[tuple[str, ...], Any]:
+def _read_file(
+    path: Path, leaves: Sequence[_Leaf], array: str = ""
+) -> tuple[dict[tuple[str, ...], Any], list[dict[tuple[str, ...], Any]]]:
+    """The settings of a file, and those of each table of the array [[array]] in it."""
     file = TomlFile(path)
     known = {leaf.path: leaf for leaf in leaves}
     groups = {leaf.path[:depth] for leaf in leaves for depth in range(1, len(leaf.path))}
-    found: dict[tuple[str, ...], Any] = {}
 
-    def walk(table: Mapping[str, Any], at: tuple[str, ...]) -> None:
+    def walk(table: Mapping[str, Any], into: dict[tuple[str, ...], Any], at: tuple[str, ...], within: Any = ()) -> None:
         for key, value in table.items():
             here = (*at, key)
             if here in known:
-                found[here] = convert(known[here].kind, value, file.where(*here))
+                into[here] = convert(known[here].kind, value, file.where(*within, *here))
             elif here in groups and isinstance(value, dict):
-                walk(value, here)
+                walk(value, into, here, within)
             else:
-                raise SettingsError(f"{file.where(*here)}: unknown setting '{'.'.join(here)}'")
+                raise SettingsError(f"{file.where(*within, *here)}: unknown setting '{'.'.join(here)}'")
 
-    walk(file.tree, ())
-    return found
+    found: dict[tuple[str, ...], Any] = {}
+    tables: list[dict[tuple[str, ...], Any]] = []
+    tree = dict(file.tree)
+    if array and isinstance(tree.get(array), list) and all(isinstance(item, dict) for item in tree[array]):
+        for number, item in enumerate(tree.pop(array)):
+            tables.append({})
+            walk(item, tables[-1], (), (array, str(number)))
+    walk(tree, found, ())
+    return found, tables
 
 
-def parser(cls: type, prog: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
-    """The command line of a settings class."""
+def parser(
+    cls: type, prog: str, description: str, epilog: str = "", repeated: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """The command line of a settings class; the `repeated` flags may come several times and give a list."""
     made = argparse.ArgumentParser(
         prog=prog,
         description=description,
@@ -205,6 +227,8 @@ def parser(cls: type, prog: str, description: str, epilog: str = "") -> argparse
         if metadata["positional"]:
             sections[at].add_argument(leaf.dest, **{k: v for k, v in arguments.items() if k != "default"})
         else:
+            if leaf.dest in repeated:
+                arguments |= {"action": "append"}
             sections[at].add_argument(leaf.flag, dest=leaf.dest, **arguments)
     return made
 
@@ -230,18 +254,53 @@ def load(
     Raises:
         SettingsError: for a value or key that does not fit, naming the flag, variable or line.
     """
+    [made] = load_each(cls, argv, environ, prog=prog, description=description, epilog=epilog)
+    return made
+
+
+def load_each(
+    cls: type[S],
+    argv: Sequence[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    repeated: Sequence[str] = (),
+    array: str = "",
+    prog: str = "",
+    description: str = "",
+    epilog: str = "",
+) -> list[S]:
+    """Read settings as `load`, one object for each value of the `repeated` options on the command line; where they
+    are not there (and not in the environment), one for each table [[array]] of the file, which has the file's own
+    keys and wins over them.
+
+    Raises:
+        SettingsError: for a value or key that does not fit, naming the flag, variable or line.
+    """
     leaves = _leaves(cls)
-    given = vars(parser(cls, prog, description, epilog).parse_args(argv))
-    values: dict[tuple[str, ...], Any] = {}
+    given = vars(parser(cls, prog, description, epilog, repeated).parse_args(argv))
+    base: dict[tuple[str, ...], Any] = {}
+    tables: list[dict[tuple[str, ...], Any]] = []
     config = given["config"] or environ.get(PREFIX + "CONFIG")
     if config:
-        values |= _read_file(Path(config), leaves)
+        base, tables = _read_file(Path(config), leaves, array)
+    over: dict[tuple[str, ...], Any] = {}
+    several: list[dict[tuple[str, ...], Any]] = []
+    replaced = set()
     for leaf in leaves:
         if environ.get(leaf.variable):
-            values[leaf.path] = convert(leaf.kind, environ[leaf.variable], leaf.variable)
-        if given[leaf.dest] is not None:
-            values[leaf.path] = convert(leaf.kind, given[leaf.dest], leaf.flag)
-    return _build(cls, values, ())
+            over[leaf.path] = convert(leaf.kind, environ[leaf.variable], leaf.variable)
+            replaced |= {leaf.path} if leaf.dest in repeated else set()
+        if leaf.dest in repeated:
+            several += [{leaf.path: convert(leaf.kind, value, leaf.flag)} for value in given[leaf.dest] or ()]
+        elif given[leaf.dest] is not None:
+            over[leaf.path] = convert(leaf.kind, given[leaf.dest], leaf.flag)
+    if several:  # the flags say which ones: what the file and the environment say of that does not count
+        chosen = {(name,) for name in repeated}
+        base = {path: value for path, value in base.items() if path not in chosen}
+        over = {path: value for path, value in over.items() if path not in chosen}
+    elif tables and not replaced:
+        several = tables
+    return [_build(cls, base | one | over, ()) for one in several or [{}]]
 
 
 def _build(cls: type[S], values: Mapping[tuple[str, ...], Any], at: tuple[str, ...]) -> S:

@@ -19,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 STAGES = (
     "source",
+    "gate",
     "pack",
     "spool",
     "uplink",
@@ -28,6 +29,7 @@ STAGES = (
     "publisher",
     "downlink",
     "unpack",
+    "local_enhancer",
     "reader",
     "sinks",
 )

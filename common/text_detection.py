@@ -16,6 +16,7 @@ from common.detector_input import STRIDE, check_image, network_size, resized
 from common.east import EAST
 from common.errors import SettingsError, WeightsError
 from common.frame import Region
+from common.memory import give_back
 from common.pixels import Bytes
 from common.polygons import in_reading_order, is_whole_frame
 
@@ -78,6 +79,7 @@ class DBNet:
         with self._lock:
             if self._model is None:
                 self._model = _load_rapidocr(self.score_threshold, self.unclip_ratio, self.threads)
+                give_back()  # reading the graph took 20 MiB that nobody needs again
 
     def detect(self, rgb: Bytes) -> tuple[Region, ...]:
         """Text regions of an (H, W, 3) uint8 RGB image, in reading order.
@@ -101,14 +103,18 @@ class DBNet:
 
     def _to_blob(self, rgb: Bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
         height, width = network_size(rgb.shape[0], rgb.shape[1], self.limit_side, self.max_side)
-        scaled = resized(rgb, height, width)[:, :, ::-1].astype(np.float32)  # trained on BGR
-        blob = (scaled / 255 - np.float32(self._model.mean)) / np.float32(self._model.std)
-        return np.ascontiguousarray(blob.transpose(2, 0, 1)[None])  # (1, 3, H, W)
+        scaled = resized(rgb, height, width)[:, :, ::-1].transpose(2, 0, 1)  # trained on BGR
+        blob = scaled.astype(np.float32, order="C")
+        blob /= 255  # in place: one such array has 12 MB at 1312x736
+        blob -= np.asarray(self._model.mean, np.float32)[:, None, None]
+        blob /= np.asarray(self._model.std, np.float32)[:, None, None]
+        return blob[None]  # (1, 3, H, W)
 
 
 def _load_rapidocr(score_threshold: float, unclip_ratio: float, threads: int) -> Any:
     try:
         import rapidocr
+        from omegaconf import flag_override
         from rapidocr.utils.log import logger
 
         logger.setLevel(logging.ERROR)
@@ -128,11 +134,26 @@ def _load_rapidocr(score_threshold: float, unclip_ratio: float, threads: int) ->
             "Det.box_thresh": score_threshold,
             "Det.unclip_ratio": unclip_ratio,
             "Det.use_dilation": False,
-            "EngineConfig.onnxruntime.intra_op_num_threads": threads or -1,
         },
     )
     settings.Det.engine_cfg = settings.EngineConfig.onnxruntime
+    with flag_override(settings.Det, "allow_objects", True):
+        settings.Det.session = _lean_session(models[-1], threads)
     return RapidDetector(settings.Det)
+
+
+def _lean_session(model: Path, threads: int) -> Any:
+    """An ONNX Runtime session that takes 145 MiB less at 1312x736 than rapidocr's own, and is as fast.
+
+    Its arena reuses what one layer frees for the next; a memory pattern would lay all layers out side by side.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena, options.enable_mem_pattern = True, False
+    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
 DETECTORS: Final[dict[str, Callable[..., TextDetector]]] = {"dbnet": DBNet, "east": EAST}

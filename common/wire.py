@@ -21,6 +21,7 @@ def packed_to_proto(image: PackedImage) -> image_pb2.PackedImage:
         color_matrix=int(image.color_matrix),
         filter=int(image.filter),
         payload=image.payload,
+        step=0 if image.step == 1 else image.step,
     )
 
 
@@ -37,6 +38,7 @@ def packed_from_proto(message: image_pb2.PackedImage) -> PackedImage:
             color_matrix=ColorMatrix(message.color_matrix or ColorMatrix.BT601),
             filter=Filter(message.filter),
             payload=message.payload,
+            step=message.step or 1,
         )
     except ValueError as error:
         raise ImageError(f"{error}: this version does not know it; upgrade this side") from None
@@ -130,6 +132,8 @@ def result_from_proto(message: result_pb2.Result) -> Result:
     """Raises ImageError for an image or outcome that this version does not know."""
     try:
         outcome = Outcome(message.outcome)
+        if outcome is Outcome.AS_IS:
+            raise ValueError(f"outcome {message.outcome}")
     except ValueError as error:
         raise ImageError(f"{error}: this version does not know it; upgrade this side") from None
     image: PackedImage | EncodedImage | None = None

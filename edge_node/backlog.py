@@ -149,8 +149,10 @@ class Backlog:
         if not len(self.keeping) or not self._uplink.connected:
             self._through_s = time.monotonic()
             return None
-        if len(self.flying) < self._share and self._uplink.window.frames > (1 if self._live() else 0):
-            return Priority.SECONDARY
+        window = self._uplink.window
+        if len(self.flying) < self._share and window.frames > (1 if self._live() else 0):
+            if window.has_room(Priority.SECONDARY):
+                return Priority.SECONDARY
         if len(self.flying) <= self._share and time.monotonic() - self._through_s > STARVED_S:
             self._through_s = time.monotonic()
             return Priority.ESSENTIAL
@@ -176,7 +178,8 @@ class Backlog:
             dark = await asyncio.to_thread(packing.unpack, frame.image)
         kept: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
         kept.set_result(entry)
-        flight = Flight(sent, description.name, dark, description.bytes_raw, timeline, time.monotonic_ns() - waited_ns)
+        captured_ns, size = time.monotonic_ns() - waited_ns, (frame.image.width, frame.image.height)
+        flight = Flight(sent, description.name, dark, description.bytes_raw, timeline, captured_ns, size)
         flight.kept, flight.origin = kept, entry
         self.flying[entry.order] = flight
         return flight

@@ -6,16 +6,26 @@ import threading
 import time
 
 from common.flow import BoundedQueue, QueueClosed
+from edge_node.care import Slowdown
+from edge_node.selection import Selection
 from edge_node.sources import Captured, Source
 
 THREAD_END_S = 2.0  # for a source that is closed to end its read
 
 
-async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.0) -> None:
+async def capture(
+    source: Source,
+    queue: BoundedQueue[Captured],
+    fps: float = 0.0,
+    selection: Selection | None = None,
+    slowdown: Slowdown | None = None,
+) -> None:
     """Read a source in a thread of its own until it ends, then close the queue.
 
     Args:
         fps: at most so many frames a second; 0 = as they come. A live source skips frames, a file is held back.
+        selection: which frames are taken at all; None = every one.
+        slowdown: how many of those frames to leave out, for now.
 
     Raises:
         SourceError: the source broke.
@@ -34,7 +44,7 @@ async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.
     def run() -> None:
         error: Exception | None = None
         try:
-            _pump(source, queue, loop, fps)
+            _pump(source, queue, loop, fps, selection or Selection(), slowdown or Slowdown())
         except (QueueClosed, asyncio.CancelledError):
             pass
         except Exception as raised:
@@ -53,16 +63,28 @@ async def capture(source: Source, queue: BoundedQueue[Captured], fps: float = 0.
             finished.exception()
 
 
-def _pump(source: Source, queue: BoundedQueue[Captured], loop: asyncio.AbstractEventLoop, fps: float) -> None:
-    due = time.monotonic()
+def _pump(
+    source: Source,
+    queue: BoundedQueue[Captured],
+    loop: asyncio.AbstractEventLoop,
+    fps: float,
+    selection: Selection,
+    slowdown: Slowdown,
+) -> None:
+    due, passes = time.monotonic(), slowdown.gate(source.live)
     for captured in source.frames():
+        if not selection.is_due():
+            continue
         if fps:
             wait_s = due - time.monotonic()
             if wait_s > 0 and source.live:
+                source.status.thinned += 1
                 continue  # a newer one will be there when it is due
             if wait_s > 0:
                 time.sleep(wait_s)
             due = max(due + 1 / fps, time.monotonic())
+        if not passes() or not selection.is_new(captured.image):
+            continue
         putting = queue.put(captured)
         try:
             future = asyncio.run_coroutine_threadsafe(putting, loop)

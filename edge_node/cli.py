@@ -8,30 +8,38 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from common import memory, process, settings, telemetry
-from common.channel import with_port
-from common.frame import Outcome
+from common import memory, process, telemetry
+from common.channel import with_ports
+from common.frame import Outcome, Route
+from edge_node import cameras
 from edge_node.settings import EdgeSettings
 
 if TYPE_CHECKING:
+    from edge_node.care import Slowdown
     from edge_node.node import EdgeNode
+    from edge_node.reader import Reader
+    from edge_node.sinks import Sink
 
 DESCRIPTION = """Read text in the dark.
 
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
-One picture: `python -m edge_node enhance IN OUT`; load on a cloud node: `python -m edge_node load`;
-what is kept and not yet read: `python -m edge_node spool` (see their own --help)."""
+What works and what does not: `python -m edge_node check`, with the same flags; what is kept and not yet read:
+`... spool`; one picture: `... enhance IN OUT`; load on a cloud node: `... load` (see their --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
+  python -m edge_node --camera 0 --camera 1 --source rtsp://10.0.0.7/stream --edge gate
+  python -m edge_node --list-cameras
   python -m edge_node --source rtsp://user:password@10.0.0.7/stream --cloud gpu-box:50051
   python -m edge_node --source night.mp4 --annotate --output out/
+  python -m edge_node --source uploads/ --watch
   python -m edge_node --source photos/ --priority essential --result-format lossless
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 python -m edge_node --camera 0
 
 Every flag can also be an environment variable (LAMPLIGHT_CLOUD=...) or a line of the
-TOML file given with --config (cloud = ...; groups are tables: [sending])."""
+TOML file given with --config (cloud = ...; groups are tables: [sending]; each of
+several cameras is a table [[camera]] with the same keys)."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,6 +56,10 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.load.cli import load
 
             return load(rest)
+        case ["check", *rest]:
+            from edge_node.check.cli import command
+
+            return command(rest)
         case ["spool", *rest]:
             from edge_node.spool.status import show
 
@@ -56,57 +68,100 @@ def _command(arguments: Sequence[str]) -> int:
 
 
 def _watch(arguments: Sequence[str]) -> int:
-    given = settings.load(EdgeSettings, arguments, prog="python -m edge_node", description=DESCRIPTION, epilog=EPILOG)
-    process.configure_logging(given.verbose)
+    each = cameras.load(arguments, prog="python -m edge_node", description=DESCRIPTION, epilog=EPILOG)
+    process.configure_logging(each[0].verbose)
+    if each[0].list_cameras:
+        return list_cameras()
     memory.tune_malloc()
-    return asyncio.run(_run(replace(given, cloud=with_port(given.cloud))))
+    return asyncio.run(_run_each([replace(given, cloud=with_ports(given.cloud)) for given in each]))
 
 
-async def _run(given: EdgeSettings) -> int:
+async def _run_each(each: Sequence[EdgeSettings]) -> int:
+    """A node for each camera; they share the detector, the terminal, the care for the machine and the signals."""
     from common.text_detection import create_detector
-    from edge_node.node import EdgeNode
+    from edge_node.care import RESTART_EXIT, Slowdown, cared_for
     from edge_node.reader import Reader
-    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine
-    from edge_node.sources import open_source
+    from edge_node.sinks import SharedSink, TerminalLine
 
-    reading, folder = given.reading, given.output.output
+    reading, line, slowdown = each[0].reading, TerminalLine(), Slowdown()
     detector = None
     if reading.detector != "none":
         detector = create_detector(reading.detector, threads=reading.detector_threads, limit_side=reading.detector_side)
-    source = open_source(given.camera, given.source, size=given.camera_size, loop=given.loop)
-    total = min(filter(None, (source.total, given.limit)), default=None)
-    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), TerminalLine(total)]
-    if given.output.annotate:
-        sinks.append(AnnotatedImages(folder / "annotated"))
-    if given.output.video:
-        sinks.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
-
-    reader = Reader(detector)
-    await asyncio.to_thread(reader.load)  # a missing model shows now, and no frame waits for it
-    node = EdgeNode(given, source, reader, sinks)
-    telemetry.start("lamplight-edge", f"{given.name}-{node.session}")
+    reader, last = Reader(detector), line if len(each) == 1 else SharedSink(line)
+    nodes, failures = cameras.assembled(each, lambda given: _node(given, reader, last, slowdown))
+    telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}")
     stop = asyncio.Event()
     with process.stop_on_signals(stop):
         try:
-            await node.run(stop)
+            summary = lambda: "; ".join(map(_summary, nodes))  # noqa: E731
+            async with cared_for(nodes, each[0].care, slowdown, stop, summary) as care:
+                await cameras.side_by_side(nodes, stop, failures)
         finally:
+            line.close()
             await asyncio.to_thread(telemetry.stop)
-    print(f"lamplight: {_summary(node)}; readings are in {folder / 'readings.jsonl'}", file=sys.stderr)
-    return 0
+            for node in nodes:
+                print(f"lamplight: {_summary(node)}", file=sys.stderr)
+    return RESTART_EXIT if care.wants_restart else 0
+
+
+def _node(given: EdgeSettings, reader: "Reader", line: "Sink", slowdown: "Slowdown") -> "EdgeNode":
+    from edge_node.node import EdgeNode
+    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
+    from edge_node.sources import open_source
+    from edge_node.sources.fused import fuse
+    from edge_node.takeover import load_enhancer
+
+    folder = given.output.output
+    source = open_source(
+        given.camera, given.source,
+        size=given.camera_size, loop=given.loop, watch=given.watch, live=given.live,
+        fps=given.fps * max(1, given.fusing.fuse), thin=given.fusing.fuse <= 1,
+    )  # fmt: skip
+    source = fuse(source, given.fusing.fuse)
+    if isinstance(line, TerminalLine):
+        line.total = min(filter(None, (source.total, given.limit)), default=None)
+    pictures: list[Sink] = []
+    if given.output.annotate:
+        pictures.append(AnnotatedImages(folder / "annotated"))
+    if given.output.video:
+        pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
+    bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
+    sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded]
+    return EdgeNode(given, source, reader, sinks, load_enhancer(given.choosing.local), slowdown=slowdown)
+
+
+def list_cameras() -> int:
+    """`python -m edge_node --list-cameras`; exits with 3 where there is none to use."""
+    from edge_node.sources.camera import list_cameras
+
+    lines, usable = list_cameras()
+    print("\n".join(lines))
+    return 0 if usable else 3
 
 
 def _summary(node: "EdgeNode") -> str:
     """What became of the frames, in a line."""
+    from edge_node.sources.fused import FusedSource
+
     ledger = node.ledger
-    parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower()}" for outcome in Outcome]
+    parts = [f"{ledger.outcomes[outcome]} {outcome.name.lower().replace('_', ' ')}" for outcome in Outcome]
     counts = {
         "sent again": ledger.resent,
         "results came too late": ledger.late,
         "replaced by newer ones before they were sent": node.captured.dropped,
+        "lit up on this device": ledger.paths[Route.EDGE],
+        **{f"of these taken over ({reason})": count for reason, count in node.takeover.counts.items()},
+        **{f"judged {verdict}": count for verdict, count in node.gate.counts.items() if verdict != "gate off"},
+        **{f"not taken ({reason})": count for reason, count in node.selection.skipped.items()},
         "wait in the spool": len(node.backlog.keeping),
         **{what: node.backlog.keeping.counts[what] for what in ("not kept", "given up", "damaged")},
     }
-    return "frames: " + ", ".join(parts + [f"{count} {what}" for what, count in counts.items() if count])
+    parts += [f"{count} {what}" for what, count in counts.items() if count]
+    parts += node.source.status.words()
+    if isinstance(node.source, FusedSource):
+        parts.append(node.source.words())
+    where = node.settings.output.output / "readings.jsonl"
+    return f"{node.source.name}: frames: {', '.join(parts)}; readings are in {where}"
 
 
 def enhance(argv: Sequence[str]) -> int:

@@ -115,6 +115,10 @@ class Downlink:
         if current is not None and current.cancelling():
             raise asyncio.CancelledError
 
+    async def check(self) -> None:
+        """The link was away and is back: find out now whether the connection to NATS is still one."""
+        await self._connection.check()
+
     async def close(self) -> None:
         """End `run`. Safe to call twice."""
         if self._life is not None:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from common.frame import Frame, Outcome
+from common.frame import Frame, Outcome, Route
 from common.pixels import RawImage
 from common.telemetry import Timeline
 from edge_node.spool import Entry
@@ -24,10 +24,16 @@ class Flight:
     bytes_raw: int
     timeline: Timeline
     captured_ns: int  # monotonic
+    size: tuple[int, int] = (0, 0)  # width and height as captured
+    sent_as: str = "lossless"  # a Step in words
     sent_ns: dict[int, int] = field(default_factory=dict)  # attempt -> monotonic, when its last byte went out
     waiting_ns: int = 0  # monotonic, since when a result could have come; 0 = not on its way
     unanswered: int = 0  # attempts that had time enough and brought no result
     settled: bool = False
+    pixels: RawImage | None = None  # kept as long as it may be lit up here
+    lighting: bool = False  # here
+    here: bool = False  # from the start: no cloud node was to see it
+    delivery: "asyncio.Task[None] | None" = None
     kept: "asyncio.Future[Entry | None] | None" = None  # its place in the spool, once it is stored there
     origin: Entry | None = None  # it comes from the spool: who it was when it was captured
 
@@ -54,6 +60,7 @@ class Ledger:
     def __init__(self) -> None:
         self.flights: dict[int, Flight] = {}
         self.outcomes: Counter[Outcome] = Counter()
+        self.paths: Counter[Route] = Counter()  # of what was read
         self.resent = 0
         self.late = 0  # results of frames that were settled before
         self._next = 0

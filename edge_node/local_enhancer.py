@@ -49,6 +49,9 @@ class LocalEnhancer:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # Without it 1280x720 holds 120 MiB for as long as the node runs; it costs a fourth of the network's time.
+        self._run_options = ort.RunOptions()
+        self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             properties = self._session.get_modelmeta().custom_metadata_map
@@ -76,7 +79,8 @@ class LocalEnhancer:
         levels = curve(BYTE_LEVELS, alpha)
         pre = cv2.LUT(low.reshape(-1, low.shape[-1]), levels).reshape(low.shape)
         strength = np.full((1, 1, 1, 1), min(1.0, alpha / FULL_STRENGTH) * bool(rgb.any()), np.float32)
-        [lit] = self._session.run(None, {"low": low[None], "pre": pre[None], "strength": strength})
+        inputs = {"low": low[None], "pre": pre[None], "strength": strength}
+        [lit] = self._session.run(None, inputs, self._run_options)
         return np.ascontiguousarray(cv2.merge(list(lit[0]))[:height, :width])
 
 

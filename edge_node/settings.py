@@ -9,11 +9,17 @@ from common.channel import DEFAULT_PORT
 from common.frame import Priority
 from common.packing import ImageFormat
 from common.settings import check_least, group, option
+from edge_node.areas import Area, parse_areas
+from edge_node.gate import GateMode
+from edge_node.route import LocalMode
+from edge_node.sources.options import LiveOptions
+
+NAME_LENGTH = 64  # of an edge, at most
 
 
 def host_name() -> str:
     """This machine's name, as far as it fits into an edge's name."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:64] or "edge"
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().split(".")[0])[:NAME_LENGTH] or "edge"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +32,59 @@ class Sending:
     quality: int = option(0, "1..100 for JPEG and WebP results; 0 = the cloud node chooses")
     preset: str = option("", "network preset to ask for; without it the cloud node's")
     in_flight: int = option(4, "frames sent and not yet read, at most")
-    part_kib: int = option(1024, "larger frames travel in parts of this size, so that essential ones overtake")
+    part_kib: int = option(
+        1024, "larger frames travel in parts, on slow links smaller than this, so that essential ones overtake"
+    )
     retry_s: float = option(30.0, "a frame without a result after this long is sent again")
     attempts: int = option(5, "a frame without a result after so many of these is given up")
+
+
+OFF = "off"
+MEASURES = ("bounded", "size", "rate")
+
+
+@dataclass(frozen=True, slots=True)
+class Stepping:
+    """What may be given up when the link cannot carry lossless frames in time.
+
+    In time is before --deadline-ms, or else, for a live source with --fps, before the next frame.
+    """
+
+    step_down: tuple[str, ...] = option(
+        MEASURES,
+        "what may be given up so that frames come in time: bounded = exact samples, size, rate; off = nothing",
+        metavar="WHAT[,WHAT]",
+    )
+    step_down_essential: bool = option(False, "essential frames too; else they stay lossless, however late")
+
+
+@dataclass(frozen=True, slots=True)
+class Choosing:
+    """Which frames are taken, and where they are lit up."""
+
+    gate: GateMode = option(
+        GateMode.AUTO, "auto = frames that are bright enough are read as they are; off = all are lit"
+    )
+    local: LocalMode = option(
+        LocalMode.AUTO, "light up on this device: when the cloud is away or too slow, never, or without any cloud"
+    )
+    every: int = option(1, "take each N-th frame of the source", metavar="N")
+    on_change: bool = option(False, "leave out frames that show nothing new against the last one taken")
+    still_s: float = option(10.0, "with --on-change, a frame is taken after so many seconds all the same", metavar="S")
+    essential_region: str = option(
+        "",
+        "a frame is essential when something changes here, and while text is read here; in pixels or, up to 1, in "
+        "fractions of the frame; several apart by ;",
+        metavar="X,Y,W,H",
+    )
+
+    def __post_init__(self) -> None:
+        check_least(("--every", self.every, 1), ("--still-s", self.still_s, 0))
+        parse_areas(self.essential_region, "--essential-region")
+
+    @property
+    def areas(self) -> tuple[Area, ...]:
+        return parse_areas(self.essential_region, "--essential-region")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +106,24 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Care:
+    """Bounds on this machine (docs/operation.md)."""
+
+    min_free_mib: int = option(100, "no pictures are written while the disk has less room; 0 = no bound", metavar="MIB")
+    max_rss_mib: int = option(0, "above this memory the node ends with code 75, to be started again", metavar="MIB")
+    max_celsius: float = option(0.0, "above this temperature the node takes fewer frames", metavar="C")
+
+
+@dataclass(frozen=True, slots=True)
+class Fusing:
+    """How frames are merged over time."""
+
+    fuse: int = option(
+        1, "merge each frame with the N - 1 before it where the scene stands still: less noise; 1 = off", metavar="N"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Frames that must not be lost are on disk until they are read: those of priority essential, or all."""
 
@@ -63,26 +137,37 @@ class Keep:
 class EdgeSettings:
     """Settings of `python -m edge_node`."""
 
-    camera: str | None = option(None, "camera number or device, as 0 or /dev/video0", metavar="N")
-    source: str | None = option(
-        None, "video file, RTSP address, image, or folder of images, instead of a camera", metavar="WHAT"
+    camera: str | None = option(
+        None, "camera number or device, as 0 or /dev/video0; several: give it again for each", metavar="N"
     )
+    source: str | None = option(
+        None, "video file, RTSP address, image, or folder of images, as well as or instead of a camera", metavar="WHAT"
+    )
+    list_cameras: bool = option(False, "print the cameras of this machine with their formats and sizes, then end")
     size: str = option("", "size to ask of a camera, as 1280x720", metavar="WxH")
     fps: float = option(0.0, "at most this many frames a second; 0 = as they come")
     limit: int = option(0, "stop after this many frames; 0 = at the end of the source")
     loop: bool = option(False, "start a file or folder again at its end")
-    cloud: str = option(f"localhost:{DEFAULT_PORT}", "cloud node", metavar="HOST[:PORT]")
+    watch: bool = option(False, "wait for new images in a folder, and take each once it is whole")
+    cloud: str = option(
+        f"localhost:{DEFAULT_PORT}", "cloud node, or several: one after the other is tried", metavar="HOST[:PORT],.."
+    )
     nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL")
     edge: str = option("", "this edge's name (default: this machine's)", metavar="NAME")
     connect_timeout_s: float = option(0.0, "give up when no cloud node answers for this long; 0 = keep trying")
     verbose: bool = option(False, "log each step")
+    choosing: Choosing = group(Choosing)
     sending: Sending = group(Sending)
+    stepping: Stepping = group(Stepping)
     reading: Reading = group(Reading)
     output: Output = group(Output)
+    live: LiveOptions = group(LiveOptions)
+    care: Care = group(Care)
+    fusing: Fusing = group(Fusing)
     keep: Keep = group(Keep)
 
     def __post_init__(self) -> None:
-        if (self.camera is None) == (self.source is None):
+        if (self.camera is None) == (self.source is None) and not self.list_cameras:
             raise ValueError(
                 "say what to look at: --camera 0, or --source with a video file, RTSP address, image or folder"
             )
@@ -98,9 +183,17 @@ class EdgeSettings:
             ("--fps", self.fps, 0),
             ("--limit", self.limit, 0),
             ("--retry-s", self.sending.retry_s, 0.1),
+            ("--frozen-s", self.live.frozen_s, 0.1),
+            ("--open-timeout-s", self.live.open_timeout_s, 0.1),
+            ("--min-free-mib", self.care.min_free_mib, 0),
+            ("--max-rss-mib", self.care.max_rss_mib, 0),
+            ("--max-celsius", self.care.max_celsius, 0),
+            ("--fuse", self.fusing.fuse, 1),
             ("--spool-mib", self.keep.spool_mib, 1),
             ("--spool-hours", self.keep.spool_hours, 0.01),
         )
+        if self.stepping.step_down != (OFF,) and not set(self.stepping.step_down) <= set(MEASURES):
+            raise ValueError(f"--step-down {','.join(self.stepping.step_down)}: off, or some of {','.join(MEASURES)}")
         if self.sending.result_format is ImageFormat.PNG:
             raise ValueError("--result-format: png is not offered; lossless is smaller and faster")
         if not 0 <= self.sending.quality <= 100:

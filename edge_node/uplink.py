@@ -1,29 +1,33 @@
-"""The gRPC stream to a cloud node: opens, sends within the window, opens again when it breaks."""
+"""The gRPC stream to one of the cloud nodes: opens, sends within the window, opens again when it breaks."""
 
 import asyncio
 import contextlib
 import itertools
 import logging
-import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 import grpc
 import grpc.aio
 
 from common import wire
-from common.channel import connect
+from common.channel import IDLE_PING_S, connect
 from common.errors import CloudUnavailable, FrameTooLarge, StreamRefused
 from common.frame import Frame
+from edge_node.cloud_list import CloudList
+from edge_node.link import Key, LinkMeter
+from edge_node.sockets import tune_for_slow_link
+from edge_node.window import Window
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2
 
 log = logging.getLogger(__name__)
 
-BACKOFF_S = (0.2, 5.0)
 OPEN_TIMEOUT_S = 15.0
+WATCH_S = 0.25
+WAITED_S = 0.005  # a write that takes longer waited for the link
+SERVED_S = 2.0  # a stream that lasted so long did serve
 REFUSED = (
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -31,44 +35,15 @@ REFUSED = (
 )
 
 
-@dataclass(slots=True)
-class Window:
-    """Frames and payload bytes that may still go out."""
-
-    frames: int = 0
-    bytes: int = 0
-    whole: int = 0  # bytes of an unused window
-    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    async def reset(self, frames: int, size: int) -> None:
-        async with self.changed:
-            self.frames, self.bytes, self.whole = frames, size, size
-            self.changed.notify_all()
-
-    async def credit(self, frames: int, size: int) -> None:
-        async with self.changed:
-            self.frames += frames
-            self.bytes += size
-            self.changed.notify_all()
-
-    async def open(self) -> None:
-        """Wait until one more frame may go."""
-        async with self.changed:
-            await self.changed.wait_for(lambda: self.frames > 0)
-
-    async def take(self, size: int) -> None:
-        """Wait for room, and use it. A frame larger than the window goes alone."""
-        async with self.changed:
-            await self.changed.wait_for(lambda: self.frames > 0 and (size <= self.bytes or self.bytes >= self.whole))
-            self.frames -= 1
-            self.bytes -= size
-
-
 class Uplink:
-    """One edge's stream.
+    """One edge's stream, to whichever node of a list serves it.
 
     `opening()` makes the Open message; the callbacks run in the event loop and must not block:
     `on_opened(Opened)`, `on_rejected(Rejected)`.
+
+    Args:
+        address: HOST:PORT of a cloud node, or several with commas.
+        part_bytes: larger frames travel in parts, of this size at most; on a slow link of less.
     """
 
     def __init__(
@@ -81,18 +56,30 @@ class Uplink:
         part_bytes: int,
         connect_timeout_s: float = 0.0,
     ) -> None:
-        self.address, self.part_bytes, self.connect_timeout_s = address, part_bytes, connect_timeout_s
-        self.window = Window()
+        self.clouds = CloudList(address.split(","))
+        self.part_bytes, self.connect_timeout_s = part_bytes, connect_timeout_s
+        self.meter = LinkMeter()
+        self.window = Window(self.meter.frames_ahead)
         self.connected = False
         self._limits: pb.Opened | None = None
         self._opening, self._on_opened, self._on_rejected = opening, on_opened, on_rejected
-        self._queue: list[tuple[int, int, Iterator[pb.EdgeMessage], asyncio.Future[None]]] = []
+        self._queue: list[tuple[int, int, Key, Iterator[pb.EdgeMessage], asyncio.Future[None]]] = []
         self._order = itertools.count()
         self._queued = asyncio.Event()
         self.closed = asyncio.Event()  # after `close`: the stream ended in good order
         self._closing = False
         self._call: grpc.aio.StreamStreamCall | None = None
         self._controls: list[pb.EdgeMessage] = []
+        self._stalled = ""  # why we gave the stream up
+        self._progress_s = self._said_s = self._heard_s = self._asked_s = 0.0  # monotonic
+        self._tuned = False
+        self._writing = self._owed = False  # now; something is to come of what was written
+        self._accepts = False  # a node said Accepted once: from then on none may leave it out
+
+    @property
+    def address(self) -> str:
+        """Of the cloud node in use, or tried."""
+        return self.clouds.current
 
     async def reserve(self, frame: Frame) -> None:
         """Wait until the window has room for the frame, and use it.
@@ -101,12 +88,17 @@ class Uplink:
             FrameTooLarge: the cloud node takes no frame of this size.
         """
         size, pixels = len(frame.image.payload), frame.image.width * frame.image.height
-        await self.window.take(size)
+        await self.window.take(size, frame.priority, _key(frame))
         if self._limits is not None and (pixels > self._limits.max_pixels or size > self._limits.max_frame_bytes):
-            await self.window.credit(1, size)
+            await self.release(frame)
             if pixels > self._limits.max_pixels:
                 raise FrameTooLarge(pixels, self._limits.max_pixels)
             raise FrameTooLarge(size, self._limits.max_frame_bytes, "bytes")
+
+    async def release(self, frame: Frame) -> None:
+        """Give back what `reserve` took: the frame will not be sent."""
+        await self.window.arrived(_key(frame))
+        await self.window.credit(1, len(frame.image.payload))
 
     async def send(self, frame: Frame) -> None:
         """Send a frame that has its place in the window: waits until its last byte was handed to gRPC.
@@ -117,8 +109,8 @@ class Uplink:
         if not self.connected:
             raise CloudUnavailable("the stream broke before the frame was sent")
         done = asyncio.get_running_loop().create_future()
-        messages = messages_of(wire.frame_to_proto(frame), self.part_bytes)
-        heappush(self._queue, (frame.priority, next(self._order), messages, done))
+        messages = messages_of(wire.frame_to_proto(frame), self._part_bytes)
+        heappush(self._queue, (frame.priority, next(self._order), _key(frame), messages, done))
         self._queued.set()
         await done
 
@@ -129,24 +121,30 @@ class Uplink:
             StreamRefused: the cloud node refused the very first stream.
             CloudUnavailable: none answered within `connect_timeout_s`.
         """
-        delay_s, away_since, first, said = BACKOFF_S[0], time.monotonic(), True, ""
+        away_since, said, refusals = time.monotonic(), "", 0
         while not self._closing:
+            opened_s, refused, where = 0.0, False, self.address
             try:
                 async with contextlib.aclosing(self._stream()) as stream:
                     async for _ in stream:
-                        delay_s, first, away_since, said = BACKOFF_S[0], False, 0.0, ""
+                        opened_s, away_since, said, refusals = time.monotonic(), 0.0, "", -1
                 reason = "the stream ended"
             except grpc.aio.AioRpcError as error:
                 reason = error.details() or error.code().name
-                if first and error.code() in REFUSED:
-                    raise StreamRefused(f"cloud node {self.address}: {reason}") from None
-            except TimeoutError:
-                reason = f"no answer within {OPEN_TIMEOUT_S:.0f} s"
+                refused = error.code() is not grpc.StatusCode.UNAVAILABLE
+                if refusals >= 0 and error.code() in REFUSED:  # never served, and no wait will change it
+                    refusals += 1
+                    if refusals >= len(self.clouds.addresses):
+                        raise StreamRefused(f"cloud node {where}: {reason}") from None
+            except TimeoutError as error:
+                reason = str(error) or "no answer"
             except asyncio.CancelledError:
                 current = asyncio.current_task()
                 if current is not None and current.cancelling():
                     raise
-                continue  # `renew` cancelled the call, not this task
+                if not self._stalled:
+                    continue  # `renew` cancelled the call, not this task
+                reason = self._stalled
             finally:
                 await self._broken()
             if self._closing:
@@ -154,14 +152,14 @@ class Uplink:
             away_since = away_since or time.monotonic()
             if self.connect_timeout_s and time.monotonic() - away_since >= self.connect_timeout_s:
                 raise CloudUnavailable(
-                    f"no cloud node at {self.address} ({reason}): start one with `python -m cloud_node`, "
+                    f"no cloud node at {self.clouds} ({reason}): start one with `python -m cloud_node`, "
                     "or name another with --cloud"
                 )
             if reason != said:  # one line for each reason, not for each try
                 said = reason
-                log.warning("no cloud node at %s (%s): trying again, frames wait", self.address, reason)
-            await asyncio.sleep(delay_s * random.uniform(0.7, 1.3))
-            delay_s = min(delay_s * 2, BACKOFF_S[1])
+                log.warning("no cloud node at %s (%s): trying again, frames wait", where, reason)
+            served = opened_s and time.monotonic() - opened_s >= SERVED_S and not self._stalled
+            await asyncio.sleep(self.clouds.broke() if served else self.clouds.ended(refused))
         self.closed.set()
 
     def renew(self) -> None:
@@ -176,49 +174,105 @@ class Uplink:
 
     async def _stream(self) -> AsyncGenerator[None, None]:
         """One stream from open to end; yields once it is open."""
+        self._stalled = ""
         async with connect(self.address) as channel:
             call = enhancement_pb2_grpc.EnhancementStub(channel).Stream()
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                await call.write(pb.EdgeMessage(open=self._opening()))
-                message = await call.read()
+            message = await self._open(call)
             if message is grpc.aio.EOF:  # closed without a word; a refusal would have raised
                 return
             opened = message.opened
-            self._limits, self.connected = opened, True
+            self._limits, self.connected, self._tuned = opened, True, False
+            self._progress_s = self._said_s = self._heard_s = time.monotonic()
+            self._asked_s, self._writing, self._owed = 0.0, False, False
             await self.window.reset(opened.window_frames, opened.window_bytes)
             log.warning("connected to %s: %s", self.address, opened.model)
             self._on_opened(opened)
             yield
             self._call = call
-            writer = asyncio.create_task(self._write(call))
+            tasks = [asyncio.create_task(self._write(call)), asyncio.create_task(self._watch(call))]
             try:
                 while (message := await call.read()) is not grpc.aio.EOF:
                     await self._received(message)
             finally:
-                writer.cancel()
                 call.cancel()
-                await asyncio.gather(writer, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _open(self, call: grpc.aio.StreamStreamCall) -> pb.CloudMessage:
+        """Say Open; returns the answer. Raises TimeoutError with what did not come in time."""
+        limit_s = self.clouds.connect_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                await call.write(pb.EdgeMessage(open=self._opening()))
+            limit_s, asked_s = OPEN_TIMEOUT_S, time.monotonic()
+            async with asyncio.timeout(limit_s):
+                message = await call.read()
+        except TimeoutError:
+            raise TimeoutError(f"no answer within {limit_s:.0f} s") from None
+        self.meter.restart()
+        self.meter.answered(time.monotonic() - asked_s)
+        return message
+
+    async def _watch(self, call: grpc.aio.StreamStreamCall) -> None:
+        """Give up a stream that makes no progress; keep one alive that has nothing to say."""
+        before_s = time.monotonic()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            now = time.monotonic()
+            if now - before_s > 1.0:  # it was us who were held up
+                self._progress_s += now - before_s
+            before_s = now
+            self._owed = bool(self._writing or (self._accepts and (self._asked_s or self.meter.in_flight)))
+            if self._owed:
+                limit_s = self.meter.stall_s()
+                if now - self._progress_s >= limit_s:
+                    self._stalled = f"no progress for {limit_s:.0f} s"
+                    call.cancel()
+                    return
+            elif not self._asked_s and now - min(self._said_s, self._heard_s) >= IDLE_PING_S:
+                self._asked_s = self._progress_s = now
+                self._control(pb.EdgeMessage(alive=pb.Alive()))
+
+    def _control(self, message: pb.EdgeMessage) -> None:
+        self._controls.append(message)
+        self._queued.set()
 
     async def _received(self, message: pb.CloudMessage) -> None:
+        self._progress_s = self._heard_s = time.monotonic()
         match message.WhichOneof("message"):
+            case "credit" if self._asked_s and not (message.credit.frames or message.credit.bytes):
+                self.meter.answered(self._heard_s - self._asked_s)
+                self._asked_s = 0.0
+            case "accepted":
+                await self._arrived((message.accepted.sequence, message.accepted.attempt))
             case "credit" if self.connected:
                 await self.window.credit(message.credit.frames, message.credit.bytes)
             case "rejected":
+                await self._arrived((message.rejected.sequence, message.rejected.attempt))
                 self._on_rejected(message.rejected)
             case "go_away":
                 log.warning("cloud node %s: %s", self.address, message.go_away.reason)
                 self.connected = False  # what is out still comes back; new frames wait for the next stream
                 await self.window.reset(0, 0)
             case "probe":
-                self._controls.append(pb.EdgeMessage(alive=pb.Alive()))
-                self._queued.set()
+                self._control(pb.EdgeMessage(alive=pb.Alive()))
+
+    async def _arrived(self, key: Key) -> None:
+        self._accepts = True
+        self.meter.arrived(key, self._heard_s)
+        if self.meter.slow and not self._tuned:
+            self._tuned = True
+            tune_for_slow_link(self.address)
+        await self.window.arrived(key)
 
     async def _write(self, call: grpc.aio.StreamStreamCall) -> None:
         """Write what is queued, most urgent first, a part at a time."""
         while True:
             while self._controls:
-                await call.write(self._controls.pop(0))
+                await self._put(call, self._controls.pop(0))
             if not self._queue:
+                self.meter.pause()
                 if self._closing:
                     await call.write(pb.EdgeMessage(close=pb.Close()))
                     await call.done_writing()
@@ -226,14 +280,29 @@ class Uplink:
                 self._queued.clear()
                 await self._queued.wait()
                 continue
-            priority, order, messages, done = heappop(self._queue)
+            priority, order, key, messages, done = heappop(self._queue)
             message = next(messages, None)
             if message is None:
                 if not done.done():
                     done.set_result(None)
                 continue
-            heappush(self._queue, (priority, order, messages, done))
-            await call.write(message)
+            heappush(self._queue, (priority, order, key, messages, done))
+            self.meter.writing(key, message.ByteSize(), time.monotonic())
+            await self._put(call, message)
+            self.meter.wrote(key, self._said_s)
+
+    async def _put(self, call: grpc.aio.StreamStreamCall, message: pb.EdgeMessage) -> None:
+        """Write; what had to wait and went through is progress, what a buffer took at once is none."""
+        started_s, self._writing = time.monotonic(), True
+        if not self._owed:
+            self._progress_s, self._owed = started_s, True
+        await call.write(message)
+        self._said_s, self._writing = time.monotonic(), False
+        if self._said_s - started_s > WAITED_S:
+            self._progress_s = self._said_s
+
+    def _part_bytes(self) -> int:
+        return self.meter.part_bytes(self.part_bytes, time.monotonic())
 
     async def _broken(self) -> None:
         self.connected = False
@@ -245,8 +314,13 @@ class Uplink:
                 done.set_exception(CloudUnavailable("the stream broke before the frame was sent"))
 
 
-def messages_of(frame: frame_pb2.Frame, part_bytes: int) -> Iterator[pb.EdgeMessage]:
-    """A frame as one message, or in parts when it is larger than `part_bytes`."""
+def _key(frame: Frame) -> Key:
+    return frame.id.sequence, frame.attempt
+
+
+def messages_of(frame: frame_pb2.Frame, size: Callable[[], int]) -> Iterator[pb.EdgeMessage]:
+    """A frame as one message, or in parts when it is larger than `size()` once its turn comes."""
+    part_bytes = size()
     if len(frame.image.payload) <= part_bytes:
         yield pb.EdgeMessage(frame=frame)
         return

@@ -150,7 +150,9 @@ def run_nodes(output: Path, count: int, cloud_flags: Sequence[str], timeout_s: f
 
         # One frame at the cloud and one being read: more would show how long frames queue on a small machine.
         arguments = ("edge_node", "--source", str(CLIP), "--cloud", where, "--output", str(output), "--in-flight", "2")
-        edge = stack.enter_context(running("edge", (*arguments, "--edge", "demo", "--annotate"), output / "edge.log"))
+        edge = stack.enter_context(
+            running("edge", (*arguments, "--edge", "demo", "--local", "off", "--annotate"), output / "edge.log")
+        )
         with progress() as bar:
             task = bar.add_task("sent, lit up, read", total=count)
 

@@ -131,7 +131,7 @@ class SimulatedEdge:
                 continue
             left_ms = self._left_ms(flight)
             if left_ms == 0:
-                await self.link.uplink.window.credit(1, len(frame.image.payload))
+                await self.link.uplink.release(frame)
                 self._expire(flight)
                 continue
             self._spawn(self._send(flight, replace(frame, deadline_ms=left_ms or 0)))

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from common.frame import Outcome, Reading, Region
+from common.frame import Reading, Region
 from common.packing import to_rgb
 from common.pixels import Bytes
 from edge_node.sinks.sink import Shown
@@ -139,7 +139,7 @@ def caption_facts(reading: Reading) -> str:
     """What the caption says beside the name: priority, regions or outcome, latency."""
     count = len(reading.regions)
     found = f"{count} text region{'' if count == 1 else 's'}"
-    what = found if reading.outcome is Outcome.ENHANCED else reading.outcome.name.lower()
+    what = found if reading.outcome.is_read else reading.outcome.name.lower()
     return f"{reading.priority.name.lower()} · {what} · {reading.latency_ns / 1e6:,.0f} ms"
 
 

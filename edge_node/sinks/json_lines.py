@@ -93,6 +93,7 @@ def reading_to_json(reading: Reading) -> dict[str, Any]:
         "captured_unix_ns": reading.captured_unix_ns,
         "priority": reading.priority.name.lower(),
         "outcome": reading.outcome.name.lower(),
+        "path": reading.path.value,
         "reason": reading.reason,
         "model": reading.model,
         "sharpness": {
@@ -102,6 +103,7 @@ def reading_to_json(reading: Reading) -> dict[str, Any]:
         "latency_ms": _number(reading.latency_ns / 1e6, 3),
         "stages_ms": {stage: _number(reading.stages_ns[stage] / 1e6, 3) for stage in in_order(reading.stages_ns)},
         "bytes": {"raw": reading.bytes_raw, "up": reading.bytes_up, "down": reading.bytes_down},
+        "sent_as": reading.sent_as,
         "regions": [
             {
                 "polygon": [[_number(x, 2), _number(y, 2)] for x, y in region.polygon],

@@ -46,7 +46,7 @@ class TerminalLine:
         self.frames += 1
         self.regions += len(reading.regions)
         self.outcomes[reading.outcome] += 1
-        if reading.outcome is Outcome.ENHANCED:
+        if reading.outcome.is_read:
             self._latencies_ms.append(reading.latency_ns / 1e6)
         now = time.monotonic()
         self._times.append(now)

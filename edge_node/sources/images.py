@@ -16,7 +16,7 @@ from common.errors import FrameTooLarge, SourceError
 from common.packing import IMAGE_SUFFIXES, check_pixels, rgb_of
 from common.pixels import PixelFormat, RawImage
 from edge_node.sources.planes import native_format, to_raw
-from edge_node.sources.source import Captured
+from edge_node.sources.source import Captured, SourceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ EXIF_ORIENTATION: Final = 0x0112
 class ImageFiles:
     """Image files one after another; `total` counts those that can be read, as far as is known.
 
-    In a series a broken file is skipped with a logged warning and counted in `skipped`.
+    In a series a broken file is skipped with a logged warning and counted in `status.broken`.
 
     Raises (from `frames`):
         SourceError: the only file, or every file, is broken.
@@ -36,13 +36,13 @@ class ImageFiles:
     live = False
 
     def __init__(self, paths: Sequence[Path], name: str, *, loop: bool = False) -> None:
-        self.name, self.loop, self.skipped = name, loop, 0
+        self.name, self.loop, self.status = name, loop, SourceStatus()
         self._paths = list(paths)
         self._closed = threading.Event()
 
     @property
     def total(self) -> int | None:
-        return None if self.loop else len(self._paths) - self.skipped
+        return None if self.loop else len(self._paths) - self.status.broken
 
     def frames(self) -> Iterator[Captured]:
         while True:
@@ -55,10 +55,11 @@ class ImageFiles:
                 except SourceError as error:
                     if len(self._paths) == 1:
                         raise
-                    self.skipped += 1
+                    self.status.broken += 1
                     logger.warning("skipped: %s", error)
                     continue
                 readable += 1
+                self.status.frames += 1
                 yield Captured(image, time.time_ns(), path.name)
             if readable == 0:
                 raise SourceError(f"none of the {len(self._paths)} images in {self.name} can be read")
@@ -76,16 +77,17 @@ def open_folder(folder: Path, *, loop: bool = False) -> ImageFiles:
         SourceError: the folder cannot be read or has no images.
     """
     try:
-        paths = [
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-        ]
+        paths = [path for path in folder.iterdir() if is_image_name(path.name) and path.is_file()]
     except OSError as error:
         raise SourceError(f"cannot look into {folder}: {error.strerror}") from None
     if not paths:
         raise SourceError(f"{folder} has no images ({', '.join(s[1:] for s in IMAGE_SUFFIXES)}) in it")
     return ImageFiles(sorted(paths, key=natural_key), folder.name or str(folder), loop=loop)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is taken for an image; hidden ones are not, as programs write into them first."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
 def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:

@@ -11,7 +11,7 @@ import av
 
 from common.errors import SourceError
 from edge_node.sources.planes import frame_exif, to_raw
-from edge_node.sources.source import Captured
+from edge_node.sources.source import Captured, SourceStatus
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class VideoFile:
     live = False
 
     def __init__(self, path: Path, *, loop: bool = False) -> None:
-        self.path, self.name, self.loop = path, path.name, loop
+        self.path, self.name, self.loop, self.status = path, path.name, loop, SourceStatus()
         self._container = open_video(path)
         self._lock = threading.Lock()
         self._started = False
@@ -46,6 +46,7 @@ class VideoFile:
             while True:
                 number = 0
                 for frame in self._decode():
+                    self.status.frames += 1
                     yield Captured(to_raw(frame, frame_exif(frame)), time.time_ns(), f"{self.name}#{number}")
                     number += 1
                 if self._closed.is_set():
@@ -79,6 +80,7 @@ class VideoFile:
                     frames = packet.decode()
                 except av.error.InvalidDataError:
                     frames, damaged = [], damaged + 1
+                    self.status.broken += 1
                 for frame in frames:
                     if self._closed.is_set():
                         return

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -186,6 +187,21 @@ def test_a_long_queue_sheds_the_least_urgent_and_refuses_its_like() -> None:
     assert [waiting.priority for waiting in drained(desk)] == [STANDARD] * 6
     never = Desk(shed_after_ms=0).measured()
     assert never.send(100, SECONDARY) == [None] * 100
+
+
+def test_nothing_is_sacrificed_for_a_frame_that_finds_no_room_all_the_same() -> None:
+    desk = Desk(max_queued_mib=1)
+    big = [
+        desk.job(number, priority, edge) for number, (priority, edge) in enumerate([(STANDARD, "a"), (SECONDARY, "b")])
+    ]
+    for job, mebibytes in zip(big, (0.9, 0.05), strict=True):
+        job.frame = replace(job.frame, image=replace(PACKED, payload=bytes(int(mebibytes * 2**20))))
+        assert desk.admit(job) is None
+    late = desk.job(2, STANDARD, "c")
+    late.frame = replace(late.frame, image=replace(PACKED, payload=bytes(2**19)))
+    refusal = desk.admit(late)
+    assert refusal is not None and refusal.reason == pb.REJECT_REASON_OVERLOADED
+    assert desk.admission.sacrificed == 0 and {waiting.job for waiting in drained(desk)} == set(big)
 
 
 def drained(desk: Desk) -> list:

@@ -1,7 +1,7 @@
 import pytest
 
-from cloud_node.parts import PartAssembler
-from common.errors import FrameTooLarge
+from cloud_node.parts import PartAssembler, Unfinished
+from common.errors import FrameTooLarge, Overloaded
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
@@ -45,6 +45,19 @@ def test_parts_that_do_not_fit(sent: list, message: str) -> None:
 def test_a_frame_in_parts_that_is_too_large() -> None:
     with pytest.raises(FrameTooLarge, match="2,000 bytes, the limit is 1,000"):
         PartAssembler(1_000, 4, 1_000).add(1, 0, 0, 2, 2_000, b"x")
+
+
+def test_frames_of_all_streams_that_are_not_whole_are_bounded_together() -> None:
+    unfinished = Unfinished(100)
+    one, two = (PartAssembler(1_000, 4, 1_000, unfinished) for _ in range(2))
+    one.add(1, 0, 0, 2, 90, b"x" * 60)
+    with pytest.raises(Overloaded, match="60 bytes of frames are here"):
+        two.add(1, 0, 0, 2, 90, b"x" * 60)
+    assert one.add(1, 0, 1, 2, 90, b"x" * 30) == b"x" * 90 and unfinished.held_bytes == 0
+    two.add(2, 0, 0, 2, 90, b"x" * 60)
+    two.add(3, 0, 0, 2, 90, b"x" * 30)
+    two.clear()
+    assert unfinished.held_bytes == 0
 
 
 def test_a_frame_that_stops_in_the_middle_shows_and_its_memory_is_freed() -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import cycle, islice, permutations
 from typing import Any
 
@@ -273,6 +274,49 @@ def test_a_preview_is_what_select_then_takes(scheduler: Scheduler[str], frames: 
     assert seen == [names(selection.batch) for selection in with_previews]
     plain = make(scheduler.max_pixels, scheduler.max_frames, scheduler.max_wait_ns // MS)
     assert seen == [names(selection.batch) for _, selection, _ in play(plain, frames)]
+
+
+@settings(deadline=None)
+@given(schedulers, arrivals)
+def test_what_is_put_back_is_selected_again(scheduler: Scheduler[str], frames: list[tuple]) -> None:
+    select, sums = scheduler.select, lambda: [scheduler.pixels_ahead(priority) for priority in range(4)]
+
+    def twice(now_ns: int) -> Selection[str]:
+        scheduler.preview(now_ns)  # what has expired is out
+        before = sums()
+        first = select(now_ns)
+        if not first.batch:
+            return first
+        scheduler.put_back(first)
+        assert sums() == before
+        again = select(now_ns)
+        assert first.batch == again.batch and first.overdue == again.overdue and not again.expired
+        return replace(again, expired=first.expired)
+
+    scheduler.select = twice  # type: ignore[method-assign]
+    for _ in play(scheduler, frames):
+        pass
+
+
+@settings(deadline=None)
+@given(schedulers, arrivals)
+def test_only_full_batches_where_asked(scheduler: Scheduler[str], frames: list[tuple]) -> None:
+    select = scheduler.select
+
+    def full_first(now_ns: int) -> Selection[str]:
+        expected, waiting = scheduler.preview(now_ns), len(scheduler)
+        full = select(now_ns, only_full=True)
+        pixels = sum(each.pixels for each in expected)
+        if len(expected) == scheduler.max_frames or pixels >= scheduler.max_pixels:
+            assert full.batch == expected
+        if full.batch:
+            return full
+        assert len(scheduler) == waiting - len(full.expired)
+        return replace(select(now_ns), expired=full.expired)
+
+    scheduler.select = full_first  # type: ignore[method-assign]
+    for _ in play(scheduler, frames):
+        pass
 
 
 @settings(deadline=None)

@@ -49,3 +49,20 @@ async def test_close_wakes_who_waits() -> None:
 def test_a_queue_needs_room() -> None:
     with pytest.raises(ValueError, match="at least one"):
         BoundedQueue("q", 0, Policy.WAIT)
+
+
+async def test_the_first_is_seen_before_it_is_taken() -> None:
+    queue: BoundedQueue[str] = BoundedQueue("q", 1, Policy.DROP_OLDEST)
+    seeing = asyncio.create_task(queue.first())
+    await queue.put("a")
+    assert await seeing == await queue.first() == "a" and len(queue) == 1
+    gone = asyncio.create_task(queue.gone("a"))
+    await asyncio.sleep(0)
+    assert not gone.done()
+    await queue.put("b")
+    await gone
+    assert not await queue.take("a"), "a newer one is there"
+    assert await queue.take("b") and len(queue) == 0
+    await queue.close()
+    with pytest.raises(QueueClosed):
+        await queue.first()

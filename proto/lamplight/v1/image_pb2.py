@@ -24,27 +24,27 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lamplight/v1/image.proto\x12\x0clamplight.v1\"\xf4\x01\n\x0bPackedImage\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12/\n\x0cpixel_format\x18\x03 \x01(\x0e\x32\x19.lamplight.v1.PixelFormat\x12-\n\x0b\x63olor_range\x18\x04 \x01(\x0e\x32\x18.lamplight.v1.ColorRange\x12/\n\x0c\x63olor_matrix\x18\x05 \x01(\x0e\x32\x19.lamplight.v1.ColorMatrix\x12$\n\x06\x66ilter\x18\x06 \x01(\x0e\x32\x14.lamplight.v1.Filter\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\"f\n\x0c\x45ncodedImage\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.lamplight.v1.ImageFormat\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"L\n\x0eResultEncoding\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.lamplight.v1.ImageFormat\x12\x0f\n\x07quality\x18\x02 \x01(\r*\xb7\x01\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11PIXEL_FORMAT_I420\x10\x01\x12\x15\n\x11PIXEL_FORMAT_I422\x10\x02\x12\x15\n\x11PIXEL_FORMAT_NV12\x10\x03\x12\x15\n\x11PIXEL_FORMAT_YUYV\x10\x04\x12\x16\n\x12PIXEL_FORMAT_RGB24\x10\x05\x12\x16\n\x12PIXEL_FORMAT_GRAY8\x10\x06*X\n\nColorRange\x12\x1b\n\x17\x43OLOR_RANGE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OLOR_RANGE_LIMITED\x10\x01\x12\x14\n\x10\x43OLOR_RANGE_FULL\x10\x02*[\n\x0b\x43olorMatrix\x12\x1c\n\x18\x43OLOR_MATRIX_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OLOR_MATRIX_BT601\x10\x01\x12\x16\n\x12\x43OLOR_MATRIX_BT709\x10\x02*-\n\x06\x46ilter\x12\x0f\n\x0b\x46ILTER_NONE\x10\x00\x12\x12\n\x0e\x46ILTER_PYRAMID\x10\x01*\x8a\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x19\n\x15IMAGE_FORMAT_LOSSLESS\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18lamplight/v1/image.proto\x12\x0clamplight.v1\"\x82\x02\n\x0bPackedImage\x12\r\n\x05width\x18\x01 \x01(\r\x12\x0e\n\x06height\x18\x02 \x01(\r\x12/\n\x0cpixel_format\x18\x03 \x01(\x0e\x32\x19.lamplight.v1.PixelFormat\x12-\n\x0b\x63olor_range\x18\x04 \x01(\x0e\x32\x18.lamplight.v1.ColorRange\x12/\n\x0c\x63olor_matrix\x18\x05 \x01(\x0e\x32\x19.lamplight.v1.ColorMatrix\x12$\n\x06\x66ilter\x18\x06 \x01(\x0e\x32\x14.lamplight.v1.Filter\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\x0c\n\x04step\x18\x08 \x01(\r\"f\n\x0c\x45ncodedImage\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.lamplight.v1.ImageFormat\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"L\n\x0eResultEncoding\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.lamplight.v1.ImageFormat\x12\x0f\n\x07quality\x18\x02 \x01(\r*\xb7\x01\n\x0bPixelFormat\x12\x1c\n\x18PIXEL_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11PIXEL_FORMAT_I420\x10\x01\x12\x15\n\x11PIXEL_FORMAT_I422\x10\x02\x12\x15\n\x11PIXEL_FORMAT_NV12\x10\x03\x12\x15\n\x11PIXEL_FORMAT_YUYV\x10\x04\x12\x16\n\x12PIXEL_FORMAT_RGB24\x10\x05\x12\x16\n\x12PIXEL_FORMAT_GRAY8\x10\x06*X\n\nColorRange\x12\x1b\n\x17\x43OLOR_RANGE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43OLOR_RANGE_LIMITED\x10\x01\x12\x14\n\x10\x43OLOR_RANGE_FULL\x10\x02*[\n\x0b\x43olorMatrix\x12\x1c\n\x18\x43OLOR_MATRIX_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43OLOR_MATRIX_BT601\x10\x01\x12\x16\n\x12\x43OLOR_MATRIX_BT709\x10\x02*-\n\x06\x46ilter\x12\x0f\n\x0b\x46ILTER_NONE\x10\x00\x12\x12\n\x0e\x46ILTER_PYRAMID\x10\x01*\x8a\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x19\n\x15IMAGE_FORMAT_LOSSLESS\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'lamplight.v1.image_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PIXELFORMAT']._serialized_start=472
-  _globals['_PIXELFORMAT']._serialized_end=655
-  _globals['_COLORRANGE']._serialized_start=657
-  _globals['_COLORRANGE']._serialized_end=745
-  _globals['_COLORMATRIX']._serialized_start=747
-  _globals['_COLORMATRIX']._serialized_end=838
-  _globals['_FILTER']._serialized_start=840
-  _globals['_FILTER']._serialized_end=885
-  _globals['_IMAGEFORMAT']._serialized_start=888
-  _globals['_IMAGEFORMAT']._serialized_end=1026
+  _globals['_PIXELFORMAT']._serialized_start=486
+  _globals['_PIXELFORMAT']._serialized_end=669
+  _globals['_COLORRANGE']._serialized_start=671
+  _globals['_COLORRANGE']._serialized_end=759
+  _globals['_COLORMATRIX']._serialized_start=761
+  _globals['_COLORMATRIX']._serialized_end=852
+  _globals['_FILTER']._serialized_start=854
+  _globals['_FILTER']._serialized_end=899
+  _globals['_IMAGEFORMAT']._serialized_start=902
+  _globals['_IMAGEFORMAT']._serialized_end=1040
   _globals['_PACKEDIMAGE']._serialized_start=43
-  _globals['_PACKEDIMAGE']._serialized_end=287
-  _globals['_ENCODEDIMAGE']._serialized_start=289
-  _globals['_ENCODEDIMAGE']._serialized_end=391
-  _globals['_RESULTENCODING']._serialized_start=393
-  _globals['_RESULTENCODING']._serialized_end=469
+  _globals['_PACKEDIMAGE']._serialized_end=301
+  _globals['_ENCODEDIMAGE']._serialized_start=303
+  _globals['_ENCODEDIMAGE']._serialized_end=405
+  _globals['_RESULTENCODING']._serialized_start=407
+  _globals['_RESULTENCODING']._serialized_end=483
 # @@protoc_insertion_point(module_scope)

@@ -61,7 +61,7 @@ IMAGE_FORMAT_WEBP: ImageFormat
 IMAGE_FORMAT_PNG: ImageFormat
 
 class PackedImage(_message.Message):
-    __slots__ = ("width", "height", "pixel_format", "color_range", "color_matrix", "filter", "payload")
+    __slots__ = ("width", "height", "pixel_format", "color_range", "color_matrix", "filter", "payload", "step")
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     PIXEL_FORMAT_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class PackedImage(_message.Message):
     COLOR_MATRIX_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     width: int
     height: int
     pixel_format: PixelFormat
@@ -76,7 +77,8 @@ class PackedImage(_message.Message):
     color_matrix: ColorMatrix
     filter: Filter
     payload: bytes
-    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., pixel_format: _Optional[_Union[PixelFormat, str]] = ..., color_range: _Optional[_Union[ColorRange, str]] = ..., color_matrix: _Optional[_Union[ColorMatrix, str]] = ..., filter: _Optional[_Union[Filter, str]] = ..., payload: _Optional[bytes] = ...) -> None: ...
+    step: int
+    def __init__(self, width: _Optional[int] = ..., height: _Optional[int] = ..., pixel_format: _Optional[_Union[PixelFormat, str]] = ..., color_range: _Optional[_Union[ColorRange, str]] = ..., color_matrix: _Optional[_Union[ColorMatrix, str]] = ..., filter: _Optional[_Union[Filter, str]] = ..., payload: _Optional[bytes] = ..., step: _Optional[int] = ...) -> None: ...
 
 class EncodedImage(_message.Message):
     __slots__ = ("format", "width", "height", "data")

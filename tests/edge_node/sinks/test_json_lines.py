@@ -29,12 +29,14 @@ def test_the_schema(make_shown) -> None:
         "captured_unix_ns": 1_700_000_000_000_000_017,
         "priority": "essential",
         "outcome": "enhanced",
+        "path": "cloud",
         "reason": "",
         "model": "fast-1",
         "sharpness": {"before": 0.012346, "after": 0.25},
         "latency_ms": 123.457,
         "stages_ms": {"source": 0.001, "engine": 7.654, "reader": 5.0},
         "bytes": {"raw": 9216, "up": 4000, "down": 5000},
+        "sent_as": "lossless",
         "regions": [{"polygon": [[4.0, 5.0], [40.25, 5.0], [40.25, 20.0], [4.0, 20.0]], "score": 0.8765}],
     }
     assert list(reading_to_json(reading)["stages_ms"]) == ["source", "engine", "reader"]

@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -44,3 +45,24 @@ def encode_video(tmp_path: Path) -> EncodeVideo:
         return path
 
     return encode
+
+
+def follow(source: Any, done: Callable[[list[Any]], bool], limit_s: float = 30.0) -> list[Any]:
+    """Frames of a source until `done(frames)` holds; fails when it ends or takes too long before that."""
+    timer = threading.Timer(limit_s, source.close)
+    timer.start()
+    seen: list[Any] = []
+    try:
+        for captured in source.frames():
+            seen.append(captured)
+            if done(seen):
+                return seen
+        raise AssertionError(f"not seen in {len(seen)} frames: {source.status}")
+    finally:
+        timer.cancel()
+        source.close()
+
+
+@pytest.fixture(name="follow")
+def follow_fixture() -> Callable[..., list[Any]]:
+    return follow

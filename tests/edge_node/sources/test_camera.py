@@ -31,7 +31,7 @@ def test_a_made_up_camera_gives_frames_with_growing_times() -> None:
 def test_frames_come_at_the_pace_of_the_graph() -> None:
     camera = open_source(camera="lavfi:testsrc=size=16x16:rate=50:duration=0.4")
     captured = list(camera.frames())
-    assert len(captured) + camera.replaced == 20
+    assert len(captured) + camera.status.dropped == 20
     # Only a lower bound: a busy machine may be slower, a camera never faster.
     assert captured[-1].captured_unix_ns - captured[0].captured_unix_ns >= (len(captured) - 1) * 10_000_000
 
@@ -49,11 +49,11 @@ def test_a_slow_node_sees_the_newest_frame() -> None:
     frames = camera.frames()
     next(frames)
     deadline = time.monotonic() + 10
-    while camera.replaced < 20 and time.monotonic() < deadline:
+    while camera.status.dropped < 20 and time.monotonic() < deadline:
         time.sleep(0.01)
     rest = list(frames)
-    assert camera.replaced >= 20
-    assert 1 + len(rest) + camera.replaced == 100
+    assert camera.status.dropped >= 20
+    assert 1 + len(rest) + camera.status.dropped == 100
 
 
 def test_close_ends_a_wait_for_the_next_frame() -> None:

@@ -126,7 +126,7 @@ def test_a_folder_is_read_in_natural_order_and_skips_what_is_broken(
         captured = list(source.frames())
     assert [c.name for c in captured] == ["Frame1.jpeg", "frame2.PNG", "frame10.jpg"]
     assert all(c.captured_unix_ns > 1_600_000_000_000_000_000 for c in captured)
-    assert source.skipped == 3
+    assert source.status.broken == 3
     assert source.total == 3
     for name in ("frame3.jpg", "frame4.png", "frame5.webp"):
         assert name in caplog.text

@@ -1,0 +1,149 @@
+"""Settled frames to readings: text is looked for, and every sink gets what was found."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from math import nan
+
+from common.flow import BoundedQueue, Policy
+from common.frame import Outcome, Reading, Region, Result, Route
+from common.pixels import Bytes
+from edge_node.in_hand import InHand
+from edge_node.ledger import Flight, Ledger
+from edge_node.reader import Reader
+from edge_node.sinks import JsonLines, Shown, Sink
+from edge_node.steps import Steps
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A settled frame that waits for the reader."""
+
+    flight: Flight
+    result: Result
+    size: int  # of the result, in bytes
+    enhanced: Bytes | None  # or the frame as it is
+    route: Route = Route.CLOUD
+    unix_ns: int = field(default_factory=time.time_ns)
+    ns: int = field(default_factory=time.perf_counter_ns)
+
+
+class Arrivals:
+    """One node's.
+
+    Args:
+        pixels: threads for the sinks.
+        on_read: called with the seconds that reading took, the regions and the picture.
+        on_written: called with a flight, and whether the record has its line whole.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        sinks: Sequence[Sink],
+        ledger: Ledger,
+        in_hand: InHand,
+        steps: Steps,
+        pixels: ThreadPoolExecutor,
+        *,
+        limit: int,
+        on_read: Callable[[float, Sequence[Region], Bytes], None],
+        on_written: Callable[[Flight, bool], None],
+    ) -> None:
+        self.record = next((sink for sink in sinks if isinstance(sink, JsonLines)), None)
+        self._reader, self._sinks, self._ledger, self._in_hand, self._steps = reader, sinks, ledger, in_hand, steps
+        self._pixels, self._on_read, self._on_written = pixels, on_read, on_written
+        self._queue: BoundedQueue[Arrived] = BoundedQueue("reader", limit, Policy.WAIT)
+        self._noting = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+
+    async def put(self, arrived: Arrived) -> None:
+        """Have it read."""
+        await self._queue.put(arrived)
+
+    async def run(self) -> None:
+        """Read until cancelled. Raises what the detector lacks."""
+        # Beside the first frames' way to the cloud and back; what the detector lacks ends the node all the same.
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.load)
+        async for arrived in self._queue:
+            try:
+                await self._steps.watch("reader", self._read(arrived))
+            except Exception:
+                log.exception("the reading of frame %s could not be written", arrived.result.id)
+            if arrived.flight.origin is None:
+                await self._in_hand.left(arrived.flight.here)
+
+    async def write_lost(self, reading: Reading) -> None:
+        """The reading of a kept frame that was given up."""
+        self._ledger.outcomes[reading.outcome] += 1
+        await self._note(Shown(reading, None, None))
+
+    async def close(self) -> None:
+        for sink in self._sinks:
+            await asyncio.to_thread(sink.close)
+        self._thread.shutdown(wait=False)
+
+    async def _read(self, arrived: Arrived) -> None:
+        flight, result = arrived.flight, arrived.result
+        regions: tuple[Region, ...] = ()
+        if arrived.enhanced is not None:
+            start_s, loop = time.monotonic(), asyncio.get_running_loop()
+            try:
+                regions = await loop.run_in_executor(self._thread, self._reader.read, arrived.enhanced)
+            except Exception as error:
+                log.exception("text detection failed on frame %s", result.id)
+                result = replace(result, outcome=Outcome.FAILED, reason=f"text detection failed: {error}")
+            spent_ns = time.perf_counter_ns() - arrived.ns
+            flight.timeline.add("reader", arrived.unix_ns, spent_ns, (), regions=len(regions))
+            self._on_read(time.monotonic() - start_s, regions, arrived.enhanced)
+        reading = reading_of(arrived, result, regions, time.monotonic_ns() - flight.captured_ns)
+        self._ledger.outcomes[reading.outcome] += 1
+        self._ledger.paths[reading.path] += reading.outcome.is_read
+        reason = "" if reading.outcome.is_read else reading.reason
+        outcome = reading.outcome.name.lower()
+        flight.timeline.end(reason, {"lamplight.outcome": outcome, "lamplight.regions": len(regions)})
+        with flight.timeline.stage("sinks"):
+            whole = await self._note(Shown(reading, arrived.enhanced, flight.dark))
+        self._on_written(flight, whole)
+
+    async def _note(self, shown: Shown) -> bool:
+        """Write a reading down; whether the record has its line whole."""
+        async with self._noting:
+            return await asyncio.get_running_loop().run_in_executor(self._pixels, self._write, shown)
+
+    def _write(self, shown: Shown) -> bool:
+        for sink in self._sinks:
+            sink.write(shown)
+        return self.record is None or self.record.written
+
+
+def reading_of(arrived: Arrived, result: Result, regions: tuple[Region, ...], latency_ns: int) -> Reading:
+    """What is known of a frame that was read."""
+    flight = arrived.flight
+    who = flight.frame if flight.origin is None else flight.origin  # before it went into the spool
+    measured = arrived.route is Route.CLOUD  # it was there, where sharpness is measured
+    sent = measured or bool(flight.sent_ns)
+    return Reading(
+        id=who.id,
+        name=flight.name,
+        captured_unix_ns=flight.frame.captured_unix_ns,
+        priority=who.priority,
+        outcome=result.outcome,
+        path=arrived.route,
+        regions=regions,
+        reason=result.reason,
+        model=result.model,
+        sharpness_before=result.sharpness_before if measured else nan,
+        sharpness_after=result.sharpness_after if measured else nan,
+        latency_ns=latency_ns,
+        stages_ns={**flight.timeline.stages_ns, **result.stages_ns},
+        bytes_raw=flight.bytes_raw,
+        bytes_up=len(flight.frame.image.payload) if sent else 0,
+        bytes_down=arrived.size,
+        sent_as=flight.sent_as if sent else "",
+    )

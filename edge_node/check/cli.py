@@ -1,0 +1,72 @@
+"""`python -m edge_node check`: the report, for people and for scripts."""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from rich.console import Console
+from rich.text import Text
+
+from common import process, settings
+from common.channel import with_port
+from common.settings import option
+from edge_node.check.finding import Finding, Mark
+from edge_node.check.run import check
+from edge_node.settings import EdgeSettings
+
+FAILED = 1  # exit code
+COLORS = {Mark.OK: "green", Mark.WARN: "yellow", Mark.FAIL: "bold red", Mark.SKIP: "dim"}
+
+DESCRIPTION = """Tell what works and what does not, and what to do.
+
+Takes the flags, variables and settings file of the node itself, so that it looks at just what the node
+would use: source, cloud node, NATS, models, disk, clock, memory and temperature. It may run beside the
+node, except for cameras that serve one program alone. Ends with 0 when the node would work, else 1."""
+
+EPILOG = """examples:
+  python -m edge_node check --camera 0 --cloud gpu-box
+  python -m edge_node check --config /etc/lamplight/edge.toml --json | jq '.findings[] | select(.mark == "FAIL")'"""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSettings(EdgeSettings):
+    """The node's, and how to report."""
+
+    json: bool = option(False, "the report as JSON on standard output")
+
+
+def command(argv: Sequence[str]) -> int:
+    """The command; returns the exit code."""
+    given = settings.load(CheckSettings, argv, prog="python -m edge_node check", description=DESCRIPTION, epilog=EPILOG)
+    process.configure_logging(given.verbose)
+    given = replace(given, cloud=",".join(with_port(item.strip()) for item in given.cloud.split(",")))
+    with Console(stderr=True).status("looking at source, cloud, NATS, disk, clock and models"):
+        findings = asyncio.run(check(given))
+    works = not any(finding.mark is Mark.FAIL for finding in findings)
+    if given.json:
+        print(json.dumps({"works": works, "findings": [to_json(finding) for finding in findings]}, indent=1))
+    else:
+        show(findings, Console())
+    return 0 if works else FAILED
+
+
+def to_json(finding: Finding) -> dict[str, object]:
+    """A finding as the report has it: group, name, mark, value, advice, figures."""
+    return {**dataclasses.asdict(finding), "mark": finding.mark.value}
+
+
+def show(findings: Sequence[Finding], console: Console) -> None:
+    """One line for each finding, with advice below it, and a line that sums them up."""
+    for finding in findings:
+        line = Text(f"{finding.mark.value:<5}", style=COLORS[finding.mark])
+        line.append(f"{finding.group:<8} {finding.name:<15} ", style="default")
+        line.append(finding.value, style="default")
+        console.print(line, soft_wrap=True, highlight=False)
+        if finding.advice:
+            console.print(Text(f"{'':<30}{finding.advice}", style="bold"), soft_wrap=True, highlight=False)
+    count = {mark: sum(finding.mark is mark for finding in findings) for mark in Mark}
+    verdict = "the node would not work" if count[Mark.FAIL] else "the node would work"
+    numbers = f"{count[Mark.OK]} ok, {count[Mark.WARN]} warnings, {count[Mark.FAIL]} failures"
+    console.print(f"{verdict}: {numbers}", highlight=False)

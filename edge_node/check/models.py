@@ -1,0 +1,56 @@
+"""Do the detector and the local enhancer load and run here?"""
+
+import numpy as np
+
+from common.text_detection import create_detector
+from edge_node.check.finding import Figure, Group, in_thread, timed
+from edge_node.settings import EdgeSettings
+
+LIMIT_S = 60.0
+ADVICE = "pip install --force-reinstall 'lamplight[edge]'"
+
+
+async def check_models(given: EdgeSettings, found: Group) -> None:
+    """One after the other, so that each time is its own."""
+    if given.reading.detector == "none":
+        found.skip("detector", "--detector none")
+    else:
+        figures = await found.within(LIMIT_S, "detector", in_thread(lambda: _detect(given)), ADVICE)
+        if figures is not None:
+            found.ok("detector", f"{given.reading.detector}: {_times(figures)}", **figures)
+    figures = await found.within(LIMIT_S, "local enhancer", in_thread(_enhance), ADVICE)
+    if figures is not None:
+        found.ok("local enhancer", f"{figures['model']}: {_times(figures)}", **figures)
+
+
+def _times(figures: dict[str, Figure]) -> str:
+    return f"loads in {figures['load_ms']:.0f} ms, takes {figures['ms']:.0f} ms for 320x240"
+
+
+def _detect(given: EdgeSettings) -> dict[str, Figure]:
+    reading, figures = given.reading, dict[str, Figure]()
+    with timed(figures, "load_ms"):
+        detector = create_detector(
+            reading.detector, threads=reading.detector_threads, limit_side=min(reading.detector_side, 240)
+        )
+        if (load := getattr(detector, "load", None)) is not None:
+            load()
+    with timed(figures):
+        detector.detect(_picture())
+    return figures
+
+
+def _enhance() -> dict[str, Figure]:
+    from edge_node.local_enhancer import LocalEnhancer
+
+    figures: dict[str, Figure] = {}
+    with timed(figures, "load_ms"):
+        enhancer = LocalEnhancer()
+    with timed(figures):
+        enhancer.enhance(_picture())
+    return {"model": enhancer.model, **figures}
+
+
+def _picture() -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    """(240, 320, 3), dark noise."""
+    return np.random.default_rng(0).integers(0, 30, (240, 320, 3), dtype=np.uint8)

@@ -1,0 +1,61 @@
+"""Which cloud node to try next, and after what wait."""
+
+import random
+from collections.abc import Sequence
+from typing import Final
+
+FIRST_DELAY_S: Final = 0.2
+# An unreachable node is tried again soon, so that frames flow within 3 s once a link is back: a try costs a few
+# packets. A node that answers and refuses has its reasons.
+LONGEST_DELAY_S: Final = 1.0
+LONGEST_REFUSED_DELAY_S: Final = 5.0
+# A try that began while the link was away may sleep in TCP's own back-off: a new one is better. Now and then a longer
+# one, for links whose round trip takes seconds.
+CONNECT_TIMEOUT_S: Final = 2.0
+PATIENT_TIMEOUT_S: Final = 10.0
+PATIENT_EVERY: Final = 5
+
+
+class CloudList:
+    """Addresses, the one in use, and how often all of them failed.
+
+    After a break the node that served is tried first, since it may still hold our frames, then the others in their
+    order. There is no wait until every one was tried.
+    """
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        if not addresses:
+            raise ValueError("no cloud node is named")
+        self.addresses = tuple(addresses)
+        self._at = self._failed = self._rounds = 0
+        self._reached = False  # some node answered in this round
+
+    def __str__(self) -> str:
+        return " or ".join(self.addresses)
+
+    @property
+    def current(self) -> str:
+        return self.addresses[self._at]
+
+    @property
+    def connect_timeout_s(self) -> float:
+        """For a connection to the current one."""
+        return PATIENT_TIMEOUT_S if self._rounds % PATIENT_EVERY == PATIENT_EVERY - 1 else CONNECT_TIMEOUT_S
+
+    def broke(self) -> float:
+        """The stream to the current one broke after it had served: it is tried once more. Returns the wait before."""
+        self._failed = self._rounds = 0
+        self._reached = False
+        return random.uniform(0.0, FIRST_DELAY_S)
+
+    def ended(self, refused: bool = False) -> float:
+        """The current one failed us: turn to the next. Returns the seconds to wait before it is tried."""
+        self._at = (self._at + 1) % len(self.addresses)
+        self._failed += 1
+        self._reached |= refused
+        if self._failed % len(self.addresses):
+            return 0.0
+        longest_s = LONGEST_REFUSED_DELAY_S if self._reached else LONGEST_DELAY_S
+        delay_s = min(FIRST_DELAY_S * 2.0 ** min(self._rounds, 10), longest_s)
+        self._rounds, self._reached = self._rounds + 1, False
+        return delay_s * random.uniform(0.7, 1.3)

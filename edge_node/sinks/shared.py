@@ -1,0 +1,19 @@
+"""One sink for several nodes."""
+
+import threading
+
+from edge_node.sinks.sink import Shown, Sink
+
+
+class SharedSink:
+    """Hands on what several nodes write, one at a time. Whoever made the sink behind it closes that."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink, self._lock = sink, threading.Lock()
+
+    def write(self, shown: Shown) -> None:
+        with self._lock:
+            self._sink.write(shown)
+
+    def close(self) -> None:
+        """One node has ended; the others write on."""

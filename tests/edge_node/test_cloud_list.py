@@ -1,0 +1,55 @@
+import pytest
+
+from edge_node.cloud_list import (
+    CONNECT_TIMEOUT_S,
+    LONGEST_DELAY_S,
+    LONGEST_REFUSED_DELAY_S,
+    PATIENT_TIMEOUT_S,
+    CloudList,
+)
+
+JITTER = 1.3
+
+
+def test_every_node_is_tried_before_anyone_waits() -> None:
+    clouds = CloudList(["a", "b", "c"])
+    tried, waits = [], []
+    for _ in range(6):
+        tried.append(clouds.current)
+        waits.append(clouds.ended())
+    assert tried == ["a", "b", "c", "a", "b", "c"]
+    assert [wait > 0 for wait in waits] == [False, False, True, False, False, True]
+
+
+def test_waits_grow_to_a_bound_and_differ() -> None:
+    waits = [CloudList(["a"]).ended() for _ in range(50)]
+    assert len(set(waits)) > 10 and max(waits) < 0.3
+    clouds = CloudList(["a"])
+    assert LONGEST_DELAY_S * 0.7 <= [clouds.ended() for _ in range(20)][-1] <= LONGEST_DELAY_S * JITTER
+    clouds = CloudList(["a"])
+    assert LONGEST_REFUSED_DELAY_S * 0.7 <= [clouds.ended(refused=True) for _ in range(20)][-1]
+
+
+def test_a_link_that_is_back_is_found_within_3_s() -> None:
+    """TCP repeats its first packet after 1 s, and a try that just began lets at most that pass; then comes the wait."""
+    assert CONNECT_TIMEOUT_S <= 2.0 and 1.0 + LONGEST_DELAY_S * JITTER < 3.0
+
+
+def test_the_node_that_served_is_tried_once_more() -> None:
+    clouds = CloudList(["a", "b"])
+    clouds.ended()
+    assert clouds.current == "b" and clouds.broke() < 0.2 and clouds.current == "b"
+    assert clouds.ended() == 0.0 and clouds.current == "a"
+
+
+def test_now_and_then_it_has_patience() -> None:
+    clouds, timeouts = CloudList(["a"]), []
+    for _ in range(10):
+        timeouts.append(clouds.connect_timeout_s)
+        clouds.ended()
+    assert timeouts.count(PATIENT_TIMEOUT_S) == 2 and timeouts[0] == CONNECT_TIMEOUT_S
+
+
+def test_no_node() -> None:
+    with pytest.raises(ValueError):
+        CloudList([])
