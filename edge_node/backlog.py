@@ -9,11 +9,13 @@ from typing import Any
 
 from common import packing
 from common.frame import FrameId, Outcome, Priority, Reading
+from common.pixels import RawImage
 from common.telemetry import Timeline
 from edge_node.keeping import Keeping
 from edge_node.ledger import Flight, Ledger
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import JsonLines
+from edge_node.smaller import restored
 from edge_node.spool import Description, Entry
 from edge_node.spool.entry import now
 from edge_node.uplink import Uplink
@@ -77,7 +79,8 @@ class Backlog:
     def keep(self, flight: Flight) -> None:
         """Store a frame while it is sent: what is lost with the process is lost all the same until it is stored."""
         if self.keeping.keeps(flight.frame.priority):
-            flight.kept = self._spawn(self.keeping.store(flight.frame, flight.name, flight.bytes_raw))
+            what = (flight.frame, flight.name, flight.bytes_raw, flight.size, flight.sent_as)
+            flight.kept = self._spawn(self.keeping.store(*what))
 
     async def release(self, flight: Flight, pause_s: float = 0.0) -> bool:
         """The node lets go of a kept frame without a reading; False when it is not in the spool."""
@@ -172,14 +175,15 @@ class Backlog:
         )
         timeline.add("spool", frame.captured_unix_ns, waited_ns)
         sent = replace(frame, id=id, attempt=attempt, priority=max(priority, frame.priority), trace=timeline.trace)
-        output = self._settings.output
-        dark = None
+        output, dark = self._settings.output, None
+        size = description.size if all(description.size) else (frame.image.width, frame.image.height)
         if output.annotate or output.video:
-            dark = await asyncio.to_thread(packing.unpack, frame.image)
+            dark = await asyncio.to_thread(_shown, frame.image, size)
         kept: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
         kept.set_result(entry)
-        captured_ns, size = time.monotonic_ns() - waited_ns, (frame.image.width, frame.image.height)
+        captured_ns = time.monotonic_ns() - waited_ns
         flight = Flight(sent, description.name, dark, description.bytes_raw, timeline, captured_ns, size)
+        flight.sent_as = description.sent_as
         flight.kept, flight.origin = kept, entry
         self.flying[entry.order] = flight
         return flight
@@ -190,6 +194,14 @@ class Backlog:
             Reading(entry.id, known.name, known.captured_unix_ns, entry.priority, Outcome.FAILED, reason=reason,
                     bytes_raw=known.bytes_raw)
         )  # fmt: skip
+
+
+def _shown(image: packing.PackedImage, size: tuple[int, int]) -> RawImage:
+    """A kept frame as the camera gave it, or as near to that as what was kept."""
+    raw = packing.unpack(image)
+    if (raw.width, raw.height) == size:
+        return raw
+    return RawImage.from_rgb(restored(packing.to_rgb(raw), size))
 
 
 def _waited_ns(captured_unix_ns: int, entry: Entry) -> int:

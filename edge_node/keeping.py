@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -80,7 +81,9 @@ class Keeping:
 
     # --- in ---
 
-    async def store(self, frame: Frame, name: str, bytes_raw: int) -> Entry | None:
+    async def store(
+        self, frame: Frame, name: str, bytes_raw: int, captured_size: tuple[int, int], sent_as: str
+    ) -> Entry | None:
         """Keep a frame that the node works on; None when that cannot be."""
         async with self._storing:
             try:
@@ -88,7 +91,8 @@ class Keeping:
                 for entry in await self._call(spool.room_for, len(frame.image.payload), frame.priority):
                     await self._give_up(spool, entry, "the spool was full, and it was the least urgent and oldest")
                 size = self._readings.size if self._readings is not None else 0
-                entry = await self._call(spool.store, frame, name, bytes_raw, size)
+                store = partial(spool.store, size=captured_size, sent_as=sent_as)
+                entry = await self._call(store, frame, name, bytes_raw, size)
             except (OSError, SpoolError) as error:
                 self._failed(f"frame {frame.id} is not kept", error)
                 return None

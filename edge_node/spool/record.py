@@ -27,6 +27,8 @@ class Description:
     name: str  # the file or camera that it came from
     bytes_raw: int
     captured_unix_ns: int
+    size: tuple[int, int] = (0, 0)  # width and height as captured; (0, 0) = as the frame
+    sent_as: str = "lossless"  # what was given up for a slow link, in words
 
     @property
     def id(self) -> FrameId:
@@ -37,9 +39,8 @@ class CorruptRecord(CorruptImage):
     """A file of the spool is short, or not what was written."""
 
 
-def encode(frame: Frame, name: str, bytes_raw: int) -> tuple[bytes, bytes]:
+def encode(frame: Frame, described: Description) -> tuple[bytes, bytes]:
     """Head with description, and the frame; together they are the file."""
-    described = Description(frame.id.edge, frame.id.session, frame.id.sequence, name, bytes_raw, frame.captured_unix_ns)
     description = json.dumps(asdict(described)).encode()
     body = wire.frame_to_proto(frame).SerializeToString()
     lengths = struct.pack("<IQ", len(description), len(body))
@@ -66,8 +67,10 @@ def describe(data: bytes) -> Description:
     """The description from the beginning of a file, unchecked. Raises CorruptRecord when there is none."""
     _, _, described, _ = _head(data)
     try:
-        return Description(**json.loads(data[_HEAD.size : _HEAD.size + described]))
-    except (ValueError, TypeError) as error:
+        fields = json.loads(data[_HEAD.size : _HEAD.size + described])
+        width, height = fields["size"]
+        return Description(**fields | {"size": (width, height)})
+    except (ValueError, TypeError, KeyError) as error:
         raise CorruptRecord(f"its description is broken: {error}") from None
 
 

@@ -89,7 +89,16 @@ class Spool:
 
     # --- in and out ---
 
-    def store(self, frame: Frame, name: str, bytes_raw: int, readings_bytes: int) -> Entry:
+    def store(
+        self,
+        frame: Frame,
+        name: str,
+        bytes_raw: int,
+        readings_bytes: int,
+        *,
+        size: tuple[int, int] = (0, 0),
+        sent_as: str = "lossless",
+    ) -> Entry:
         """Keep a frame: when this returns it is on the disk to stay.
 
         Make room first: see `room_for`.
@@ -98,6 +107,8 @@ class Spool:
             name: the file or camera that it came from.
             bytes_raw: its size as the camera gave it.
             readings_bytes: size of the readings' file now.
+            size: width and height as captured, if the frame is smaller.
+            sent_as: what was given up for a slow link, in words.
 
         Raises:
             OSError: the disk refused it; nothing of it is left.
@@ -105,8 +116,10 @@ class Spool:
         moment = self._clock()
         entry = Entry(self._order, frame.priority, frame.id, readings_bytes, moment, since_up_s=moment.up_s)
         path = self.folder / entry.file_name
+        id, captured = frame.id, frame.captured_unix_ns
+        described = Description(id.edge, id.session, id.sequence, name, bytes_raw, captured, size, sent_as)
         try:
-            entry.size = _write(path, encode(frame, name, bytes_raw))
+            entry.size = _write(path, encode(frame, described))
             sync_folder(self.folder)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -246,6 +246,12 @@ async def test_a_result_of_before_the_restart_settles_its_frame(tmp_path: Path) 
         publishing = asyncio.create_task(publisher.run())
         jpeg = packing.encode(np.zeros((48, 64, 3), np.uint8), ImageFormat.JPEG, 75)
         assert isinstance(jpeg, EncodedImage)
+        spool = spool_of(tmp_path)  # it was sent in half its size
+        [_, second] = spool
+        frame, _ = spool.load(second)
+        spool.remove(second)
+        spool.store(frame, "old#1", 9216, 0, size=(128, 96), sent_as="size 0.5")
+        spool.close()
         for sequence in (1, 7):  # 7 is settled already: nobody misses its result
             identity = (FrameId("e", "old", sequence), 0, Priority.ESSENTIAL, 10**18)
             publisher.submit(Result(*identity, Outcome.ENHANCED, jpeg, model="m-1"))
@@ -258,13 +264,14 @@ async def test_a_result_of_before_the_restart_settles_its_frame(tmp_path: Path) 
         )
         script = Script(silence, window_frames=0, results=address)
         async with serving(script) as cloud:
-            await run(cloud, Camera(), tmp_path, stop_when=lambda: len(lines(tmp_path)) > 0)
+            flags = ("--annotate",)
+            await run(cloud, Camera(), tmp_path, *flags, stop_when=lambda: len(lines(tmp_path)) > 0)
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
         await broker.close()
     [line] = lines(tmp_path)
     assert (line["frame"], line["outcome"], line["model"]) == ("e/old/1", "enhanced", "m-1")
-    assert held(tmp_path) == ["e/old/0"] and not script.frames
+    assert line["sent_as"] == "size 0.5" and held(tmp_path) == ["e/old/0"] and not script.frames
 
 
 async def test_a_line_that_is_there_is_not_written_again(tmp_path: Path) -> None:

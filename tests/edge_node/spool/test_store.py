@@ -20,12 +20,13 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_a_frame_comes_back_as_it_was(open_spool, make_frame) -> None:
     frame = make_frame(3, session="a_b-C9")
-    open_spool().store(frame, "street\udcff.jpg", 12_345, 77)
+    open_spool().store(frame, "street\udcff.jpg", 12_345, 77, size=(80, 60), sent_as="size 0.5")
     [entry] = spool = open_spool()
     assert (entry.id, entry.priority, entry.readings_bytes) == (frame.id, frame.priority, 77)
     loaded, description = spool.load(entry)
     assert loaded == frame
     assert (description.name, description.bytes_raw, description.id) == ("street\udcff.jpg", 12_345, frame.id)
+    assert (description.size, description.sent_as) == ((80, 60), "size 0.5")
     assert spool.held_bytes == sum(path.stat().st_size for path in spool.folder.glob("*.frame"))
 
 
