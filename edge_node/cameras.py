@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import LamplightError, SettingsError, SourceError
 from common.settings import load_each
@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+S = TypeVar("S", bound=EdgeSettings)
 
-def load(argv: Sequence[str], *, prog: str = "", description: str = "", epilog: str = "") -> list[EdgeSettings]:
+
+def load(cls: type[S], argv: Sequence[str], *, prog: str = "", description: str = "", epilog: str = "") -> list[S]:
     """The settings of each camera: `--camera` and `--source` may be given several times, a TOML file may have a
     table [[camera]] for each.
 
@@ -26,13 +28,13 @@ def load(argv: Sequence[str], *, prog: str = "", description: str = "", epilog: 
         SettingsError: as `common.settings.load`.
     """
     given = load_each(
-        EdgeSettings, argv,
+        cls, argv,
         repeated=("camera", "source"), array="camera", prog=prog, description=description, epilog=epilog,
     )  # fmt: skip
     return told_apart(given)
 
 
-def told_apart(each: Sequence[EdgeSettings]) -> list[EdgeSettings]:
+def told_apart(each: Sequence[S]) -> list[S]:
     """Give several cameras names and folders of their own: NAME-0, NAME-1... where they share one name, and the
     folder OUTPUT/NAME for each. They never end because one is not there at the start; the size counts for those
     that can be asked for one, and only folders are watched.

@@ -70,7 +70,7 @@ def _command(arguments: Sequence[str]) -> int:
 
 
 def _watch(arguments: Sequence[str]) -> int:
-    each = cameras.load(arguments, prog="python -m edge_node", description=DESCRIPTION, epilog=EPILOG)
+    each = cameras.load(EdgeSettings, arguments, prog="python -m edge_node", description=DESCRIPTION, epilog=EPILOG)
     process.configure_logging(each[0].verbose)
     if each[0].list_cameras:
         return list_cameras()

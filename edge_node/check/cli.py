@@ -12,9 +12,10 @@ from typing import NoReturn
 from rich.console import Console
 from rich.text import Text
 
-from common import process, settings
-from common.channel import with_port
+from common import process
+from common.channel import with_ports
 from common.settings import option
+from edge_node import cameras
 from edge_node.check.finding import Finding, Mark
 from edge_node.check.run import check
 from edge_node.settings import EdgeSettings
@@ -42,18 +43,18 @@ class CheckSettings(EdgeSettings):
 
 def command(argv: Sequence[str]) -> int:
     """The command; ends the process with its exit code."""
-    given = settings.load(CheckSettings, argv, prog="python -m edge_node check", description=DESCRIPTION, epilog=EPILOG)
-    process.configure_logging(given.verbose)
-    given = replace(given, cloud=",".join(with_port(item.strip()) for item in given.cloud.split(",")))
-    asyncio.run(_report(given))
+    prog = "python -m edge_node check"
+    each = cameras.load(CheckSettings, argv, prog=prog, description=DESCRIPTION, epilog=EPILOG)
+    process.configure_logging(each[0].verbose)
+    asyncio.run(_report([replace(given, cloud=with_ports(given.cloud)) for given in each]))
     return 0
 
 
-async def _report(given: CheckSettings) -> NoReturn:
+async def _report(each: Sequence[CheckSettings]) -> NoReturn:
     with Console(stderr=True).status("looking at source, cloud, NATS, disk, clock and models"):
-        findings = await check(given)
+        findings = await check(each)
     works = not any(finding.mark is Mark.FAIL for finding in findings)
-    if given.json:
+    if each[0].json:
         print(json.dumps({"works": works, "findings": [to_json(finding) for finding in findings]}, indent=1))
     else:
         show(findings, Console())

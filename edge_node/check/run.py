@@ -1,6 +1,7 @@
 """All checks: side by side where they do not disturb each other."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edge_node.check.broker import check_broker
@@ -17,22 +18,30 @@ from lamplight.v1 import enhancement_pb2 as pb
 GROUPS = ("source", "cloud", "nats", "models", "disk", "clock", "machine")
 
 
-async def check(given: EdgeSettings) -> list[Finding]:
-    """Look at everything that a node with these settings needs. Each check has its time; none hangs.
+async def check(each: Sequence[EdgeSettings]) -> list[Finding]:
+    """Look at everything that nodes with these settings need, one for each camera. Each check has its time; none hangs.
 
     Opens a stream under the edge's name and closes it again, has the cloud node light up one small picture, and fetches
     no result: a node that runs meanwhile loses nothing.
     """
-    groups = {name: Group(name) for name in GROUPS}
+    given, groups = each[0], {name: Group(name) for name in GROUPS}
     check_ntp(groups["clock"])
     check_host(given, groups["machine"])
     await asyncio.gather(
-        check_source(given, groups["source"]),
+        _sources(each, groups["source"]),
         _network(given, groups["cloud"], groups["nats"], groups["clock"]),
         check_disk(given, groups["disk"]),
     )
     await check_models(given, groups["models"])  # alone: it wants the processors, and its times shall mean something
     return [finding for name in GROUPS for finding in groups[name].findings]
+
+
+async def _sources(each: Sequence[EdgeSettings], found: Group) -> None:
+    parts = [Group(found.name) for _ in each]
+    await asyncio.gather(*map(check_source, each, parts))
+    for given, part in zip(each, parts, strict=True):
+        camera = f"{given.name}: " if len(each) > 1 else ""
+        found.findings += [replace(item, value=camera + item.value) for item in part.findings]
 
 
 async def _network(given: EdgeSettings, cloud: Group, nats: Group, clock: Group) -> None:

@@ -1,6 +1,7 @@
 """Does the camera, stream or file give a frame?"""
 
 import time
+from pathlib import Path
 
 from common.errors import SourceError
 from common.packing import to_rgb
@@ -14,11 +15,19 @@ BLACK = 1.0  # mean of 255: no scene is that dark, a lid is
 
 
 def _open(given: EdgeSettings) -> Source:
-    return open_source(given.camera, given.source, size=given.camera_size, loop=given.loop)
+    return open_source(given.camera, given.source, size=given.camera_size, loop=given.loop, live=given.live)
+
+
+def _is_empty_folder(source: str | None) -> bool:
+    folder = Path(source or "")
+    return source is not None and folder.is_dir() and not any(folder.iterdir())
 
 
 async def check_source(given: EdgeSettings, found: Group) -> None:
     """Opens it, takes frames for a second, closes it."""
+    if given.watch and _is_empty_folder(given.source):
+        found.ok("opens", f"{given.source} is empty: its first image is waited for")
+        return
     opened: list[Source] = []
 
     def look() -> tuple[float, float, list[Captured]]:

@@ -18,13 +18,14 @@ def names(each: list[EdgeSettings]) -> list[tuple[str, str | None]]:
 
 
 def test_one_camera_keeps_its_name_and_folder() -> None:
-    [one] = cameras.load(["--camera", "0", "--edge", "gate", "--output", "out"])
+    [one] = cameras.load(EdgeSettings, ["--camera", "0", "--edge", "gate", "--output", "out"])
     assert (one.name, one.output.output, one.live.wait_for_source) == ("gate", Path("out"), False)
 
 
 def test_flags_given_again_are_more_cameras() -> None:
     each = cameras.load(
-        ["--camera", "0", "--source", "rtsp://cam/a,b", "--camera", "lavfi:testsrc,format=gray", "--edge", "gate"]
+        EdgeSettings,
+        ["--camera", "0", "--source", "rtsp://cam/a,b", "--camera", "lavfi:testsrc,format=gray", "--edge", "gate"],
     )
     assert names(each) == [("gate-0", "0"), ("gate-1", "lavfi:testsrc,format=gray"), ("gate-2", "rtsp://cam/a,b")]
     assert [one.output.output for one in each] == [Path("readings", f"gate-{number}") for number in range(3)]
@@ -33,13 +34,13 @@ def test_flags_given_again_are_more_cameras() -> None:
 
 def test_flags_count_for_those_that_they_fit(tmp_path: Path) -> None:
     flags = ["--camera", "0", "--source", "rtsp://cam/live", "--source", str(tmp_path), "--source", "/dev/video1"]
-    each = cameras.load([*flags, "--size", "640x480", "--watch"])
+    each = cameras.load(EdgeSettings, [*flags, "--size", "640x480", "--watch"])
     assert [one.size for one in each] == ["640x480", "", "", "640x480"]
     assert [one.watch for one in each] == [False, False, True, False]
 
 
 def test_the_longest_name_stays_a_name() -> None:
-    each = cameras.load(["--camera", "0", "--camera", "1", "--edge", "x" * 64])
+    each = cameras.load(EdgeSettings, ["--camera", "0", "--camera", "1", "--edge", "x" * 64])
     assert [len(one.name) for one in each] == [64, 64] and each[0].name != each[1].name
 
 
@@ -73,7 +74,7 @@ def write(folder: Path, text: str) -> list[str]:
 
 
 def test_tables_in_a_file(tmp_path: Path) -> None:
-    each = cameras.load(write(tmp_path, FILE))
+    each = cameras.load(EdgeSettings, write(tmp_path, FILE))
     assert names(each) == [("pole-0", "0"), ("yard", "rtsp://10.0.0.7/stream"), ("pole-2", "/dev/video2")]
     assert [one.fps for one in each] == [5, 2, 2]
     assert [one.sending.priority.name for one in each] == ["STANDARD", "ESSENTIAL", "STANDARD"]
@@ -83,8 +84,8 @@ def test_tables_in_a_file(tmp_path: Path) -> None:
 
 def test_flags_win_over_tables(tmp_path: Path) -> None:
     arguments = write(tmp_path, FILE)
-    assert [one.fps for one in cameras.load([*arguments, "--fps", "9"])] == [9, 9, 9]
-    assert names(cameras.load([*arguments, "--camera", "7"])) == [("pole", "7")]
+    assert [one.fps for one in cameras.load(EdgeSettings, [*arguments, "--fps", "9"])] == [9, 9, 9]
+    assert names(cameras.load(EdgeSettings, [*arguments, "--camera", "7"])) == [("pole", "7")]
 
 
 @pytest.mark.parametrize(
@@ -100,13 +101,13 @@ def test_flags_win_over_tables(tmp_path: Path) -> None:
 )
 def test_wrong_tables(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        cameras.load(write(tmp_path, text))
+        cameras.load(EdgeSettings, write(tmp_path, text))
 
 
 def test_two_with_the_same_name_are_refused(tmp_path: Path) -> None:
     text = "".join(f"[[camera]]\ncamera = {n}\nedge = '{edge}'\n" for n, edge in enumerate(["a", "a", "a-1"]))
     with pytest.raises(SettingsError, match="two cameras have the name a-1"):
-        cameras.load(write(tmp_path, text))
+        cameras.load(EdgeSettings, write(tmp_path, text))
 
 
 async def test_the_failure_of_one_does_not_end_the_others(
@@ -115,7 +116,7 @@ async def test_the_failure_of_one_does_not_end_the_others(
     (tmp_path / "broken.jpg").write_bytes(b"not an image")
     made_up = "lavfi:testsrc2=size=64x48:rate=50"
     flags = ["--camera", made_up, "--camera", made_up, "--source", str(tmp_path / "broken.jpg")]
-    each = cameras.load([*flags, "--edge", "gate", "--cloud", f"127.0.0.1:{free_port}"])
+    each = cameras.load(EdgeSettings, [*flags, "--edge", "gate", "--cloud", f"127.0.0.1:{free_port}"])
     nodes = [EdgeNode(one, open_source(one.camera, one.source), Reader(None), []) for one in each]
     stop = asyncio.Event()
     running = asyncio.create_task(cameras.side_by_side(nodes, stop))
@@ -132,7 +133,7 @@ async def test_the_failure_of_one_does_not_end_the_others(
 
 
 def test_one_that_cannot_be_is_left_out_unless_it_is_alone(caplog: pytest.LogCaptureFixture) -> None:
-    each = cameras.load(["--camera", "0", "--source", "nowhere.mp4", "--edge", "gate"])
+    each = cameras.load(EdgeSettings, ["--camera", "0", "--source", "nowhere.mp4", "--edge", "gate"])
 
     def make(one: EdgeSettings) -> str:
         if one.source:

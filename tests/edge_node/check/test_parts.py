@@ -70,6 +70,14 @@ async def test_a_covered_lens(tmp_path: Path) -> None:
     assert only(found, "frame").mark is Mark.WARN and "lens" in only(found, "frame").advice
 
 
+async def test_a_watched_folder_may_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "uploads").mkdir()
+    found = Group("source")
+    await check_source(settings(tmp_path, source=str(tmp_path / "uploads"), watch=True), found)
+    [finding] = found.findings
+    assert finding.mark is Mark.OK and "its first image is waited for" in finding.value
+
+
 async def test_what_hangs_and_what_fails_is_a_finding() -> None:
     found, never = Group("models"), threading.Event()
 
