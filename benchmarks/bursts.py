@@ -40,6 +40,12 @@ def sway(count: int, pixels: float, rng: np.random.Generator) -> np.ndarray:
     return path - path[-1]
 
 
+def sheet_of(image: np.ndarray) -> np.ndarray:
+    """A piece of another photograph, to move through."""
+    top = image.shape[0] // 3
+    return image[top : top + SHEET[0], 60 : 60 + SHEET[1]]
+
+
 def burst(
     bright: np.ndarray,
     seed: int,

@@ -19,7 +19,8 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from bursts import SHEET, Burst, burst
+from bursts import Burst, burst, sheet_of
+from fusion_alignment import SWAY, measure_alignments
 from fusion_picture import draw
 
 from cloud_node.evaluation.cases import DARKNESS, dark_receipts, read_image, thinned
@@ -29,13 +30,11 @@ from common.color import to_rgb
 from common.packing import pack
 from common.pixels import PixelFormat, RawImage
 from common.text_detection import DBNet
-from edge_node.alignment import find_shift
 from edge_node.fusion import Fuser, planes_of
 from edge_node.local_enhancer import LocalEnhancer
 
 RESULTS = Path(__file__).resolve().parent / "results" / "fusion.json"
 FRAMES = (1, 2, 4, 8, 16)
-SWAY = 3.0  # pixels
 STROKE = 1.2  # sigma in pixels: errors finer than a stroke are noise, not ghosts
 
 
@@ -117,39 +116,6 @@ def measure_moving(scene: Burst, numbers: tuple[int, ...]) -> dict[str, Any]:
     return rows
 
 
-def measure_alignment(scene: Burst) -> dict[str, list[tuple[float, float]]]:
-    """Error in pixels and milliseconds of each pair of neighbours, by method."""
-    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for k in range(1, len(scene.frames)):
-        one, other = (planes_of(scene.frames[i])[0] for i in (k - 1, k))
-        true = scene.path[k] - scene.path[k - 1]
-        for name, method in {"ours": find_shift, "phase correlation": phase_correlation, "ECC": ecc}.items():
-            start = time.perf_counter()
-            shift = np.array(method(one, other))
-            taken = (time.perf_counter() - start) * 1e3
-            found[name].append((float(np.abs(shift - true).max()), taken))
-    return found
-
-
-def binned(luma: np.ndarray, bins: int = 4) -> np.ndarray:
-    size = (luma.shape[1] // bins, luma.shape[0] // bins)
-    return cv2.resize(luma[: size[1] * bins, : size[0] * bins], size, interpolation=cv2.INTER_AREA).astype(np.float32)
-
-
-def phase_correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    one, other = binned(one), binned(other)
-    return np.array(cv2.phaseCorrelate(one, other, cv2.createHanningWindow(one.shape[::-1], cv2.CV_32F))[0]) * 4
-
-
-def ecc(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    criteria, start = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 8, 1e-3), np.eye(2, 3, dtype=np.float32)
-    try:
-        _, matrix = cv2.findTransformECC(binned(one), binned(other), start, cv2.MOTION_TRANSLATION, criteria, None, 3)
-    except cv2.error:  # it did not converge
-        return np.zeros(2)
-    return matrix[:, 2] * 4
-
-
 def float_levels(fuser: Fuser) -> np.ndarray:
     """The fused frame before it is rounded to bytes, as RGB."""
     y, u, v = (plane.levels for plane in fuser._planes)
@@ -221,10 +187,10 @@ def main() -> None:
 
 
 def measure_set(name: str, data: Path, limit: int, enhancers: Enhancers) -> dict[str, Any]:
-    cases = thinned(dark_receipts(name, data).cases, limit)
+    cases, folder = thinned(dark_receipts(name, data).cases, limit), data / "receipts_sroie" / "images"
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for seed, case in enumerate(cases):
-        bright, truth = read_image(data / "receipts_sroie" / "images" / case.name), case.read().truth
+        bright, truth = read_image(folder / case.name), case.read().truth
         make = partial(burst, bright, seed, DARKNESS[name], max(FRAMES))
         swaying, still = make(sway_pixels=SWAY), make()
         rows["swaying"].append(measure_scene(swaying, truth, enhancers, FRAMES))
@@ -232,39 +198,12 @@ def measure_set(name: str, data: Path, limit: int, enhancers: Enhancers) -> dict
         out = fused(still.frames, 8)[1]
         rows["still"][-1]["8"]["float"] = enhancers.counts(enhancers.cloud(float_levels(out)), truth)
         rows["still"][-1]["1"]["float"] = rows["still"][-1]["1"]["cloud"]
-        moving = make(sway_pixels=SWAY, sheet=sheet_of(data, cases[seed - 1].name))
+        moving = make(sway_pixels=SWAY, sheet=sheet_of(read_image(folder / cases[seed - 1].name)))
         rows["moving sheet"].append(measure_moving(moving, FRAMES))
         print(f"{name}: {seed + 1} of {len(cases)}", flush=True)
     table: dict[str, Any] = {scene: summary(found) for scene, found in rows.items()}
     table["receipts"] = len(cases)
     return table
-
-
-def sheet_of(data: Path, name: str) -> np.ndarray:
-    """A piece of another receipt."""
-    image = read_image(data / "receipts_sroie" / "images" / name)
-    top = image.shape[0] // 3
-    return image[top : top + SHEET[0], 60 : 60 + SHEET[1]]
-
-
-def measure_alignments(name: str, data: Path, limit: int) -> dict[str, Any]:
-    """While the camera sways and the sheet moves; pairs of single frames."""
-    cases = thinned(dark_receipts(name, data).cases, limit)
-    pairs: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for seed, case in enumerate(cases):
-        bright, sheet = read_image(data / "receipts_sroie" / "images" / case.name), sheet_of(data, cases[seed - 1].name)
-        for method, found in measure_alignment(
-            burst(bright, seed, DARKNESS[name], 6, sway_pixels=SWAY, sheet=sheet)
-        ).items():
-            pairs[method] += found
-    return {
-        method: {
-            "median error": round(float(np.median([error for error, _ in found])), 2),
-            "largest error": round(max(error for error, _ in found), 2),
-            "least ms": round(min(ms for _, ms in found), 1),
-        }
-        for method, found in pairs.items()
-    }
 
 
 if __name__ == "__main__":

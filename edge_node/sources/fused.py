@@ -23,13 +23,13 @@ class FusedSource:
     """
 
     def __init__(self, source: Source, frames: int) -> None:
+        self._source = source
         try:
             from edge_node.fusion import Fuser
         except ImportError as error:
             raise SettingsError(f"--fuse needs OpenCV: pip install 'lamplight[edge]' ({error})") from None
         self.name, self.live, self.status = source.name, source.live, source.status
         self.fuser = Fuser(frames)
-        self._source = source
         self._given, self._merged = 0, 0.0
 
     def __getattr__(self, name: str) -> Any:  # what this kind of source has beyond the others
