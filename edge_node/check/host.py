@@ -17,7 +17,7 @@ def check_host(
     if available is None:
         found.skip("memory", f"not told in {proc}")
     elif available < (needed := float(allowed or NEEDED_MIB)):
-        advice = "end other programs, or use --detector none or a smaller --detector-side"
+        advice = "end other programs, or use --detector none or a smaller --detector-max-side"
         found.warn("memory", f"{available:,.0f} MiB to be had, {needed:g} may be used", advice, available_mib=available)
     else:
         found.ok("memory", f"{available:,.0f} MiB to be had", available_mib=available)
