@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=300, help="for the memory (default: 300)")
     parser.add_argument("--size", default="1280x720", help="of the frames (default: 1280x720)")
     parser.add_argument("--starts", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--detector-side", default="736", help="(default: 736, as the node's)")
+    parser.add_argument("--detector-max-side", default="2048", help="(default: 2048, as the node's)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -102,7 +102,10 @@ def main() -> None:
         photos.mkdir()
         for word in WORDS:
             dark_sign(word, tuple(map(int, given.size.split("x")))).save(photos / f"{word}.jpg", quality=92)
-        node, detector = Cloud("--preset", "none"), ("--detector-threads", "1", "--detector-side", given.detector_side)
+        node, detector = (
+            Cloud("--preset", "none"),
+            ("--detector-threads", "1", "--detector-max-side", given.detector_max_side),
+        )
         try:
             started = {}
             for kind, more in (("with detector", detector), ("without", ("--detector", "none"))):
@@ -121,10 +124,10 @@ def main() -> None:
     change = f"{late / early - 1:+.1%}"
     print(f"memory at {given.size}: {early:.0f} MB early, {late:.0f} MB late ({change}), {max(mb):.0f} MB peak")
     RESULTS.mkdir(exist_ok=True)
-    suffix = "" if given.detector_side == "736" else f"-{given.detector_side}"
+    suffix = "" if given.detector_max_side == "2048" else f"-{given.detector_max_side}"
     report = {
         "disk_mb": size / MB, "largest_mb": largest, "first_frame": started, "size": given.size,
-        "detector_side": int(given.detector_side), "frames": given.frames,
+        "detector_max_side": int(given.detector_max_side), "frames": given.frames,
         "rss_mb": {"early": early, "late": late, "growth": late / early - 1, "peak": max(mb)},
     }  # fmt: skip
     (RESULTS / f"edge_footprint{suffix}.json").write_text(json.dumps(report, indent=1) + "\n")

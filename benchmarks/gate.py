@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from cloud_node.evaluation import cases, darkness
-from cloud_node.evaluation.detection import count
+from cloud_node.evaluation.detection import count, read_outlines
 from cloud_node.laegan import load
+from cloud_node.training import pools
 from cloud_node.training.darkness import to_linear
 from common import packing
 from common.color import to_rgb
@@ -35,7 +36,7 @@ from edge_node.sources.planes import to_raw
 
 matplotlib.use("Agg")
 RESULTS = Path(__file__).resolve().parent / "results"
-LESS_LIGHT = (1, 2, 4, 8, 16, 32, 64)
+LESS_LIGHT = (1, 2, 3, 4, 8, 16, 32, 64)
 WIDTH, HEIGHT, FPS = 1280, 720, 10
 
 
@@ -61,6 +62,12 @@ def photographs(data: Path, limit: int) -> Iterator[tuple[str, Bytes, list]]:
         for case in cases.thinned(make(data).cases, limit):
             picture = case.read()
             yield name, picture.low, list(picture.truth)
+    for path in pools.dark_files(data)[0][:limit]:
+        yield (
+            "street, dusk, of training",
+            cases.read_image(path),
+            read_outlines(data / "plates_ro/gt" / f"{path.stem}.txt"),
+        )
 
 
 def text(data: Path, limit: int) -> list[dict]:

@@ -11,6 +11,7 @@ frame captured after that. Then every frame must have its reading, once. Writes 
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ HANG_S = 60.0
 
 
 def back_after(output: Path, since_unix_ns: int) -> float:
-    """Wait for a reading of a frame captured since then; returns the seconds it took, to half a frame's time."""
+    """Wait for a reading of a frame captured since then; returns the seconds that it took."""
     while (time.time_ns() - since_unix_ns) / 1e9 < HANG_S:
         if any(line["captured_unix_ns"] >= since_unix_ns for line in readings(output)[-20:]):
             return (time.time_ns() - since_unix_ns) / 1e9
@@ -73,9 +74,7 @@ def main() -> None:
                 found[f"cut for {cut_s:g} s"] = back_after(out, since)
                 print(f"cut for {cut_s:g} s: back after {found[f'cut for {cut_s:g} s']:.2f} s", flush=True)
                 time.sleep(STEADY_S)
-            in_use = (
-                [line for line in edge.lines if "connected to" in line][-1].split("connected to ")[1].split(": ")[0]
-            )
+            in_use = re.findall(r"connected to (\S+): none", edge.output)[-1]
             since = time.time_ns()
             nodes[in_use].end(signal.SIGKILL)
             found["node killed"] = back_after(out, since)

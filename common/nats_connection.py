@@ -1,9 +1,12 @@
 """One NATS connection that stays: a client is used until it closes, then a new one is dialled."""
 
 import asyncio
+import contextlib
 import logging
 import random
 import re
+import socket
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -18,7 +21,7 @@ log = logging.getLogger(__name__)
 DIAL_TIMEOUT_S = 5.0
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
-CHECK_S = 1.0
+CHECK_S = 0.5
 PING_INTERVAL_S = 15  # two without an answer and the connection counts as dead
 SEND_BUFFER_BYTES = 16 * 1024 * 1024
 
@@ -63,6 +66,7 @@ class Connection:
         self._client: Client | None = None
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._endings: set[asyncio.Task[None]] = set()  # of connections that were given up
 
     @property
     def address(self) -> str:
@@ -117,6 +121,7 @@ class Connection:
         if self._task is not None:
             await end_tasks([self._task])
             self._task = None
+        await asyncio.gather(*self._endings)
 
     async def check(self) -> None:
         """The link was away and is back: connect anew, at once, unless the server answers on the connection we have.
@@ -127,17 +132,22 @@ class Connection:
         if checked is None:
             return
         if self._client is not None and self._client.is_connected:
-            try:
-                await self._client.flush(timeout=CHECK_S)
+            # A ping that is given up breaks nats-py when its answer comes after all: it is left to itself.
+            ping = asyncio.create_task(self._client.flush(timeout=DIAL_TIMEOUT_S))
+            ping.add_done_callback(lambda done: done.cancelled() or done.exception())
+            await asyncio.wait({ping}, timeout=CHECK_S)
+            if ping.done() and not ping.cancelled() and ping.exception() is None:
                 return
-            except (nats.errors.Error, OSError, TimeoutError):
-                log.info("NATS at %s does not answer: connecting again", self.address)
-        if self._task is checked:  # not closed, and not checked by another meanwhile
-            self._task = asyncio.create_task(self._anew(checked), name="nats")
-
-    async def _anew(self, before: "asyncio.Task[None]") -> None:
-        await end_tasks([before])
-        await self._keep(None)
+            log.info("NATS at %s does not answer: connecting again", self.address)
+        if self._task is not checked:  # closed, or checked by another meanwhile
+            return
+        if self._client is not None:
+            reset(self._client)
+            self._set(None)
+        ending = asyncio.create_task(end_tasks([checked]))  # on a dead link that takes a while
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        self._task = asyncio.create_task(self._keep(None), name="nats")
 
     async def _keep(self, dialled: Dialled | None) -> None:
         while True:
@@ -147,7 +157,8 @@ class Connection:
                 while not client.is_closed:  # asked as well: closing may hang on a dead link before it calls back
                     await _set_within(closed, 1.0)
             finally:
-                self._set(None)
+                if self._client is client:
+                    self._set(None)
                 await close_client(client)
             log.warning("lost NATS at %s, connecting again", self.address)
             dialled = None
@@ -233,6 +244,18 @@ async def _set_within(event: asyncio.Event, timeout_s: float) -> bool:
             return await event.wait()
     except TimeoutError:
         return False
+
+
+def reset(client: Client) -> None:
+    """Reset the TCP connection of a client that is given up.
+
+    An orderly close would wait behind what TCP could not deliver, and until then the server would answer the requests
+    that were made on it, with messages that nobody hears.
+    """
+    with contextlib.suppress(AttributeError, OSError):  # nats-py does not give its socket away
+        writer = client._transport._io_writer
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
 
 
 async def close_client(client: Client) -> None:

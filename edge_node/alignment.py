@@ -1,7 +1,7 @@
 """How far a dark, noisy frame has moved against another: one shift for all, small, with parts that move on their own.
 
-Lucas and Kanade's gradient steps (IJCAI 1981) on binned luma, coarse to fine; pixels that do not fit are left out.
-On bursts of known shift this was nearer than phase correlation and ECC, and cheaper: docs/fusion.md.
+Lucas and Kanade's gradient steps (IJCAI 1981) on binned luma, coarse to fine; pixels that do not fit are left out, so
+that on bursts of known shift this was nearer than phase correlation and ECC: docs/fusion.md.
 """
 
 from typing import Any, Final

@@ -38,6 +38,7 @@ class Arrivals:
 
     Args:
         pixels: threads for the sinks.
+        networks: the thread for the detector.
         on_read: called with the seconds that reading took, the regions and the picture.
         on_written: called with a flight, and whether the record has its line whole.
     """
@@ -50,6 +51,7 @@ class Arrivals:
         in_hand: InHand,
         steps: Steps,
         pixels: ThreadPoolExecutor,
+        networks: ThreadPoolExecutor,
         *,
         limit: int,
         on_read: Callable[[float, Sequence[Region], Bytes], None],
@@ -60,7 +62,7 @@ class Arrivals:
         self._pixels, self._on_read, self._on_written = pixels, on_read, on_written
         self._queue: BoundedQueue[Arrived] = BoundedQueue("reader", limit, Policy.WAIT)
         self._noting = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
+        self._networks = networks
 
     async def put(self, arrived: Arrived) -> None:
         """Have it read."""
@@ -69,7 +71,7 @@ class Arrivals:
     async def run(self) -> None:
         """Read until cancelled. Raises what the detector lacks."""
         # Beside the first frames' way to the cloud and back; what the detector lacks ends the node all the same.
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._reader.load)
+        await asyncio.get_running_loop().run_in_executor(self._networks, self._reader.load)
         async for arrived in self._queue:
             try:
                 await self._steps.watch("reader", self._read(arrived))
@@ -86,7 +88,6 @@ class Arrivals:
     async def close(self) -> None:
         for sink in self._sinks:
             await asyncio.to_thread(sink.close)
-        self._thread.shutdown(wait=False)
 
     async def _read(self, arrived: Arrived) -> None:
         flight, result = arrived.flight, arrived.result
@@ -94,7 +95,7 @@ class Arrivals:
         if arrived.enhanced is not None:
             start_s, loop = time.monotonic(), asyncio.get_running_loop()
             try:
-                regions = await loop.run_in_executor(self._thread, self._reader.read, arrived.enhanced)
+                regions = await loop.run_in_executor(self._networks, self._reader.read, arrived.enhanced)
             except Exception as error:
                 log.exception("text detection failed on frame %s", result.id)
                 result = replace(result, outcome=Outcome.FAILED, reason=f"text detection failed: {error}")

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from edge_node.settings import EdgeSettings
 
 if TYPE_CHECKING:
     from edge_node.care import Slowdown
+    from edge_node.local_enhancer import LocalEnhancer
     from edge_node.node import EdgeNode
     from edge_node.reader import Reader
     from edge_node.sinks import Sink
@@ -72,7 +74,7 @@ def _watch(arguments: Sequence[str]) -> int:
     process.configure_logging(each[0].verbose)
     if each[0].list_cameras:
         return list_cameras()
-    memory.tune_malloc()
+    memory.tune_malloc(arenas=2)  # few threads that are seldom at work together: 2 % less memory
     return asyncio.run(_run_each([replace(given, cloud=with_ports(given.cloud)) for given in each]))
 
 
@@ -82,13 +84,22 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     from edge_node.care import RESTART_EXIT, Slowdown, cared_for
     from edge_node.reader import Reader
     from edge_node.sinks import SharedSink, TerminalLine
+    from edge_node.takeover import load_enhancer
 
     reading, line, slowdown = each[0].reading, TerminalLine(), Slowdown()
     detector = None
     if reading.detector != "none":
-        detector = create_detector(reading.detector, threads=reading.detector_threads, limit_side=reading.detector_side)
+        detector = create_detector(
+            reading.detector,
+            threads=reading.detector_threads,
+            limit_side=reading.detector_side,
+            max_side=reading.detector_max_side,
+        )
     reader, last = Reader(detector), line if len(each) == 1 else SharedSink(line)
-    nodes, failures = cameras.assembled(each, lambda given: _node(given, reader, last, slowdown))
+    enhancer = functools.cache(load_enhancer)
+    nodes, failures = cameras.assembled(
+        each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown)
+    )
     telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}")
     stop = asyncio.Event()
     with process.stop_on_signals(stop):
@@ -104,12 +115,13 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     return RESTART_EXIT if care.wants_restart else 0
 
 
-def _node(given: EdgeSettings, reader: "Reader", line: "Sink", slowdown: "Slowdown") -> "EdgeNode":
+def _node(
+    given: EdgeSettings, reader: "Reader", line: "Sink", enhancer: "LocalEnhancer | None", slowdown: "Slowdown"
+) -> "EdgeNode":
     from edge_node.node import EdgeNode
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
     from edge_node.sources import open_source
     from edge_node.sources.fused import fuse
-    from edge_node.takeover import load_enhancer
 
     folder = given.output.output
     source = open_source(
@@ -127,7 +139,7 @@ def _node(given: EdgeSettings, reader: "Reader", line: "Sink", slowdown: "Slowdo
         pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
     bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
     sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded]
-    return EdgeNode(given, source, reader, sinks, load_enhancer(given.choosing.local), slowdown=slowdown)
+    return EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
 
 
 def list_cameras() -> int:

@@ -7,13 +7,15 @@ from typing import Final
 FIRST_DELAY_S: Final = 0.2
 # An unreachable node is tried again soon, so that frames flow within 3 s once a link is back: a try costs a few
 # packets. A node that answers and refuses has its reasons.
-LONGEST_DELAY_S: Final = 1.0
+LONGEST_DELAY_S: Final = 0.7
 LONGEST_REFUSED_DELAY_S: Final = 5.0
-# A try that began while the link was away may sleep in TCP's own back-off: a new one is better. Now and then a longer
-# one, for links whose round trip takes seconds.
-CONNECT_TIMEOUT_S: Final = 2.0
+# A try that began while the link was away may sleep in TCP's own back-off: a new one is better. How long a connection
+# takes is known once there was one; before that, and seldom later, a try is a longer one, for links that are worse.
+CONNECT_TIMEOUT_S: Final = 1.8
+CONNECT_ROUND_TRIPS: Final = 5
 PATIENT_TIMEOUT_S: Final = 10.0
-PATIENT_EVERY: Final = 5
+PATIENT_EVERY: Final = 4
+PATIENT_EVERY_LATER: Final = 64
 
 
 class CloudList:
@@ -37,15 +39,20 @@ class CloudList:
     def current(self) -> str:
         return self.addresses[self._at]
 
-    @property
-    def connect_timeout_s(self) -> float:
-        """For a connection to the current one."""
-        return PATIENT_TIMEOUT_S if self._rounds % PATIENT_EVERY == PATIENT_EVERY - 1 else CONNECT_TIMEOUT_S
+    def connect_timeout_s(self, round_trip_s: float) -> float:
+        """For a connection to the current one, over a link of this round trip; 0 = there was none yet."""
+        every = PATIENT_EVERY_LATER if round_trip_s else PATIENT_EVERY
+        if self._rounds % every == every - 1:
+            return PATIENT_TIMEOUT_S
+        return max(CONNECT_TIMEOUT_S, CONNECT_ROUND_TRIPS * round_trip_s)
+
+    def served(self) -> None:
+        """The current one did its work for a while."""
+        self._failed = self._rounds = 0
+        self._reached = False
 
     def broke(self) -> float:
         """The stream to the current one broke after it had served: it is tried once more. Returns the wait before."""
-        self._failed = self._rounds = 0
-        self._reached = False
         return random.uniform(0.0, FIRST_DELAY_S)
 
     def ended(self, refused: bool = False) -> float:

@@ -93,6 +93,7 @@ class Downlink:
         self._idle = {priority: asyncio.Event() for priority in Priority}
         self._done: dict[str, None] = {}
         self._order = 0
+        self._connected_anew = asyncio.Event()  # of the next time
         self._life: asyncio.Task[None] | None = None
 
     @property
@@ -141,6 +142,9 @@ class Downlink:
         if not connected:
             for pull in self._pulls:
                 pull.end()
+        else:
+            self._connected_anew.set()
+            self._connected_anew = asyncio.Event()
         if self._on_state is not None:
             self._on_state(connected)
 
@@ -155,6 +159,7 @@ class Downlink:
 
         while True:
             client = await self._connection.wait()
+            anew = self._connected_anew
             try:
                 await self._pull(client, consumer, note_progress)
             except ConsumerMissing as error:
@@ -166,7 +171,11 @@ class Downlink:
                 log.debug("consumer %s: %r", consumer.name, error)
             finally:
                 self._idle[consumer.priority].set()
-            await asyncio.sleep(delay_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await anew.wait()
+                    delay_s = FIRST_DELAY_S  # what went wrong before was of another connection
+                    continue
             delay_s = min(delay_s * 2, LONGEST_DELAY_S)
 
     async def _pull(self, client: Client, consumer: Consumer, note_progress: Callable[[], None]) -> None:

@@ -70,6 +70,7 @@ class EdgeNode:
         self._slowdown = slowdown or Slowdown()
         self._background: set[asyncio.Task[Any]] = set()
         self._pixels = ThreadPoolExecutor(2, thread_name_prefix="pixels")
+        self._networks = ThreadPoolExecutor(1, thread_name_prefix="networks")  # never the memory of two at once
         self._uplink = Uplink(
             settings.cloud,
             opening=self._opening,
@@ -85,6 +86,7 @@ class EdgeNode:
             self.ledger,
             self._lit_here,
             lambda: self._uplink.connected,
+            self._networks,
         )
         self._arrivals = Arrivals(
             reader,
@@ -93,6 +95,7 @@ class EdgeNode:
             self.in_hand,
             self.steps,
             self._pixels,
+            self._networks,
             limit=in_flight + 1,
             on_read=self._learn,
             on_written=self._written,
@@ -315,9 +318,9 @@ class EdgeNode:
         await asyncio.gather(*remaining, return_exceptions=True)
         await self._results.close()
         await self._arrivals.close()
-        self.takeover.close()
         await self.backlog.keeping.close()
         self._pixels.shutdown(wait=False)
+        self._networks.shutdown(wait=False)
 
 
 def _raise_failure(parts: Sequence["asyncio.Task[None]"]) -> None:

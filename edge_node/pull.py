@@ -37,6 +37,7 @@ class Pull:
         self._asked: list[tuple[float, bool]] = []  # when the requests still open end, and whether each has heartbeats
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()  # None: the connection is gone
         self._subscription: Subscription | None = None
+        self._gone = False
 
     async def check(self) -> int:
         """How many messages wait. Raises ConsumerMissing, or nats.errors.Error when nobody answers."""
@@ -97,13 +98,14 @@ class Pull:
             return None
 
     def end(self) -> None:
-        """The connection is gone: let `next` say so."""
+        """The connection is gone: let `next` say so, and `close` ask nothing of it."""
+        self._gone = True
         self._arrived.put_nowait(None)
 
     async def close(self) -> None:
         """Withdraw the open requests; what arrived and was not taken is given back, and comes again at once."""
         subscription, self._subscription = self._subscription, None
-        if subscription is None or not self._client.is_connected:
+        if subscription is None or self._gone or not self._client.is_connected:
             return
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT_S):

@@ -14,6 +14,7 @@ from typing import Final
 
 from common.frame import Route
 
+AWAY: Final = "the cloud is away"
 AWAY_S: Final = 2.0  # without a stream before this device takes over
 PROBE_S: Final = 2.0  # between frames that are sent to see whether a slow cloud is fast again
 MISSES: Final = 2  # results in a row that did not come in time
@@ -61,11 +62,12 @@ class Router:
             self._broken_s = None
             self._ages.clear()
             self._misses = 0
-            self._turn(Route.CLOUD)
+            if self.reason == AWAY:  # one that was slow has to show that it is fast
+                self._turn(Route.CLOUD)
         elif not is_open:
             self._broken_s = now if self._broken_s is None else self._broken_s
             if now - self._broken_s >= AWAY_S:
-                self._turn(Route.EDGE, "the cloud is away")
+                self._turn(Route.EDGE, AWAY)
 
     def answered(self, age_s: float, missed: bool = False) -> None:
         """A result came for a frame of this age; `missed`: too late, the frame was taken over before."""

@@ -94,6 +94,9 @@ class Reading:
     detector: str = option("dbnet", "text detector; none = light up alone")
     detector_threads: int = option(0, "CPU threads of the detector; 0 = its own choice")
     detector_side: int = option(736, "frames are scaled to this shorter side for the detector", metavar="PIXELS")
+    detector_max_side: int = option(
+        2048, "and down to this longer side; less takes less memory and time, and misses small text", metavar="PIXELS"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +188,7 @@ class EdgeSettings:
             ("--retry-s", self.sending.retry_s, 0.1),
             ("--frozen-s", self.live.frozen_s, 0.1),
             ("--open-timeout-s", self.live.open_timeout_s, 0.1),
+            ("--detector-max-side", self.reading.detector_max_side, self.reading.detector_side),
             ("--min-free-mib", self.care.min_free_mib, 0),
             ("--max-rss-mib", self.care.max_rss_mib, 0),
             ("--max-celsius", self.care.max_celsius, 0),

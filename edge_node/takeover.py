@@ -5,7 +5,7 @@ import logging
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Final
 
 from common.color import to_rgb
@@ -47,6 +47,7 @@ class Takeover:
         ledger: of the frames on their way.
         arrive: takes (flight, result, lit picture) of a frame that was settled here.
         is_open: whether a stream to a cloud node is open.
+        thread: the reader's, so that both networks' memory is never needed at once.
 
     `counts` has the frames that were taken from the cloud after they were to go there, by reason.
     """
@@ -59,13 +60,14 @@ class Takeover:
         ledger: Ledger,
         arrive: Callable[[Flight, Result, Bytes | None], Awaitable[None]],
         is_open: Callable[[], bool],
+        thread: Executor,
     ) -> None:
         self.router = Router(mode if enhancer else LocalMode.OFF, deadline_ms / 1000, time.monotonic())
         self.counts: Counter[str] = Counter()
         self._enhancer, self._ledger, self._arrive, self._is_open = enhancer, ledger, arrive, is_open
         self._said = self.router.route
         self._taken: OrderedDict[int, int] = OrderedDict()  # sequence -> captured, monotonic
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="local-enhancer")
+        self._thread = thread
         self._tasks: set[asyncio.Task[None]] = set()
 
     def keeps(self, image: RawImage) -> RawImage | None:
@@ -119,9 +121,6 @@ class Takeover:
         frame, model = flight.frame, self._enhancer.model if self._enhancer else ""
         identity = (frame.id, frame.attempt, frame.priority, frame.captured_unix_ns)
         await self._arrive(flight, Result(*identity, outcome, reason=reason, model=model, trace=frame.trace), lit)
-
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _enhance(self, flight: Flight, image: RawImage) -> Bytes | None:
         if flight.settled or self._enhancer is None:

@@ -1,6 +1,7 @@
 """From the source's queue to a flight: to the cloud, to this device's own network, to the reader, or into the spool."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from edge_node.settings import EdgeSettings
 from edge_node.sources import Captured, Source
 from edge_node.takeover import Takeover
 from edge_node.uplink import Uplink
+
+log = logging.getLogger(__name__)
 
 HERE = 2  # frames on this device's own path: one is read while the next is lit up
 LOOK_AGAIN_S = 0.1  # longest wait of a frame before its route is chosen again
@@ -185,13 +188,23 @@ class Taking:
             await asyncio.shield(task)  # no more frames in memory than the disk takes
 
     async def _forward(self, frame: _Taken) -> None:
-        """Pack and send, light up here, read as it is, or store."""
-        flight, image = self._begin(frame), frame.captured.image
+        flight = self._begin(frame)
         flight.here = frame.route in (Route.EDGE, Route.NONE)
         if frame.route is Route.CLOUD:
-            flight.pixels = self.takeover.keeps(image)
+            flight.pixels = self.takeover.keeps(frame.captured.image)
         if frame.route is not None:
             self.ledger.add(flight)
+        try:
+            await self._work_on(flight, frame)
+        except Exception as error:
+            log.exception("frame %s could not be worked on", flight.frame.id)
+            if not flight.settled:
+                self.ledger.add(flight)
+                self.settle(flight.sequence, Outcome.FAILED, str(error))
+
+    async def _work_on(self, flight: Flight, frame: _Taken) -> None:
+        """Pack and send, light up here, read as it is, or store."""
+        image = frame.captured.image
         if frame.kept or frame.route is Route.CLOUD:
             await self.packer.pack(flight, image)
         if frame.kept and not flight.settled:

@@ -158,8 +158,10 @@ class Uplink:
             if reason != said:  # one line for each reason, not for each try
                 said = reason
                 log.warning("no cloud node at %s (%s): trying again, frames wait", where, reason)
-            served = opened_s and time.monotonic() - opened_s >= SERVED_S and not self._stalled
-            await asyncio.sleep(self.clouds.broke() if served else self.clouds.ended(refused))
+            served = bool(opened_s) and time.monotonic() - opened_s >= SERVED_S
+            if served:
+                self.clouds.served()
+            await asyncio.sleep(self.clouds.broke() if served and not self._stalled else self.clouds.ended(refused))
         self.closed.set()
 
     def renew(self) -> None:
@@ -201,7 +203,7 @@ class Uplink:
 
     async def _open(self, call: grpc.aio.StreamStreamCall) -> pb.CloudMessage:
         """Say Open; returns the answer. Raises TimeoutError with what did not come in time."""
-        limit_s = self.clouds.connect_timeout_s
+        limit_s = self.clouds.connect_timeout_s(self.meter.round_trip_s)
         try:
             async with asyncio.timeout(limit_s):
                 await call.write(pb.EdgeMessage(open=self._opening()))
@@ -209,7 +211,7 @@ class Uplink:
             async with asyncio.timeout(limit_s):
                 message = await call.read()
         except TimeoutError:
-            raise TimeoutError(f"no answer within {limit_s:.0f} s") from None
+            raise TimeoutError(f"no answer within {limit_s:g} s") from None
         self.meter.restart()
         self.meter.answered(time.monotonic() - asked_s)
         return message

@@ -3,8 +3,11 @@
 import asyncio
 import dataclasses
 import json
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from rich.console import Console
 from rich.text import Text
@@ -38,18 +41,24 @@ class CheckSettings(EdgeSettings):
 
 
 def command(argv: Sequence[str]) -> int:
-    """The command; returns the exit code."""
+    """The command; ends the process with its exit code."""
     given = settings.load(CheckSettings, argv, prog="python -m edge_node check", description=DESCRIPTION, epilog=EPILOG)
     process.configure_logging(given.verbose)
     given = replace(given, cloud=",".join(with_port(item.strip()) for item in given.cloud.split(",")))
+    asyncio.run(_report(given))
+    return 0
+
+
+async def _report(given: CheckSettings) -> NoReturn:
     with Console(stderr=True).status("looking at source, cloud, NATS, disk, clock and models"):
-        findings = asyncio.run(check(given))
+        findings = await check(given)
     works = not any(finding.mark is Mark.FAIL for finding in findings)
     if given.json:
         print(json.dumps({"works": works, "findings": [to_json(finding) for finding in findings]}, indent=1))
     else:
         show(findings, Console())
-    return 0 if works else FAILED
+    sys.stdout.flush()
+    os._exit(0 if works else FAILED)  # a resolver or driver that hangs has a thread, which an exit would wait for
 
 
 def to_json(finding: Finding) -> dict[str, object]:
@@ -60,9 +69,8 @@ def to_json(finding: Finding) -> dict[str, object]:
 def show(findings: Sequence[Finding], console: Console) -> None:
     """One line for each finding, with advice below it, and a line that sums them up."""
     for finding in findings:
-        line = Text(f"{finding.mark.value:<5}", style=COLORS[finding.mark])
-        line.append(f"{finding.group:<8} {finding.name:<15} ", style="default")
-        line.append(finding.value, style="default")
+        mark = (f"{finding.mark.value:<5}", COLORS[finding.mark])
+        line = Text.assemble(mark, f"{finding.group:<8} {finding.name:<15} {finding.value}")
         console.print(line, soft_wrap=True, highlight=False)
         if finding.advice:
             console.print(Text(f"{'':<30}{finding.advice}", style="bold"), soft_wrap=True, highlight=False)

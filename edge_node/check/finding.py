@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, TypeVar
@@ -102,7 +102,7 @@ async def in_thread(function: Callable[[], T]) -> T:
             outcome: tuple[T | None, BaseException | None] = (function(), None)
         except Exception as error:
             outcome = (None, error)
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop is gone
             loop.call_soon_threadsafe(settle, *outcome)
 
     threading.Thread(target=run, name="check", daemon=True).start()

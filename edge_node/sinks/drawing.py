@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from common.frame import Reading, Region
+from common.frame import Reading, Region, Route
 from common.packing import to_rgb
 from common.pixels import Bytes
 from edge_node.sinks.sink import Shown
@@ -11,6 +11,7 @@ from edge_node.sinks.sink import Shown
 BOX = (80, 255, 120)
 HALO = (0, 0, 0)
 PAPER, INK, FAINT, ALARM = (24, 24, 26), (236, 236, 236), (150, 150, 155), (255, 140, 100)
+WAYS = {Route.CLOUD: "", Route.EDGE: " · lit here", Route.NONE: " · as it is"}
 MIN_PANEL, MAX_PANEL = 360, 1920  # width of a panel, pixels
 MAX_SCORES = 60  # more labels than this would hide the picture
 
@@ -140,6 +141,8 @@ def caption_facts(reading: Reading) -> str:
     count = len(reading.regions)
     found = f"{count} text region{'' if count == 1 else 's'}"
     what = found if reading.outcome.is_read else reading.outcome.name.lower()
+    if reading.outcome.is_read:
+        what += WAYS[reading.path]
     return f"{reading.priority.name.lower()} · {what} · {reading.latency_ns / 1e6:,.0f} ms"
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from common.frame import Outcome
+from common.frame import Outcome, Route
 from edge_node.sinks.sink import Shown
 
 RECENT: Final = 200  # frames that the median latency is of
@@ -29,6 +29,7 @@ class TerminalLine:
         self.frames = 0
         self.regions = 0
         self.outcomes: Counter[Outcome] = Counter()
+        self.paths: Counter[Route] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=RECENT)
         self._times: deque[float] = deque()
         self._console = console or Console(stderr=True)
@@ -47,6 +48,7 @@ class TerminalLine:
         self.regions += len(reading.regions)
         self.outcomes[reading.outcome] += 1
         if reading.outcome.is_read:
+            self.paths[reading.path] += 1
             self._latencies_ms.append(reading.latency_ns / 1e6)
         now = time.monotonic()
         self._times.append(now)
@@ -72,6 +74,9 @@ class TerminalLine:
         if self._latencies_ms:
             parts.append(f"p50 {statistics.median(list(self._latencies_ms)):,.0f} ms")
         parts.append(f"{self._rate():.1f} frames/s")
+        for path, what in ((Route.EDGE, "lit here"), (Route.NONE, "read as they are")):
+            if self.paths[path]:
+                parts.append(f"{self.paths[path]} {what}")
         for outcome in (Outcome.EXPIRED, Outcome.FAILED):
             if self.outcomes[outcome]:
                 parts.append(f"{self.outcomes[outcome]} {outcome.name.lower()}")

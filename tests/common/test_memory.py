@@ -29,7 +29,7 @@ from pathlib import Path
 from common.memory import give_back, tune_malloc
 def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
-tune_malloc()
+assert tune_malloc(arenas=1)
 blocks = [bytes([1]) * 100_000 for _ in range(600)]
 last = bytes([1]) * 100_000  # keeps the top of the heap
 del blocks

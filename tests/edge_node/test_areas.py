@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
 
+from common.errors import SettingsError
+from common.settings import load
 from edge_node.areas import Area, parse_areas
 from edge_node.glance import Glance
+from edge_node.settings import EdgeSettings
 
 
 def look(width: int, height: int) -> Glance:
@@ -39,3 +42,18 @@ def test_a_point_inside() -> None:
 def test_what_is_no_area_is_told_with_its_flag(text: str) -> None:
     with pytest.raises(ValueError, match=f"--essential-region {text}: "):
         parse_areas(f"0,0,1,1;{text}", "--essential-region")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--essential-region", "1,2,3"], "--essential-region 1,2,3: four numbers"),
+        (["--every", "0"], "--every 0: at least 1"),
+        (["--still-s", "-1"], "--still-s -1: at least 0"),
+        (["--gate", "on"], "--gate: 'on' is not one of auto, off"),
+        (["--local", "yes"], "--local: 'yes' is not one of auto, off, only"),
+    ],
+)
+def test_flags_that_do_not_fit(flags: list[str], words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        load(EdgeSettings, ["--camera", "0", *flags], {})

@@ -39,15 +39,30 @@ def test_the_node_that_served_is_tried_once_more() -> None:
     clouds = CloudList(["a", "b"])
     clouds.ended()
     assert clouds.current == "b" and clouds.broke() < 0.2 and clouds.current == "b"
+    clouds.served()
     assert clouds.ended() == 0.0 and clouds.current == "a"
 
 
-def test_now_and_then_it_has_patience() -> None:
-    clouds, timeouts = CloudList(["a"]), []
-    for _ in range(10):
-        timeouts.append(clouds.connect_timeout_s)
+def test_waits_are_short_again_once_a_node_served() -> None:
+    clouds = CloudList(["a"])
+    for _ in range(20):
         clouds.ended()
-    assert timeouts.count(PATIENT_TIMEOUT_S) == 2 and timeouts[0] == CONNECT_TIMEOUT_S
+    clouds.served()
+    assert clouds.ended() < 0.3
+
+
+def timeouts(round_trip_s: float) -> list[float]:
+    clouds, found = CloudList(["a"]), []
+    for _ in range(12):
+        found.append(clouds.connect_timeout_s(round_trip_s))
+        clouds.ended()
+    return found
+
+
+def test_it_has_patience_until_it_knows_the_link() -> None:
+    assert timeouts(0.0).count(PATIENT_TIMEOUT_S) == 3
+    assert set(timeouts(0.06)) == {CONNECT_TIMEOUT_S}
+    assert min(timeouts(0.6)) == 3.0
 
 
 def test_no_node() -> None:

@@ -77,6 +77,14 @@ def test_noise_falls_by_the_root_of_the_number_of_frames() -> None:
     assert fuser.merged == pytest.approx(16, rel=0.03) and fuser.resets == 0
 
 
+def test_in_the_long_run_it_is_that_of_twice_as_many() -> None:
+    page = view(scene())
+    fuser = Fuser(4)
+    for k in range(24):
+        out = fuser.add(grey(page, k))
+    assert (luma(out) - page).std() == pytest.approx(np.hypot(NOISE / 7**0.5, 12**-0.5), rel=0.08)
+
+
 def test_it_falls_though_the_camera_sways() -> None:
     page, path = scene(), [(0, 0), (2, 1), (3, -1), (1, -2), (-1, 0), (-2, 2), (0, 1), (1, 0)]
     fuser = Fuser(8)

@@ -5,11 +5,14 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hand_edges import serving
 from PIL import Image
 from results import until
 
 from cloud_node.settings import CloudSettings, Limits
+from common.errors import WeightsError
+from common.text_detection import create_detector
 from edge_node.node import EdgeNode
 from edge_node.reader import Reader
 from edge_node.settings import EdgeSettings
@@ -58,3 +61,11 @@ async def test_a_cloud_node_that_is_away_is_no_standstill(tmp_path: Path, free_p
     assert not node.connected and not node.steps.stuck(0.0), "frames wait, nothing hangs"
     stop.set()
     await running
+
+
+async def test_a_detector_that_does_not_load_ends_the_node(tmp_path: Path, free_port: int) -> None:
+    node = node_at(f"127.0.0.1:{free_port}", tmp_path, Blocking())
+    (tmp_path / "other.pb").write_bytes(b"no network")
+    node.reader = Reader(create_detector("east", model=tmp_path / "other.pb"))
+    with pytest.raises(WeightsError, match=r"other\.pb"):
+        await node.run(asyncio.Event())

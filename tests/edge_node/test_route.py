@@ -88,6 +88,18 @@ def test_a_cloud_too_slow_for_the_deadline_is_probed_until_it_is_fast() -> None:
     assert router.route is Route.CLOUD
 
 
+def test_a_slow_cloud_that_connects_anew_has_to_show_that_it_is_fast() -> None:
+    router = connected(1.0)
+    router.missed()
+    router.missed()
+    for second in range(10):
+        router.connection(second % 5 == 4, float(second))
+        assert router.route is Route.EDGE
+    assert router.choose(9.0, room=True) is Route.CLOUD
+    router.answered(0.2)
+    assert router.route is Route.CLOUD
+
+
 def test_a_frame_is_taken_over_so_early_that_it_is_read_in_time() -> None:
     router = connected(1.0)
     for _ in range(40):

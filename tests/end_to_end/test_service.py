@@ -10,6 +10,10 @@ import pytest
 from notify import NotifySocket
 from processes import ROOT, Cloud, Process, edge_arguments, readings
 
+from cloud_node.settings import CloudSettings
+from common.settings import load
+from edge_node.settings import EdgeSettings
+
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 
 
@@ -81,3 +85,11 @@ def test_units_are_sound(unit: Path, tmp_path: Path) -> None:
     copy.write_text(text.replace("/opt/lamplight/bin/python", sys.executable))
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and unit.name not in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_settings_beside_the_units_fit() -> None:
+    folder = UNITS[0].parent
+    edge = load(EdgeSettings, ["--config", str(folder / "edge.toml")], {})
+    assert edge.care.max_rss_mib == 600 and edge.camera == "0"
+    cloud = load(CloudSettings, ["--config", str(folder / "cloud.toml")], {})
+    assert cloud.http_address == ("127.0.0.1", 8080)

@@ -19,7 +19,7 @@ def make_shown() -> MakeShown:
         width, height = size
         dark = np.random.default_rng(sequence).integers(0, 30, (height, width, 3), dtype=np.uint8)
         outcome = fields.get("outcome", Outcome.ENHANCED)
-        enhanced = np.minimum(dark * 8, 255).astype(np.uint8) if outcome is Outcome.ENHANCED else None
+        enhanced = np.minimum(dark * 8, 255).astype(np.uint8) if outcome.is_read else None
         defaults: dict[str, Any] = {
             "name": f"street{sequence}.jpg",
             "captured_unix_ns": 1_700_000_000_000_000_000 + sequence,
@@ -35,7 +35,7 @@ def make_shown() -> MakeShown:
             "bytes_up": 4000,
             "bytes_down": 5000,
         }
-        if outcome is not Outcome.ENHANCED:
+        if not outcome.is_read:
             defaults |= {"regions": (), "reason": "its deadline passed"}
         reading = Reading(id=FrameId("gate-1", "s1", sequence), **(defaults | fields))
         return Shown(reading, enhanced, RawImage.from_rgb(dark))

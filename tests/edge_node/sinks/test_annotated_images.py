@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from common.errors import SettingsError
-from common.frame import Outcome, Region
+from common.frame import Outcome, Region, Route
 from edge_node.sinks import AnnotatedImages, Shown
 from edge_node.sinks.annotated_images import safe_stem
 from edge_node.sinks.drawing import BOX, annotate, caption_facts, fit
@@ -97,6 +97,8 @@ def test_captions(make_shown) -> None:
     assert caption_facts(make_shown().reading) == "standard · 1 text region · 123 ms"
     assert caption_facts(make_shown(regions=()).reading) == "standard · 0 text regions · 123 ms"
     assert caption_facts(make_shown(outcome=Outcome.EXPIRED).reading) == "standard · expired · 123 ms"
+    plain = make_shown(outcome=Outcome.AS_IS, path=Route.NONE).reading
+    assert caption_facts(plain) == "standard · 1 text region · as it is · 123 ms"
 
 
 def test_text_is_cut_to_its_room() -> None:

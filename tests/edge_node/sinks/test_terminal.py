@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from common.frame import Outcome
+from common.frame import Outcome, Route
 from edge_node.sinks import TerminalLine
 
 
@@ -71,3 +71,13 @@ def test_no_frames_at_all() -> None:
     console, text = plain()
     TerminalLine(console=console).close()
     assert text.getvalue() == "0 frames   0 text regions   0.0 frames/s\n"
+
+
+def test_the_ways_that_frames_took(make_shown) -> None:
+    console, _ = plain()
+    line = TerminalLine(console=console)
+    for sequence, path in enumerate([Route.CLOUD, Route.EDGE, Route.EDGE]):
+        line.write(make_shown(sequence, path=path))
+    line.write(make_shown(3, outcome=Outcome.AS_IS, path=Route.NONE))
+    assert line.line().endswith("2 lit here   1 read as they are") and "p50" in line.line()
+    line.close()
