@@ -18,7 +18,7 @@ def held(out: Path) -> set[str]:
 def pole(address: str, out: Path, *more: str) -> list[str]:
     camera = "lavfi:testsrc=size=320x240:rate=10"
     return ["-m", "edge_node", "--camera", camera, "--edge", "pole", "--cloud", address, "--output", str(out),
-            "--detector", "none", "--priority", "essential", *more]  # fmt: skip
+            "--detector", "none", "--priority", "essential", "--gate", "off", "--local", "off", *more]  # fmt: skip
 
 
 def test_every_kept_frame_has_one_reading_though_edge_and_cloud_are_killed(
