@@ -17,7 +17,6 @@ from common.east import EAST
 from common.errors import SettingsError, WeightsError
 from common.frame import Region
 from common.memory import give_back
-from common.onnx import giving_memory_back
 from common.pixels import Bytes
 from common.polygons import in_reading_order, is_whole_frame
 
@@ -93,7 +92,7 @@ class DBNet:
         check_image(rgb)
         self.load()
         height, width = rgb.shape[:2]
-        probabilities = self._run(self._to_blob(rgb))
+        probabilities = self._model.session(self._to_blob(rgb))
         # Not the model's own __call__: it sorts the boxes and leaves the scores unsorted (3.10).
         boxes, scores = self._model.postprocess_op(probabilities, (height, width))
         regions = [
@@ -101,10 +100,6 @@ class DBNet:
             for box, score in zip(boxes, scores, strict=True)
         ]
         return in_reading_order(region for region in regions if not is_whole_frame(region.polygon, width, height))
-
-    def _run(self, blob: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
-        session = self._model.session.session
-        return session.run(None, {session.get_inputs()[0].name: blob}, giving_memory_back())[0]
 
     def _to_blob(self, rgb: Bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
         height, width = network_size(rgb.shape[0], rgb.shape[1], self.limit_side, self.max_side)
@@ -148,7 +143,7 @@ def _load_rapidocr(score_threshold: float, unclip_ratio: float, threads: int) ->
 
 
 def _lean_session(model: Path, threads: int) -> Any:
-    """An ONNX Runtime session as fast as rapidocr's own; an edge takes 428 instead of 503 MiB at 1312x736.
+    """An ONNX Runtime session that takes 145 MiB less at 1312x736 than rapidocr's own, and is as fast.
 
     Its arena reuses what one layer frees for the next; a memory pattern would lay all layers out side by side.
     """

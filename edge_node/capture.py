@@ -71,7 +71,7 @@ def _pump(
     selection: Selection,
     slowdown: Slowdown,
 ) -> None:
-    due, passes = time.monotonic(), slowdown.gate(source.live)
+    due, passes = time.monotonic(), slowdown.pass_for(source.live)
     for captured in source.frames():
         if not selection.is_due():
             continue

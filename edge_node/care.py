@@ -35,7 +35,7 @@ class Slowdown:
     def __init__(self) -> None:
         self.factor = 1
 
-    def gate(self, live: bool) -> Callable[[], bool]:
+    def pass_for(self, live: bool) -> Callable[[], bool]:
         """For one source: a function to call with each frame, in the source's thread; False = leave the frame out."""
         count, passed_s = 0, time.monotonic()
 

@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 
 from common.errors import ImageError, SettingsError, WeightsError
-from common.onnx import giving_memory_back
 from common.pixels import Bytes
 
 COMMITTED: Final = Path(__file__).parent / "weights" / "edge.onnx"
@@ -50,7 +49,7 @@ class LocalEnhancer:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        self._run_options = giving_memory_back()
+        options.enable_mem_pattern = False  # as in the detector: it lays all layers out side by side
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             properties = self._session.get_modelmeta().custom_metadata_map
@@ -78,8 +77,7 @@ class LocalEnhancer:
         levels = curve(BYTE_LEVELS, alpha)
         pre = cv2.LUT(low.reshape(-1, low.shape[-1]), levels).reshape(low.shape)
         strength = np.full((1, 1, 1, 1), min(1.0, alpha / FULL_STRENGTH) * bool(rgb.any()), np.float32)
-        inputs = {"low": low[None], "pre": pre[None], "strength": strength}
-        [lit] = self._session.run(None, inputs, self._run_options)
+        [lit] = self._session.run(None, {"low": low[None], "pre": pre[None], "strength": strength})
         return np.ascontiguousarray(cv2.merge(list(lit[0]))[:height, :width])
 
 

@@ -157,7 +157,7 @@ class Uplink:
                 )
             if reason != said:  # one line for each reason, not for each try
                 said = reason
-                log.warning("no cloud node at %s (%s): trying again, frames wait", where, reason)
+                log.warning("no cloud node at %s (%s): trying again", where, reason)
             served = bool(opened_s) and time.monotonic() - opened_s >= SERVED_S
             if served:
                 self.clouds.served()

@@ -65,7 +65,7 @@ def test_a_hot_node_slows_down_and_says_so(tmp_path: Path, caplog: pytest.LogCap
 
 def test_a_live_source_skips_and_a_file_loses_nothing() -> None:
     slowdown = Slowdown()
-    live, file = slowdown.gate(True), slowdown.gate(False)
+    live, file = slowdown.pass_for(True), slowdown.pass_for(False)
     assert [live() for _ in range(4)] == [True] * 4
     slowdown.factor = 4
     assert [live() for _ in range(8)].count(True) == 2

@@ -72,7 +72,7 @@ def test_no_cloud_node_within_the_time_given(free_port: int, photos: Path, tmp_p
 def test_the_cloud_comes_later(start, free_port: int, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     edge = start(Process, *edge_arguments(f"127.0.0.1:{free_port}", photos, out, "--detector", "none"))
-    edge.wait_for("trying again, frames wait")
+    edge.wait_for("trying again")
     start(Cloud, port=free_port)
     assert edge.wait() == 0, edge.output
     assert set(settled(out).values()) == {"enhanced"} and len(settled(out)) == 4
@@ -87,7 +87,7 @@ def test_the_cloud_is_killed_and_comes_back(start, free_port: int, photos: Path,
     )
     edge.wait_until(lambda: len(readings(out)) >= 5)
     node.end(signal.SIGKILL)
-    edge.wait_for("trying again, frames wait")
+    edge.wait_for("trying again")
     start(Cloud, port=free_port)
     assert edge.wait() == 0, edge.output
     found = readings(out)
