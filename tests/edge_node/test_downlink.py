@@ -426,3 +426,30 @@ async def test_cancelling_run_closes_the_connection(server, cloud) -> None:
         await running
     assert not downlink.connected
     await downlink.close()
+
+
+async def test_a_connection_that_answers_is_left_alone(server, cloud) -> None:
+    inbox = Inbox()
+    async with listening(server, cloud.consumers, inbox) as downlink:
+        await until(lambda: downlink.connected)
+        client = downlink._connection.client
+        await downlink.check()
+        assert downlink._connection.client is client
+
+
+async def test_a_connection_that_does_not_answer_is_made_anew(server, cloud) -> None:
+    """As after a link that was away: TCP would wait for its next try. Requests of the old connection take no result."""
+    inbox = Inbox()
+    async with listening(server, cloud.consumers, inbox) as downlink:
+        await until(lambda: downlink.connected)
+        before = downlink._connection.client
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            await downlink.check()
+            assert not downlink.connected
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        await until(lambda: downlink.connected)
+        assert downlink._connection.client is not before
+        cloud.publisher.submit(make_result(1))
+        assert (await inbox.take()).id.sequence == 1

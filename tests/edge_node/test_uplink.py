@@ -126,10 +126,10 @@ async def test_a_slow_link_gets_small_parts_and_they_come_together() -> None:
         await edge.until(lambda: edge.opened)
         edge.uplink.meter.rate = 100_000.0
         frame = make_frame(0, side=128)
+        assert len(frame.image.payload) > 4 * edge.uplink._part_bytes()
         await edge.uplink.reserve(frame)
         await edge.uplink.send(frame)
         await edge.until(lambda: front.sequences("e") == [0])
-        assert len(frame.image.payload) > 4 * edge.uplink._part_bytes()
 
 
 async def test_an_idle_stream_is_kept_and_says_when_it_is_dead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,10 +60,15 @@ class Host:
             ["unshare", "--net", "cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         assert self._holder.stdin is not None and self._holder.stdout is not None
-        self._holder.stdin.write("ready\n")
-        self._holder.stdin.flush()
-        if not self._holder.stdout.readline():
-            raise NotPossible("no network namespace can be made here")
+        try:
+            self._holder.stdin.write("ready\n")
+            self._holder.stdin.flush()
+            made = bool(self._holder.stdout.readline())
+        except BrokenPipeError:
+            made = False
+        if not made:
+            self._end()
+            raise NotPossible("no network namespace can be made here: root is needed, or NET_ADMIN and SYS_ADMIN")
         self.run("ip", "link", "set", "lo", "up")
         self.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
 
