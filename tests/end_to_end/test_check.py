@@ -57,7 +57,7 @@ async def test_beside_an_edge_of_the_same_name(cloud: Cloud, photos: Path, tmp_p
             source=str(photos), cloud=f"{cloud.address},127.0.0.1:1", edge="pole-7",
             output=Output(output=tmp_path / "out"), reading=Reading(detector="none"),
         )  # fmt: skip
-        findings = await check(given)
+        findings = await check([given])
         [stream] = [finding for finding in findings if finding.name == "stream"]
         assert stream.mark is Mark.OK and stream.figures["beside_a_running_edge"] is True
         away = [finding for finding in findings if finding.name == "address" and finding.mark is not Mark.OK]
