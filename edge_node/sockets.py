@@ -1,9 +1,9 @@
 """The socket below a gRPC channel: how much it may hold unsent, and how it meets loss.
 
 The kernel takes megabytes of what we write, and what it took cannot be overtaken. And CUBIC, the usual congestion
-control, takes each lost packet for a full link: at 60 ms and 0.1 % loss it leaves a quarter of 10 Mbit/s unused, where
-BBR does not. gRPC has no options for either, so the socket is looked up among the open files; where that cannot be done
-(not Linux, no BBR) the link works, with more waiting.
+control, takes each lost packet for a full link: at 60 ms and 0.1 % loss it left a quarter of 10 Mbit/s unused, where
+BBR did not (docs/link.md). gRPC has no options for either, so the socket is looked up among the open files; where that
+cannot be done (not Linux, no BBR) the link works, with more waiting.
 """
 
 import contextlib
