@@ -52,7 +52,7 @@ def test_a_link_that_is_cut_and_a_node_that_is_killed(
         more_readings(edge, out)
 
         host.cut()
-        edge.wait_for("no progress for .*trying again, frames wait")
+        edge.wait_for("no progress for .*trying again")
         host.restore()
         in_use = edge.wait_for(r"connected to (\S+): none").group(1)
         more_readings(edge, out)
