@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 
 from cloud_node.admission import Admission
 from cloud_node.batch_bound import BatchBound
-from cloud_node.engine import Engine, choose_devices
+from cloud_node.engine import Engine, choose_devices, processors
 from cloud_node.http import HttpServer
 from cloud_node.ingress import Ingress
 from cloud_node.jobs import Job
@@ -82,6 +82,10 @@ class CloudNode:
         self._server = grpc.aio.server(options=server_options())
         self.address = f"{settings.host}:{self._bind()}"
         devices, note = choose_devices(settings.gpus, settings.device)
+        if settings.network.engines > 1:
+            if devices[0].type != "cpu":
+                raise SettingsError(f"--engines {settings.network.engines}: a GPU has one engine; leave it out")
+            devices *= settings.network.engines
         if note:
             log.warning(note)
         self._leave_cpus()
@@ -259,12 +263,12 @@ class CloudNode:
                 give_back=self._give_back,
                 staging=staging,
                 bound=bound,
-                name=str(device),
+                name=str(device) if device.type != "cpu" or len(devices) == 1 else f"cpu engine {number}",
                 cpus=frozenset(settings.network.device_cpus) or None,
                 stuck_after_s=settings.network.stuck_after_s,
                 on_batch=load.on_batch,
             )
-            for device in devices
+            for number, device in enumerate(devices)
         ]
         self._supervisor = Supervisor(workers, self._scheduler, staging, self._give_back)
         self._streams = Streams(settings.window, limits.max_edges)
@@ -284,7 +288,7 @@ class CloudNode:
         return Engine(
             device,
             self._served.files,
-            threads=network.threads,
+            threads=network.threads or max(1, processors() // network.engines),
             backend=network.backend,
             tile_pixels=network.tile_pixels,
         )

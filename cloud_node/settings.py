@@ -49,7 +49,8 @@ class Limits:
 class Network:
     """How the network runs."""
 
-    threads: int = option(0, "CPU threads of the network; 0 = one per core")
+    threads: int = option(0, "CPU threads of the network; 0 = one per core, shared out among --engines")
+    engines: int = option(1, "networks side by side on a CPU: more frames a second, each of them later")
     device_cpus: tuple[int, ...] = option((), "processors for the network alone, as 0 or 0,1", metavar="N[,N]")
     backend: str = option("auto", "how the network runs on a CPU: auto takes the fastest that is installed")
     tile_pixels: int = option(0, "larger frames are lit in tiles of so many pixels, without seams; 0 = by device")
@@ -98,6 +99,7 @@ class CloudSettings:
             ("--spool-mib", self.limits.spool_mib, 1),
             ("--tile-pixels", self.network.tile_pixels, 0),
             ("--stuck-after-s", self.network.stuck_after_s, 0),
+            ("--engines", self.network.engines, 1),
             ("--batch-pixels", self.batch.batch_pixels, 0),
             ("--batch-frames", self.batch.batch_frames, 1),
             ("--max-wait-ms", self.batch.max_wait_ms, 0),

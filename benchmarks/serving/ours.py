@@ -6,5 +6,16 @@ import sys
 import options
 
 given = options.parse(__doc__)
-node = ["-m", "cloud_node", "--device", "cpu", "--threads", str(given.workers), "--port", str(given.port)]
+node = [
+    "-m",
+    "cloud_node",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+    "--engines",
+    str(given.workers),
+    "--port",
+    str(given.port),
+]
 os.execv(sys.executable, [sys.executable, *node, "--nats", given.nats, "--preset", given.preset, *given.extra])

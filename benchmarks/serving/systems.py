@@ -63,7 +63,7 @@ class System:
 SYSTEMS = {
     system.name: system
     for system in (
-        System("ours", "Lamplight", "ours.py"),
+        System("ours", "Lamplight", "ours.py", workers=2),
         System("litserve", "LitServe", "peer_litserve.py", "litserve", workers=2, batch=4),
         System("ray", "Ray Serve", "peer_ray.py", "ray", workers=2, batch=4),
         System("triton", "Triton (pytriton)", "peer_triton.py", "triton", workers=2, batch=4),
