@@ -1,6 +1,7 @@
 """Who may send what, and what happens when more comes than the devices can do."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
@@ -101,12 +102,17 @@ class Admission:
     ) -> None:
         self.settings, self.scheduler, self.load, self.streams = settings, scheduler, load, streams
         self.policy = policy
-        self.queued_bytes = 0
+        self._bytes: Counter[Priority] = Counter()  # of frames that wait
         self.sacrificed = 0  # frames given back for more urgent ones
         self._ticket, self._devices, self._wake = ticket, devices, wake
         self._rules: dict[str, EdgePolicy] = {}
         self._uses: dict[str, _Use] = {}
         self._remembered = REMEMBERED
+
+    @property
+    def queued_bytes(self) -> int:
+        """Of all frames that wait."""
+        return self._bytes.total()
 
     def set_policy(self, policy: Policy) -> None:
         """From now on; frames that wait keep their place."""
@@ -191,17 +197,17 @@ class Admission:
         self._remembered = max(REMEMBERED, 2 * len(self._uses))
 
     def _charge(self, job: Job, use: _Use, size: int) -> None:
-        credit, held = job.release, True
+        credit, held, priority = job.release, True, job.frame.priority
 
         def release() -> None:
             nonlocal held
             if held:
                 held = False
-                self.queued_bytes -= size
+                self._bytes[priority] -= size
                 use.bytes -= size
                 credit()
 
-        self.queued_bytes += size
+        self._bytes[priority] += size
         use.bytes += size
         job.release = release
 
@@ -213,27 +219,23 @@ class Admission:
         if 0 < deadline_ms < wait_ms:
             detail = f"it would wait for about {wait_ms:,.0f} ms, and has {deadline_ms:,} ms"
             return Refusal(pb.REJECT_REASON_OVERLOADED, detail, self._retry_ms(wait_ms - deadline_ms))
-        victims: list[Ticket[Job]] = []
-        while full := self._full(size - sum(_size(victim.job) for victim in victims)):
-            victim = self.scheduler.least_urgent(priority)
-            if victim is None:  # all of them together would not make room
-                for victim in victims:
-                    self.scheduler.submit(victim)
+        while full := self._full(size, LAST):
+            # Nothing goes for a frame that would find no room if all that is less urgent went.
+            victim = None if self._full(size, priority) else self.scheduler.least_urgent(priority)
+            if victim is None or not self.scheduler.remove(victim):
                 return Refusal(pb.REJECT_REASON_OVERLOADED, full, self._retry_ms(wait_ms))
-            self.scheduler.remove(victim)
-            victims.append(victim)
-        self.sacrificed += len(victims)
-        for victim in victims:
+            self.sacrificed += 1
             again_ms = self._retry_ms(self.wait_ms(victim.priority))
             self.give_back(victim.job, "more urgent frames need its place", pb.REJECT_REASON_OVERLOADED, again_ms)
         return None
 
-    def _full(self, size: int) -> str:
-        """Why one more frame of so many bytes does not fit into the queue; "" when it does."""
-        limits, wait_ms = self.settings.limits, self.wait_ms(LAST)
-        if len(self.scheduler) >= limits.max_queued:
+    def _full(self, size: int, priority: Priority) -> str:
+        """Why one more frame of so many bytes does not fit beside those of this priority and above; "" if it does."""
+        limits, wait_ms = self.settings.limits, self.wait_ms(priority)
+        queued_bytes = sum(held for each, held in self._bytes.items() if each <= priority)
+        if self.scheduler.frames_ahead(priority) >= limits.max_queued:
             return f"{limits.max_queued:,} frames wait already"
-        if self.queued_bytes and self.queued_bytes + size > limits.max_queued_mib * 2**20:
+        if queued_bytes and queued_bytes + size > limits.max_queued_mib * 2**20:
             return f"frames of {limits.max_queued_mib:,} MiB wait already"
         if 0 < limits.shed_after_ms < wait_ms:
             return f"frames wait for about {wait_ms:,.0f} ms already"

@@ -40,6 +40,7 @@ class Handover:
         counts: Counter[str],
     ) -> None:
         self.crash: BaseException | None = None
+        self.on_encoded: Callable[[], None] = lambda: None  # called when a frame waits for its encoding no longer
         self._counts = counts
         self._encoders, self._settle, self._give_back, self._on_crash = encoders, settle, give_back, on_crash
         self._held: set[Job] = set()  # neither settled nor given back
@@ -131,6 +132,7 @@ class Handover:
     def _encoded(self, task: asyncio.Task[None]) -> None:
         self._encoding.discard(task)
         self._room.set()
+        self.on_encoded()
         if not task.cancelled() and task.exception() is not None:
             self.crash = task.exception()
             self._on_crash()

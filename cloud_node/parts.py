@@ -65,7 +65,10 @@ class PartAssembler:
                 raise ValueError(f"frames in parts exceed the window of {self.window_bytes:,} bytes")
             if len(self._open) >= self.window_frames:
                 raise ValueError(f"more than {self.window_frames} frames in parts at once")
-            if self.unfinished.held_bytes + len(assembly.data) > self.unfinished.limit_bytes:
+            if (
+                self.unfinished.held_bytes
+                and self.unfinished.held_bytes + len(assembly.data) > self.unfinished.limit_bytes
+            ):
                 raise Overloaded(f"{self.unfinished.held_bytes:,} bytes of frames are here that are not whole yet")
             self.unfinished.held_bytes += len(assembly.data)
             assembly.parts, assembly.changed_s = index + 1, time.monotonic()

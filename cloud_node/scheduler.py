@@ -147,6 +147,15 @@ class Scheduler(Generic[J]):
         """The most urgent priority of which a frame waits; None if none does."""
         return next((priority for priority, level in self._levels.items() if level.order), None)
 
+    def waits(self, priority: int, bucket: Hashable) -> bool:
+        """Whether an edge's next frame of this priority is of this bucket."""
+        level = self._levels.get(priority)
+        return level is not None and bucket in level.by_bucket
+
+    def frames_ahead(self, priority: int) -> int:
+        """Frames that wait and are as urgent as a new one of this priority, or more."""
+        return sum(level.frames for number, level in self._levels.items() if number <= priority)
+
     def pixels_ahead(self, priority: int) -> int:
         """Pixels that wait and are as urgent as a new frame of this priority, or more."""
         return sum(level.pixels for number, level in self._levels.items() if number <= priority)
@@ -231,6 +240,10 @@ class _Level(Generic[J]):
         self._forget_at = 64
         self._floor = 0.0  # the least that a waiting edge had spent when a frame was last served
         self._first_turn = self._turn = 0
+
+    @property
+    def frames(self) -> int:
+        return len(self._arrivals)
 
     @property
     def oldest_ns(self) -> int:

@@ -11,19 +11,22 @@ from common.errors import WeightsError
 
 
 class ServedWeights:
-    """An engine that is built again finds the weights that were served, whatever became of the user's files.
-
-    `files` holds what an engine is to be built from, by preset; None for the weights that come along.
-    """
+    """An engine that is built again finds the weights that were served, whatever became of the user's files."""
 
     def __init__(self, files: Mapping[str, Path | None]) -> None:
-        self.files: dict[str, Path | None] = dict(files)
+        self._given, self._copies = dict(files), dict[str, Path]()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._numbers = count(1)
 
+    @property
+    def files(self) -> dict[str, Path | None]:
+        """What an engine is to be built from, by preset; None for the weights that come along."""
+        kept = {preset: copy for preset, copy in self._copies.items() if copy.exists()}  # a cleaner may have been there
+        return {**self._given, **kept}
+
     def keep(self) -> None:
         """Copy all files. Raises WeightsError."""
-        for preset, file in list(self.files.items()):
+        for preset, file in self._given.items():
             if file is not None:
                 with self.trying(preset, file):
                     pass
@@ -31,9 +34,7 @@ class ServedWeights:
     @contextmanager
     def trying(self, preset: str, file: Path) -> Iterator[Path]:
         """A copy of a file, which replaces the preset's weights unless the body raises. Raises WeightsError."""
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="lamplight-weights-", ignore_cleanup_errors=True)
-        copy = Path(self._folder.name) / f"{preset}-{next(self._numbers)}.safetensors"
+        copy = self._new_copy(preset)
         try:
             shutil.copyfile(file, copy)
             yield copy
@@ -44,9 +45,17 @@ class ServedWeights:
             if isinstance(error, WeightsError):
                 raise WeightsError(str(error).replace(str(copy), str(file))) from None
             raise
-        old, self.files[preset] = self.files[preset], copy
-        if old is not None and old.parent == copy.parent:
+        old, self._copies[preset] = self._copies.get(preset), copy
+        if old is not None:
             old.unlink(missing_ok=True)
+
+    def _new_copy(self, preset: str) -> Path:
+        try:
+            if self._folder is None:
+                self._folder = tempfile.TemporaryDirectory(prefix="lamplight-weights-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise WeightsError(f"weights of preset {preset!r} cannot be copied: {error}: set TMPDIR") from None
+        return Path(self._folder.name) / f"{preset}-{next(self._numbers)}.safetensors"
 
     def close(self) -> None:
         if self._folder is not None:

@@ -45,7 +45,8 @@ class Supervisor:
         self._was_healthy = False
         for worker in self.workers:
             worker.on_health = self._changed
-            worker.on_returned, worker.on_idle = self.wake, partial(self._relieve, worker)
+            worker.on_returned, worker.on_free = self.wake, partial(self._relieve, worker)
+            worker.ahead_elsewhere = partial(self._ahead_of_others, worker)
 
     @property
     def devices(self) -> int:
@@ -129,9 +130,15 @@ class Supervisor:
         await asyncio.gather(*(worker.close() for worker in self.workers))
         self._staging.close()
 
-    def _relieve(self, idle: Worker) -> None:
-        """A device has nothing to do: another's next batch goes back to the queue for it."""
-        any(worker.step_back() for worker in self.workers if worker is not idle)
+    def _relieve(self, free: Worker) -> None:
+        """A device is free: a batch in line behind another goes back to the queue for it, unless more urgent wait."""
+        waits, ahead = self._scheduler.most_urgent, self._ahead_of_others(free)
+        if ahead is not None and (waits is None or ahead <= waits):
+            any(worker.step_back() for worker in self.workers if worker is not free and worker.ahead_priority == ahead)
+
+    def _ahead_of_others(self, worker: Worker) -> int | None:
+        others = (other.ahead_priority for other in self.workers if other is not worker)
+        return min((priority for priority in others if priority is not None), default=None)
 
     def _changed(self) -> None:
         if self.healthy is not self._was_healthy:

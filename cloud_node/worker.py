@@ -46,13 +46,20 @@ class _Flight:
     def priority(self) -> int:
         return self.selection.batch[0].priority
 
+    def makes_way(self, scheduler: Scheduler[Job]) -> bool:
+        """Whether what waits by now should go before it, or in the place of its less urgent frames."""
+        urgent, batch = scheduler.most_urgent, self.selection.batch
+        if urgent is None or self.selection.overdue:
+            return False
+        return urgent < self.priority or (urgent < batch[-1].priority and scheduler.waits(urgent, batch[0].bucket))
+
 
 class Worker:
     """One per device.
 
     While a batch is on the device the next one lines up behind it, so that the device never waits for the event loop:
     only if it is full, since more frames may join another; and it steps back for a frame that is more urgent, and for
-    a device that has nothing to do.
+    a device that is free sooner.
 
     A job that is taken from the scheduler is either settled or given back, exactly once; its credit returns when it
     is taken. What runs out of memory is halved and tried again, and the scheduler's bound lowered (`BatchBound`).
@@ -95,13 +102,15 @@ class Worker:
         self.name, self.healthy = name, False
         self.on_health: Callable[[], None] = lambda: None  # called when `healthy` changed
         self.on_returned: Callable[[], None] = self.wake  # called when frames went back to the scheduler
-        self.on_idle: Callable[[], None] = lambda: None  # called when there is nothing to do
+        self.on_free: Callable[[], None] = lambda: None  # called before a batch is chosen
+        self.ahead_elsewhere: Callable[[], int | None] = lambda: None  # the most urgent in line behind another device
         self.model, self.models = "", dict[str, str]()  # of the engine, or of the last one
         self.counts: Counter[str] = Counter()  # faults: "lost", "out of memory", "not numbers"
         self._make_engine, self._cpus, self._stuck_after_s = make_engine, cpus, stuck_after_s
         self._scheduler, self._bound = scheduler, bound or BatchBound(scheduler)
         self._staging, self._on_batch = staging or Staging(), on_batch
         self._handover = Handover(encoders, settle, give_back or _failing(settle), self.wake, self.counts)
+        self._handover.on_encoded = self._encoded
         self._restarts = restarts
         self._restarts_s: list[float] = []  # when, monotonic
         self._engine: Engine | None = None
@@ -111,6 +120,10 @@ class Worker:
         self._busy, self._given_up = False, ""
         self._ahead: _Flight | None = None  # behind the batch on the device
         self._looking: asyncio.Handle | None = None
+        self._room, self._held_up = (
+            UNENCODED,
+            False,
+        )  # frames that may wait for encoding; nothing lined up for want of it
 
     # --- its life ---
 
@@ -164,12 +177,15 @@ class Worker:
     def wake(self) -> None:
         """Something was submitted. Call it from the event loop."""
         self._wake.set()
-        if self._ahead is not None and not self._ahead.selection.overdue:
-            most_urgent = self._scheduler.most_urgent
-            if most_urgent is not None and most_urgent < self._ahead.priority:
-                self.step_back()
+        if self._ahead is not None and self._ahead.makes_way(self._scheduler):
+            self.step_back()
         if self._busy and self._looking is None:
             self._looking = asyncio.get_running_loop().call_later(LOOK_EVERY_S, self._look_ahead)
+
+    @property
+    def ahead_priority(self) -> int | None:
+        """Of the batch that lined up; None if none did."""
+        return None if self._ahead is None else self._ahead.priority
 
     def step_back(self) -> bool:
         """What lined up waits in the scheduler again; False if nothing had, or the device began with it."""
@@ -217,18 +233,18 @@ class Worker:
         """
         assert self._thread is not None and self._engine is not None
         done: Done | None = None
-        room = UNENCODED
         flight: _Flight | None
         while True:
-            if done is not None and self._handover.encoding + len(done.jobs) > room:
+            if done is not None and self._handover.encoding + len(done.jobs) > self._room:
                 self._hand_on(done)
                 done = None
-            await self._handover.room(room)
+            await self._handover.room(self._room)
             if self._handover.crash is not None:
                 raise self._handover.crash
             until_ns = 0
             flight, self._ahead = self._ahead, None
             if flight is None:
+                self.on_free()
                 flight, until_ns = self._next()
             if done is not None:
                 self._hand_on(done)
@@ -238,7 +254,7 @@ class Worker:
                 continue
             self._busy = True
             self._look_ahead_soon()
-            room = max(UNENCODED, 2 * len(flight.jobs))
+            self._room = max(UNENCODED, 2 * len(flight.jobs))
             try:
                 async with asyncio.timeout(self._stuck_after_s or None):
                     done = await flight.call
@@ -280,7 +296,6 @@ class Worker:
     async def _more(self, until_ns: int) -> None:
         if not len(self._scheduler):
             self._staging.clear()
-            self.on_idle()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0, until_ns - time.monotonic_ns()) / 1e9 if until_ns else None):
                 await self._wake.wait()
@@ -316,9 +331,26 @@ class Worker:
         self._looking = None
         if not self._busy:
             return
-        if self._ahead is None and self._handover.encoding <= UNENCODED:
-            self._ahead, _ = self._next(ahead=True)
+        try:
+            self._line_up()
+        except Exception as error:  # here nobody would hear of it
+            self._handover.crash = error
+            self._wake.set()
         self._staging.ahead(ticket.job for ticket in self._scheduler.preview(time.monotonic_ns()))
+
+    def _line_up(self) -> None:
+        urgent, elsewhere = self._scheduler.most_urgent, self.ahead_elsewhere()
+        if self._ahead is not None or urgent is None:
+            return
+        if elsewhere is not None and elsewhere < urgent:
+            return  # once this device is free it goes there
+        self._held_up = self._handover.encoding > self._room
+        if not self._held_up:
+            self._ahead, _ = self._next(ahead=True)
+
+    def _encoded(self) -> None:
+        if self._held_up and self._busy:
+            self._look_ahead_soon()
 
     def _hand_on(self, done: Done) -> None:
         for job in done.jobs:

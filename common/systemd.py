@@ -94,10 +94,18 @@ async def report(
                 elif what != said:
                     log.error("%s: systemd will start this node again", what)
                 said = what
-            if now - shown_s >= STATUS_S and (line := status()) != shown:
+            if now - shown_s >= STATUS_S and (line := _line(status)) != shown:
                 shown, shown_s = line, now
                 notifier.send(STATUS=line)
             await asyncio.sleep(min(0.25, limit_s / 4) if limit_s else 0.25)
     finally:
         if not stopping:
             notifier.send(STOPPING="1")
+
+
+def _line(status: Callable[[], str]) -> str:
+    try:
+        return status()
+    except Exception:  # what is shown must not cost the node its watchdog
+        log.exception("the status could not be told")
+        return ""

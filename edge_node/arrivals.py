@@ -1,6 +1,7 @@
 """Settled frames to readings: text is looked for, and every sink gets what was found."""
 
 import asyncio
+import itertools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -8,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from math import nan
 
-from common.flow import BoundedQueue, Policy
-from common.frame import Outcome, Reading, Region, Result, Route
+from common.frame import Frame, Outcome, Reading, Region, Result, Route
 from common.pixels import Bytes
 from edge_node.in_hand import InHand
 from edge_node.ledger import Flight, Ledger
 from edge_node.reader import Reader
 from edge_node.sinks import JsonLines, Shown, Sink
+from edge_node.spool import Entry
 from edge_node.steps import Steps
 
 log = logging.getLogger(__name__)
@@ -32,15 +33,21 @@ class Arrived:
     unix_ns: int = field(default_factory=time.time_ns)
     ns: int = field(default_factory=time.perf_counter_ns)
 
+    @property
+    def who(self) -> "Frame | Entry":
+        """The frame, as it was before it went into the spool."""
+        return self.flight.frame if self.flight.origin is None else self.flight.origin
+
 
 class Arrivals:
-    """One node's.
+    """One node's: essential frames are read first.
 
     Args:
         pixels: threads for the sinks.
         networks: the thread for the detector.
-        on_read: called with the seconds that reading took, the regions and the picture.
+        on_read: called with a flight, the seconds that reading took, the regions and the picture.
         on_written: called with a flight, and whether the record has its line whole.
+        on_unread: called with a kept flight and its result, when there is no time left to read it.
     """
 
     def __init__(
@@ -54,36 +61,44 @@ class Arrivals:
         networks: ThreadPoolExecutor,
         *,
         limit: int,
-        on_read: Callable[[float, Sequence[Region], Bytes], None],
+        on_read: Callable[[Flight, float, Sequence[Region], Bytes], None],
         on_written: Callable[[Flight, bool], None],
+        on_unread: Callable[[Flight, Result], object],
     ) -> None:
         self.record = next((sink for sink in sinks if isinstance(sink, JsonLines)), None)
         self._reader, self._sinks, self._ledger, self._in_hand, self._steps = reader, sinks, ledger, in_hand, steps
-        self._pixels, self._on_read, self._on_written = pixels, on_read, on_written
-        self._queue: BoundedQueue[Arrived] = BoundedQueue("reader", limit, Policy.WAIT)
+        self.hurried = False  # nothing is read any more: what arrives is written down
+        self._pixels, self._on_read, self._on_written, self._on_unread = pixels, on_read, on_written, on_unread
+        self._queue: asyncio.PriorityQueue[tuple[int, int, Arrived]] = asyncio.PriorityQueue(limit)
+        self._numbers = itertools.count()
         self._noting = asyncio.Lock()
         self._networks = networks
 
     async def put(self, arrived: Arrived) -> None:
-        """Have it read."""
-        await self._queue.put(arrived)
+        """Have it read; waits for room."""
+        await self._queue.put((arrived.who.priority, next(self._numbers), arrived))
 
     async def run(self) -> None:
         """Read until cancelled. Raises what the detector lacks."""
         # Beside the first frames' way to the cloud and back; what the detector lacks ends the node all the same.
         await asyncio.get_running_loop().run_in_executor(self._networks, self._reader.load)
-        async for arrived in self._queue:
+        while True:
+            _, _, arrived = await self._queue.get()
+            if self.hurried and arrived.flight.kept is not None and arrived.enhanced is not None:
+                self._on_unread(arrived.flight, arrived.result)
+                continue
             try:
                 await self._steps.watch("reader", self._read(arrived))
             except Exception:
                 log.exception("the reading of frame %s could not be written", arrived.result.id)
+                self._on_written(arrived.flight, False)
             if arrived.flight.origin is None:
                 await self._in_hand.left(arrived.flight.here)
 
-    async def write_lost(self, reading: Reading) -> None:
-        """The reading of a kept frame that was given up."""
+    async def write_lost(self, reading: Reading) -> bool:
+        """The reading of a kept frame that was given up; whether the record has its line whole."""
         self._ledger.outcomes[reading.outcome] += 1
-        await self._note(Shown(reading, None, None))
+        return await self._note(Shown(reading, None, None))
 
     async def close(self) -> None:
         for sink in self._sinks:
@@ -92,7 +107,9 @@ class Arrivals:
     async def _read(self, arrived: Arrived) -> None:
         flight, result = arrived.flight, arrived.result
         regions: tuple[Region, ...] = ()
-        if arrived.enhanced is not None:
+        if arrived.enhanced is not None and self.hurried:
+            result = replace(result, outcome=Outcome.FAILED, reason="the edge node was stopped before it was read")
+        elif arrived.enhanced is not None:
             start_s, loop = time.monotonic(), asyncio.get_running_loop()
             try:
                 regions = await loop.run_in_executor(self._networks, self._reader.read, arrived.enhanced)
@@ -101,7 +118,7 @@ class Arrivals:
                 result = replace(result, outcome=Outcome.FAILED, reason=f"text detection failed: {error}")
             spent_ns = time.perf_counter_ns() - arrived.ns
             flight.timeline.add("reader", arrived.unix_ns, spent_ns, (), regions=len(regions))
-            self._on_read(time.monotonic() - start_s, regions, arrived.enhanced)
+            self._on_read(flight, time.monotonic() - start_s, regions, arrived.enhanced)
         reading = reading_of(arrived, result, regions, time.monotonic_ns() - flight.captured_ns)
         self._ledger.outcomes[reading.outcome] += 1
         self._ledger.paths[reading.path] += reading.outcome.is_read
@@ -118,15 +135,19 @@ class Arrivals:
             return await asyncio.get_running_loop().run_in_executor(self._pixels, self._write, shown)
 
     def _write(self, shown: Shown) -> bool:
+        whole = True
         for sink in self._sinks:
-            sink.write(shown)
-        return self.record is None or self.record.written
+            try:
+                sink.write(shown)
+            except Exception:
+                log.exception("the reading of frame %s could not be written", shown.reading.id)
+                whole &= sink is not self.record
+        return whole and (self.record is None or self.record.written)
 
 
 def reading_of(arrived: Arrived, result: Result, regions: tuple[Region, ...], latency_ns: int) -> Reading:
     """What is known of a frame that was read."""
-    flight = arrived.flight
-    who = flight.frame if flight.origin is None else flight.origin  # before it went into the spool
+    flight, who = arrived.flight, arrived.who
     measured = arrived.route is Route.CLOUD  # it was there, where sharpness is measured
     sent = measured or bool(flight.sent_ns)
     return Reading(

@@ -38,7 +38,7 @@ class Backlog:
     Args:
         live: whether live frames wait or are on their way.
         launch: sends a flight from the spool; returns when it went out.
-        write: writes the reading of a frame that is given up.
+        write: writes the reading of a frame that is given up; whether the record has its line.
         spawn: starts a task that the node looks after.
         notify: `done` may have changed.
     """
@@ -53,7 +53,7 @@ class Backlog:
         *,
         live: Callable[[], bool],
         launch: Callable[[Flight], Coroutine[Any, Any, None]],
-        write: Callable[[Reading], Awaitable[object]],
+        write: Callable[[Reading], Awaitable[bool]],
         spawn: Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"],
         notify: Callable[[], Awaitable[None]],
     ) -> None:
@@ -119,6 +119,8 @@ class Backlog:
         flight = await self._load(entry)
         if flight is not None:
             flight.settled = True
+        else:
+            await self._notify()
         return flight
 
     async def run(self) -> None:
@@ -188,9 +190,9 @@ class Backlog:
         self.flying[entry.order] = flight
         return flight
 
-    async def _lost(self, entry: Entry, known: Description, reason: str) -> None:
-        """A frame that is given up has its reading too."""
-        await self._write(
+    async def _lost(self, entry: Entry, known: Description, reason: str) -> bool:
+        """A frame that is given up has its reading too; whether the record has its line."""
+        return await self._write(
             Reading(entry.id, known.name, known.captured_unix_ns, entry.priority, Outcome.FAILED, reason=reason,
                     bytes_raw=known.bytes_raw)
         )  # fmt: skip

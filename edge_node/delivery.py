@@ -39,6 +39,8 @@ class Delivery:
 
     def again(self, flight: Flight, delay_s: float = 0.0) -> None:
         """Send it again under a new attempt."""
+        if flight.delivery is not None:
+            flight.delivery.cancel()  # of the attempt before, should it not have gone out yet
         flight.again()
         self.ledger.resent += 1
         self.start(flight, delay_s)
@@ -67,6 +69,9 @@ class Delivery:
             try:
                 async with asyncio.timeout(self._left_s(flight)):
                     await self.uplink.reserve(flight.frame)
+                if flight.settled:  # while it waited
+                    await self.uplink.release(flight.frame)
+                    return
                 left_s = self._left_s(flight)
                 if left_s == 0:
                     await self.uplink.release(flight.frame)

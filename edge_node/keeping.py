@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 TRY_AGAIN_S = 60.0  # after the disk failed
 P = ParamSpec("P")
 T = TypeVar("T")
-OnLost = Callable[[Entry, Description, str], Awaitable[None]]
+OnLost = Callable[[Entry, Description, str], Awaitable[bool]]
 
 
 class Keeping:
@@ -31,7 +31,8 @@ class Keeping:
 
     Args:
         readings: the record of what is settled; without one, nothing is known to be settled after a crash.
-        on_lost: awaited with an entry that is given up, what is known of it and why, before its file goes.
+        on_lost: awaited with an entry that is given up, what is known of it and why, before its file goes; whether
+            the record has a line of it.
 
     Counters: `counts`, by what happened: "kept", "restored", "not kept", "given up", "damaged".
     """
@@ -68,7 +69,7 @@ class Keeping:
             SpoolInUse: another edge node has it.
         """
         try:
-            needed = self.keeps(self._settings.sending.priority)
+            needed = self.keeps(self._settings.sending.priority) or bool(self._settings.choosing.areas)
             if needed or await self._call(_holds_frames, self._settings.spool_folder):
                 await self._opened()
         except OSError as error:
@@ -88,17 +89,16 @@ class Keeping:
         async with self._storing:
             try:
                 spool = await self._opened()
-                for entry in await self._call(spool.room_for, len(frame.image.payload), frame.priority):
+                for entry in await self._call(spool.room_for, len(frame.image.payload), frame.priority, self._out):
                     await self._give_up(spool, entry, "the spool was full, and it was the least urgent and oldest")
                 size = self._readings.size if self._readings is not None else 0
                 store = partial(spool.store, size=captured_size, sent_as=sent_as)
-                entry = await self._call(store, frame, name, bytes_raw, size)
+                entry = await self._call(self._stored, partial(store, frame, name, bytes_raw, size))
             except (OSError, SpoolError) as error:
                 self._failed(f"frame {frame.id} is not kept", error)
                 return None
             self._failed_s = float("-inf")
             self.counts["kept"] += 1
-            self._out.add(entry.order)
             return entry
 
     def put_back(self, entry: Entry, attempt: int, pause_s: float = 0.0) -> bool:
@@ -138,10 +138,9 @@ class Keeping:
             frame, description = await self._call(self._spool.load, entry)
         except CorruptRecord as error:
             self.counts["damaged"] += 1
-            known = await self._call(self._spool.describe, entry)
-            await self._on_lost(entry, known, f"its kept copy is damaged: {error}")
-            await self._quietly(self._spool.set_aside, entry)
-            self._forget(entry)
+            if await self._noted(self._spool, entry, f"its kept copy is damaged: {error}"):
+                await self._quietly(self._spool.set_aside, entry)
+                self._forget(entry)
         except OSError as error:
             self._failed(f"frame {entry.id} cannot be read from the spool", error)
             self.put_back(entry, self._attempts.get(entry.order, 0), TRY_AGAIN_S)
@@ -173,13 +172,25 @@ class Keeping:
     async def _give_up(self, spool: Spool, entry: Entry, reason: str) -> None:
         if self.take(entry):  # else the node has it in hand, and its reading will come
             self._count("given up", f"kept frame {entry.id} is given up: {reason}")
-            await self._on_lost(entry, await self._call(spool.describe, entry), reason)
-            if self._readings is not None:
-                await self._call(self._readings.sync)
-            await self._quietly(spool.remove, entry)
-            self._forget(entry)
+            if not await self._noted(spool, entry, reason):
+                return
+        await self._quietly(spool.remove, entry)
+        self._forget(entry)
+
+    async def _noted(self, spool: Spool, entry: Entry, reason: str) -> bool:
+        """Whether the line of a lost frame is on the disk to stay; if not, the frame waits for a better time."""
+        if await self._on_lost(entry, await self._call(spool.describe, entry), reason):
+            if self._readings is None or await self._call(self._readings.sync):
+                return True
+            self._unsure.add(entry.order)
         else:
-            await self._quietly(spool.remove, entry)
+            self.put_back(entry, self._attempts.get(entry.order, 0), TRY_AGAIN_S)
+        return False
+
+    def _stored(self, store: Callable[[], Entry]) -> Entry:
+        entry = store()
+        self._out.add(entry.order)  # here, before `_next` can be asked
+        return entry
 
     def _next(self, spool: Spool) -> Entry | None:
         now_s = time.monotonic()
@@ -192,6 +203,7 @@ class Keeping:
 
     def _forget(self, entry: Entry) -> None:
         self._out.discard(entry.order)
+        self._unsure.discard(entry.order)
         self._paused.pop(entry.order, None)
         self._attempts.pop(entry.order, None)
 

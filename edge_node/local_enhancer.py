@@ -4,6 +4,7 @@ The same two stages as in the cloud: a curve solved for the frame's exposure, th
 `docs/network.md` says how it is trained and how good it is.
 """
 
+import threading
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ class LocalEnhancer:
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        self._lock = threading.Lock()  # cameras of one process share it, and the memory of one run
         options.enable_mem_pattern = False  # as in the detector: it lays all layers out side by side
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -77,7 +79,8 @@ class LocalEnhancer:
         levels = curve(BYTE_LEVELS, alpha)
         pre = cv2.LUT(low.reshape(-1, low.shape[-1]), levels).reshape(low.shape)
         strength = np.full((1, 1, 1, 1), min(1.0, alpha / FULL_STRENGTH) * bool(rgb.any()), np.float32)
-        [lit] = self._session.run(None, {"low": low[None], "pre": pre[None], "strength": strength})
+        with self._lock:
+            [lit] = self._session.run(None, {"low": low[None], "pre": pre[None], "strength": strength})
         return np.ascontiguousarray(cv2.merge(list(lit[0]))[:height, :width])
 
 

@@ -99,6 +99,7 @@ class EdgeNode:
             limit=in_flight + 1,
             on_read=self._learn,
             on_written=self._written,
+            on_unread=lambda flight, result: self._spawn(self._let_go(flight, result)),
         )
         self._delivery = Delivery(settings, self._uplink, self.ledger, self._settle, self._spawn)
         self.backlog = Backlog(
@@ -113,7 +114,8 @@ class EdgeNode:
             spawn=self._spawn,
             notify=self.in_hand.changed,
         )
-        if source.live and self.backlog.keeping.keeps(settings.sending.priority):
+        alone = self.takeover.router.mode is LocalMode.ONLY
+        if source.live and not alone and self.backlog.keeping.keeps(settings.sending.priority):
             self.captured.limit = KEPT_WAITING
         packer = Packer(settings, source.live, self._uplink.meter, self.steps, self._pixels)
         self._taking = Taking(
@@ -179,7 +181,12 @@ class EdgeNode:
         halt = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({finish, halt, *parts}, return_when=asyncio.FIRST_COMPLETED)
-            _raise_failure(parts)
+            if (failure := _failure(parts)) is not None:
+                take.cancel()
+                self.backlog.stopping = True
+                if not parts[0].done():  # there is still someone to write readings down
+                    await self._give_up(str(failure))
+                raise failure
             if not finish.done():
                 log.warning("stopping: %d frames are on their way", self.in_hand.frames)
                 self.source.close()
@@ -188,7 +195,8 @@ class EdgeNode:
                 self.backlog.stopping = True
                 await self.in_hand.changed()
                 await asyncio.wait({finish, *parts}, timeout=STOP_GRACE_S, return_when=asyncio.FIRST_COMPLETED)
-                _raise_failure(parts)
+                if (failure := _failure(parts)) is not None:
+                    raise failure
                 await self._give_up("the edge node was stopped before its result came")
             else:
                 finish.result()
@@ -229,6 +237,8 @@ class EdgeNode:
     def _rejected(self, rejected: pb.Rejected) -> None:
         flight = self.ledger.flights.get(rejected.sequence)
         if flight is None or flight.frame.attempt != rejected.attempt:
+            return
+        if self.takeover.lights(rejected.sequence):
             return
         if rejected.retry_after_ms:
             self._delivery.again(flight, rejected.retry_after_ms / 1000)
@@ -282,12 +292,14 @@ class EdgeNode:
     def _written(self, flight: Flight, whole: bool) -> None:
         self.backlog.written(flight, whole)
 
-    def _learn(self, seconds: float, regions: Sequence[Region], picture: Bytes) -> None:
+    def _learn(self, flight: Flight, seconds: float, regions: Sequence[Region], picture: Bytes) -> None:
         self.takeover.router.read(seconds)
-        self.gate.read(regions, picture.shape[1], picture.shape[0])
+        if flight.origin is None:  # what was in sight hours ago says nothing of now
+            self.gate.read(regions, picture.shape[1], picture.shape[0])
 
     async def _give_up(self, reason: str) -> None:
-        """What is still on its way becomes a reading all the same."""
+        """What is still on its way becomes a reading all the same, or waits in the spool."""
+        self._arrivals.hurried = True
         for sequence in list(self.ledger.flights):
             self._settle(sequence, Outcome.FAILED, reason, final=False)
         with contextlib.suppress(TimeoutError):
@@ -316,6 +328,7 @@ class EdgeNode:
         for task in remaining:
             task.cancel()
         await asyncio.gather(*remaining, return_exceptions=True)
+        self.takeover.close()
         await self._results.close()
         await self._arrivals.close()
         await self.backlog.keeping.close()
@@ -323,7 +336,5 @@ class EdgeNode:
         self._networks.shutdown(wait=False)
 
 
-def _raise_failure(parts: Sequence["asyncio.Task[None]"]) -> None:
-    for part in parts:
-        if part.done():
-            part.result()
+def _failure(parts: Sequence["asyncio.Task[None]"]) -> BaseException | None:
+    return next((part.exception() for part in parts if part.done() and part.exception() is not None), None)

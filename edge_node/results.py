@@ -90,6 +90,10 @@ class Results:
         self.renew()
 
     async def _result(self, result: Result, size: int) -> None:
+        # What happens to the downlink meanwhile must not lose it.
+        await asyncio.shield(self.spawn(self._take(result, size)))
+
+    async def _take(self, result: Result, size: int) -> None:
         if result.id.session == self.session:
             if result.outcome is Outcome.ENHANCED:
                 self.takeover.answered(result.id.sequence)
@@ -109,8 +113,7 @@ class Results:
             flight.timeline.add("downlink", time.time_ns() - travel_ns, travel_ns, (), bytes=size)
         if flight.origin is None:
             self.packer.arrived(flight)
-        # It is settled: what happens to the downlink now must not lose it.
-        await asyncio.shield(self.spawn(self._unpack(flight, result, size)))
+        await self._unpack(flight, result, size)
 
     async def _flight_of(self, id: FrameId) -> Flight | None:
         """The flight that a result belongs to, settled with that."""

@@ -122,6 +122,10 @@ class Takeover:
         identity = (frame.id, frame.attempt, frame.priority, frame.captured_unix_ns)
         await self._arrive(flight, Result(*identity, outcome, reason=reason, model=model, trace=frame.trace), lit)
 
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
     def _enhance(self, flight: Flight, image: RawImage) -> Bytes | None:
         if flight.settled or self._enhancer is None:
             return None

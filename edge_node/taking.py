@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from common import packing
@@ -70,7 +70,7 @@ class Taking:
     pixels: ThreadPoolExecutor
     settle: Callable[..., None]
     spawn: "Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]"
-    _forwarding: "asyncio.Task[None] | None" = None  # to the cloud, not sent whole yet
+    _forwarding: "dict[Priority, asyncio.Task[None]]" = field(default_factory=dict)  # to the cloud, not whole yet
     _waiting: _Taken | None = None  # taken out of the queue, and without a route yet
 
     async def run(self) -> None:
@@ -98,6 +98,9 @@ class Taking:
             captured = await self.captured.first()
             verdict = await asyncio.get_running_loop().run_in_executor(self.pixels, self.gate.judge, captured.image)
             frame = self._judged(captured, verdict)
+            if self.source.live and not frame.kept and not verdict.essential and len(self.captured) > 1:
+                self.captured.dropped += await self.captured.take(captured)  # the queue is long for kept ones alone
+                continue
             if verdict.essential or self._may_wait_apart(frame):
                 if not await self.captured.take(captured):
                     continue
@@ -125,9 +128,10 @@ class Taking:
                 frame.route = route
                 return queued is None or await self.captured.take(queued)
             apart = self._may_wait_apart(frame) and self.backlog.takes(frame.priority)
-            if apart and (len(self.captured) or not self.uplink.connected):
+            newer = apart and self.backlog.takes(self.settings.sending.priority)  # the next one has to be kept as well
+            if apart and ((newer and len(self.captured)) or not self.uplink.connected):
                 return True
-            if await self._wait_for(self._way(route, frame.priority), queued, apart):
+            if await self._wait_for(self._way(route, frame.priority), queued, newer):
                 return False
 
     def _may_wait_apart(self, frame: _Taken) -> bool:
@@ -139,30 +143,34 @@ class Taking:
         return self.takeover.router.choose(time.monotonic(), self._is_free(Route.CLOUD, frame.priority))
 
     def _is_free(self, route: Route, priority: Priority) -> bool:
-        if self.in_hand.frames >= self.settings.sending.in_flight:
+        if self.in_hand.frames >= self._most(priority):
             return False
         if route is not Route.CLOUD:
             return self.in_hand.here < HERE
-        busy = self._forwarding is not None and not self._forwarding.done()
-        return not busy and self.uplink.connected and self.uplink.window.has_room(priority)
+        return not self._before(priority) and self.uplink.connected and self.uplink.window.has_room(priority)
+
+    def _most(self, priority: Priority) -> int:
+        """Frames that may be in hand; an essential one finds a place more."""
+        return self.settings.sending.in_flight + (priority is Priority.ESSENTIAL)
+
+    def _before(self, priority: Priority) -> "list[asyncio.Task[None]]":
+        """What is being sent and as urgent, or more; parts of less urgent frames are overtaken."""
+        return [task for other, task in self._forwarding.items() if other <= priority and not task.done()]
 
     async def _way(self, route: Route, priority: Priority) -> None:
         """Until the route may be free."""
         await self.in_hand.until(
-            lambda: (
-                self.in_hand.frames < self.settings.sending.in_flight
-                and (route is Route.CLOUD or self.in_hand.here < HERE)
-            )
+            lambda: self.in_hand.frames < self._most(priority) and (route is Route.CLOUD or self.in_hand.here < HERE)
         )
         if route is Route.CLOUD:
-            if self._forwarding is not None:
-                await asyncio.wait({self._forwarding})
+            if before := self._before(priority):
+                await asyncio.wait(before)
             await self.uplink.window.open(priority)
 
-    async def _wait_for(self, way: Coroutine[Any, Any, None], queued: Captured | None, apart: bool) -> bool:
-        """Until the way is free, time is up, or (`apart`) a newer frame came; True if it replaced the queued one."""
+    async def _wait_for(self, way: Coroutine[Any, Any, None], queued: Captured | None, newer: bool) -> bool:
+        """Until the way is free, time is up, or (`newer`) a newer frame came; True if it replaced the queued one."""
         waits = [asyncio.create_task(way)]
-        if apart:
+        if newer:
             waits.append(asyncio.create_task(self._newer()))
         if queued is not None:
             waits.append(asyncio.create_task(self.captured.gone(queued)))
@@ -183,7 +191,7 @@ class Taking:
         self.in_hand.took(frame.route in (Route.EDGE, Route.NONE))
         task = self.spawn(self._forward(frame))
         if frame.route is Route.CLOUD:
-            self._forwarding = task
+            self._forwarding[frame.priority] = task
         elif frame.route is None:
             await asyncio.shield(task)  # no more frames in memory than the disk takes
 

@@ -46,7 +46,8 @@ class Window:
         """Whether one more frame of this priority may go."""
         if priority is Priority.ESSENTIAL:
             return self.frames > 0
-        kept = 1 if self.keeps_place and self.granted > 1 else 0
+        # While nothing is out one may go: a window that the cloud node narrowed widens only as frames come back.
+        kept = 1 if self.keeps_place and self.granted > 1 and self.bytes < self.whole else 0
         on_link = min(len(self.on_link), self.granted - self.frames)  # what was credited did arrive
         return self.frames > kept and on_link < self.ahead(self.granted)
 

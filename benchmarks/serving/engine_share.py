@@ -61,7 +61,7 @@ def measure_alone(made: Bench, batch: int) -> float:
 
 def measure_served(made: Bench, fps: float) -> dict:
     """What is served when more is offered."""
-    system = with_settings("ours", extra=("--device-cpus", str(ENGINE_CPU)))
+    system = with_settings("ours", workers=1, extra=("--device-cpus", str(ENGINE_CPU)))
     with made.serving(system) as server:
         _keep_others_away(server)
         done = made.drive(server, {"rates": [fps]}, cpus=[OTHER_CPU])

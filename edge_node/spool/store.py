@@ -8,7 +8,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from common.errors import SpoolFull, SpoolInUse
@@ -165,8 +165,10 @@ class Spool:
 
     # --- bounds ---
 
-    def room_for(self, size: int, priority: Priority) -> list[Entry]:
+    def room_for(self, size: int, priority: Priority, out: Collection[int] = ()) -> list[Entry]:
         """What has to go for a frame of so many bytes: the least urgent first, then the oldest, none more urgent.
+
+        What is `out`, by its order, is under way, and goes only if all others do not suffice.
 
         Raises:
             SpoolFull: that would not be enough.
@@ -174,20 +176,21 @@ class Spool:
         size += DESCRIPTION_BYTES // 64  # about what comes with the payload
         missing = max(self.held_bytes + size - self.limit_bytes, size + self.free_bytes - self._free())
         victims: list[Entry] = []
-        for other in sorted(Priority, reverse=True):
-            if other < priority:
-                break
-            for entry in self._entries[other].values():
-                if missing <= 0:
-                    return victims
-                victims.append(entry)
-                missing -= entry.size
+        less = [each for other in sorted(Priority, reverse=True) if other >= priority for each in self._of(other)]
+        for entry in sorted(less, key=lambda entry: entry.order in out):
+            if missing <= 0:
+                return victims
+            victims.append(entry)
+            missing -= entry.size
         if missing > 0:
             raise SpoolFull(
                 f"no room in the spool {self.folder}: {self.held_bytes / 2**20:.0f} of "
                 f"{self.limit_bytes / 2**20:.0f} MiB used, {self._free() / 2**20:.0f} MiB free on the disk"
             )
         return victims
+
+    def _of(self, priority: Priority) -> list[Entry]:
+        return list(self._entries[priority].values())
 
     def expired(self) -> list[Entry]:
         """Frames over the age."""

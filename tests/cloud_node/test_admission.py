@@ -156,7 +156,7 @@ def test_the_queue_is_bounded_in_frames_and_bytes() -> None:
     assert refusals[3] is not None and refusals[3].reason == pb.REJECT_REASON_OVERLOADED
     assert "3 frames wait" in refusals[3].detail and refusals[3].retry_after_ms > 0
     full = Desk(max_queued_mib=1)
-    full.admission.queued_bytes = 2**20 - SIZE
+    full.admission._bytes[STANDARD] = 2**20 - SIZE
     assert [refusal is None for refusal in full.send(2)] == [True, False]
 
 

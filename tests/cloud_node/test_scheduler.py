@@ -326,6 +326,7 @@ def test_sums_and_what_to_give_up(scheduler: Scheduler[str], frames: list[tuple]
         waiting = [each for each in waiting if each not in selection.batch and each not in selection.expired]
         for priority in range(4):
             assert scheduler.pixels_ahead(priority) == sum(each.pixels for each in waiting if each.priority <= priority)
+            assert scheduler.frames_ahead(priority) == sum(each.priority <= priority for each in waiting)
             lower = max((each.priority for each in waiting), default=0)
             given_up = scheduler.least_urgent(priority)
             if lower <= priority:

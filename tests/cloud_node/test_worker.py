@@ -241,6 +241,38 @@ async def test_an_essential_frame_passes_what_lined_up() -> None:
     assert engine.batches == [[0], [3], [1], [2]]
 
 
+async def test_an_essential_frame_takes_the_place_of_a_less_urgent_one_that_lined_up() -> None:
+    gate = Gate()
+    engine = PlainEngine(gate)
+    house = House(lambda: engine, max_frames=2)
+    house.submit(make_job(0))
+    async with house.running():
+        await house.until(gate.reached.is_set)
+        house.submit(make_job(1, edge="a", priority=Priority.ESSENTIAL), make_job(2, edge="b"))
+        await house.until(lambda: house.supervisor.pending == 3)
+        house.submit(make_job(3, edge="c", priority=Priority.ESSENTIAL))
+        gate.open.set()
+        await house.settled()
+    assert engine.batches == [[0], [1, 3], [2]]
+
+
+async def test_whichever_device_is_free_first_takes_the_essential_frame() -> None:
+    gates = [Gate(), Gate()]
+    engines = [PlainEngine(gate) for gate in gates]
+    house = House(lambda: engines[0], lambda: engines[1], max_frames=1)
+    house.submit(make_job(0), make_job(1))
+    async with house.running():
+        await house.until(lambda: all(gate.reached.is_set() for gate in gates))
+        house.submit(make_job(2), make_job(3, edge="other", priority=Priority.ESSENTIAL))
+        await house.until(lambda: house.supervisor.pending == 3)
+        [busy] = (index for index, worker in enumerate(house.workers) if worker.ahead_priority == Priority.ESSENTIAL)
+        gates[1 - busy].open.set()
+        await house.until(lambda: 2 in house.results)
+        assert not engines[busy].batches and engines[1 - busy].batches[1:] == [[3], [2]]
+        gates[busy].open.set()
+        await house.settled()
+
+
 async def test_an_overdue_frame_that_lined_up_keeps_its_turn() -> None:
     gate = Gate()
     engine = PlainEngine(gate)

@@ -121,14 +121,14 @@ async def test_the_failure_of_one_does_not_end_the_others(
     stop = asyncio.Event()
     running = asyncio.create_task(cameras.side_by_side(nodes, stop))
     async with asyncio.timeout(30):
-        while "the others go on" not in caplog.text or not all(node.captured.dropped for node in nodes[:2]):
+        while "the others go on" not in caplog.text or not all(node.ledger.outcomes for node in nodes[:2]):
             await asyncio.sleep(0.01)
         assert not running.done()
         stop.set()
         with pytest.raises(SourceError, match=r"broken\.jpg is no image"):
             await running
     assert "gate-2 (broken.jpg) has ended, the others go on" in caplog.text
-    assert [node.source.status.frames >= 2 for node in nodes[:2]] == [True, True]
+    assert all(node.source.status.frames for node in nodes[:2])
     assert [node.settings.name for node in nodes] == ["gate-0", "gate-1", "gate-2"]
 
 

@@ -66,6 +66,6 @@ async def test_a_cloud_node_that_is_away_is_no_standstill(tmp_path: Path, free_p
 async def test_a_detector_that_does_not_load_ends_the_node(tmp_path: Path, free_port: int) -> None:
     node = node_at(f"127.0.0.1:{free_port}", tmp_path, Blocking())
     (tmp_path / "other.pb").write_bytes(b"no network")
-    node.reader = Reader(create_detector("east", model=tmp_path / "other.pb"))
+    node._arrivals._reader = Reader(create_detector("east", model=tmp_path / "other.pb"))
     with pytest.raises(WeightsError, match=r"other\.pb"):
         await node.run(asyncio.Event())

@@ -213,6 +213,20 @@ async def test_frames_that_are_ahead_of_the_link_wait_here() -> None:
         await waiting
 
 
+async def test_a_window_that_became_one_frame_wide_still_moves() -> None:
+    """A place is kept for essential frames, but not when nothing else would ever go."""
+    window = Window(lambda granted: granted)
+    await window.reset(4, 1000)
+    await window.take(10, Priority.ESSENTIAL, "e")
+    await window.take(10, Priority.STANDARD, "a")
+    await window.take(10, Priority.STANDARD, "b")
+    assert not window.has_room(Priority.STANDARD) and window.has_room(Priority.ESSENTIAL)
+    for key in "eab":  # the cloud node narrows the window: bytes come back, and no frames
+        await window.arrived(key)
+        await window.credit(0, 10)
+    assert window.frames == 1 and window.has_room(Priority.STANDARD)
+
+
 async def test_credit_alone_says_that_frames_arrived() -> None:
     """A node that leaves out Accepted does not close the window."""
     window = Window(lambda granted: 2)

@@ -1,0 +1,132 @@
+"""What arrives is read in its order and written down, whatever fails."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from common import packing
+from common.frame import Frame, FrameId, Outcome, Priority, Reading, Result
+from common.pixels import RawImage
+from common.telemetry import Timeline
+from edge_node.arrivals import Arrivals, Arrived
+from edge_node.in_hand import InHand
+from edge_node.ledger import Flight, Ledger
+from edge_node.reader import Reader
+from edge_node.sinks import Shown
+from edge_node.steps import Steps
+
+RGB = np.zeros((48, 64, 3), np.uint8)
+PACKED = packing.pack(RawImage.from_rgb(RGB))
+
+
+class Slow:
+    """A detector that waits until it may."""
+
+    def __init__(self) -> None:
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def detect(self, rgb: np.ndarray) -> tuple:
+        self.reached.set()
+        assert self.go.wait(60)
+        return ()
+
+
+class Sink:
+    def __init__(self, failing: bool = False) -> None:
+        self.readings: list[Reading] = []
+        self.failing = failing
+
+    def write(self, shown: Shown) -> None:
+        if self.failing:
+            raise ValueError("no")
+        self.readings.append(shown.reading)
+
+    def close(self) -> None:
+        pass
+
+
+class House:
+    def __init__(self, *sinks: Sink, detector: Slow | None = None) -> None:
+        self.in_hand, self.written, self.unread = InHand(), list[tuple[int, bool]](), list[int]()
+        self.arrivals = Arrivals(
+            Reader(detector),
+            sinks,
+            Ledger(),
+            self.in_hand,
+            Steps(),
+            ThreadPoolExecutor(1),
+            ThreadPoolExecutor(1),
+            limit=8,
+            on_read=lambda *about: None,
+            on_written=lambda flight, whole: self.written.append((flight.sequence, whole)),
+            on_unread=lambda flight, result: self.unread.append(flight.sequence),
+        )
+
+    async def arrive(self, sequence: int, priority: Priority = Priority.STANDARD, kept: bool = False) -> None:
+        frame = Frame(FrameId("e", "s", sequence), PACKED, 10**18, priority)
+        flight = Flight(frame, f"#{sequence}", None, 9216, Timeline.begin(10**18, {}), 0)
+        if kept:
+            flight.kept = asyncio.get_running_loop().create_future()
+        self.in_hand.took(False)
+        result = Result(frame.id, 0, priority, 10**18, Outcome.ENHANCED, model="m")
+        await self.arrivals.put(Arrived(flight, result, 0, RGB))
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.arrivals.run())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_essential_frame_is_read_before_others_that_came_first() -> None:
+    sink, slow = Sink(), Slow()
+    house = House(sink, detector=slow)
+    async with house.running():
+        await house.arrive(0)
+        await house.until(slow.reached.is_set)
+        for sequence in (1, 2):
+            await house.arrive(sequence)
+        await house.arrive(3, Priority.ESSENTIAL)
+        slow.go.set()
+        await house.until(lambda: len(sink.readings) == 4)
+    assert [reading.id.sequence for reading in sink.readings] == [0, 3, 1, 2] and house.in_hand.frames == 0
+
+
+async def test_a_sink_that_fails_costs_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Sink()
+    house = House(Sink(failing=True), sink)
+    async with house.running():
+        await house.arrive(0)
+        await house.until(lambda: house.written)
+    assert house.written == [(0, True)] and len(sink.readings) == 1 and "could not be written" in caplog.text
+
+
+async def test_when_time_is_up_kept_frames_wait_for_the_next_run_and_others_are_written_down() -> None:
+    sink, slow = Sink(), Slow()
+    house = House(sink, detector=slow)
+    async with house.running():
+        await house.arrive(0)
+        await house.until(slow.reached.is_set)
+        await house.arrive(1, kept=True)
+        await house.arrive(2)
+        house.arrivals.hurried = True
+        slow.go.set()
+        await house.until(lambda: len(sink.readings) == 2)
+    assert house.unread == [1]
+    assert [(reading.id.sequence, reading.outcome) for reading in sink.readings] == [
+        (0, Outcome.ENHANCED),
+        (2, Outcome.FAILED),
+    ]
