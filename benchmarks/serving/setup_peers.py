@@ -59,13 +59,19 @@ def make(peer: str) -> None:
                 print(line, file=pins)
         pins.flush()
         _run(python, "-m", "pip", "install", "--quiet", "-c", pins.name, *PEERS[peer], *OURS)
-    if peer == "triton":
-        (folder / "proto").mkdir()
-        files = sorted((ROOT / "proto" / "lamplight" / "v1").glob("*.proto"))
-        out = [f"--{kind}_out={folder / 'proto'}" for kind in ("python", "grpc_python")]
-        _run(python, "-m", "grpc_tools.protoc", "-I", ROOT / "proto", *out, *files)
+    generate(peer)
     _run(python, "-c", "import cloud_node.engine, common.broker, common.wire", env={"PYTHONPATH": path_of(peer)})
     (folder / ".ready").touch()
+
+
+def generate(peer: str) -> None:
+    """The code of our .proto files, for a protobuf that is not ours; at every set-up, since they change."""
+    folder = VENVS / peer
+    if peer == "triton":
+        (folder / "proto").mkdir(exist_ok=True)
+        files = sorted((ROOT / "proto" / "lamplight" / "v1").glob("*.proto"))
+        out = [f"--{kind}_out={folder / 'proto'}" for kind in ("python", "grpc_python")]
+        _run(folder / "bin" / "python", "-m", "grpc_tools.protoc", "-I", ROOT / "proto", *out, *files)
 
 
 def _run(*command: object, env: dict[str, str] | None = None) -> None:
@@ -81,6 +87,8 @@ def main() -> None:
         if given.again or not (VENVS / peer / ".ready").exists():
             print(f"{peer}: making its environment", flush=True)
             make(peer)
+        else:
+            generate(peer)
         print(f"{peer}: {VENVS / peer}")
 
 
