@@ -43,6 +43,9 @@ class Bare(enhancement_pb2_grpc.EnhancementServicer):
         opened.max_pixels, opened.max_frame_bytes = packing.MAX_PIXELS, 1 << 30
         yield pb.CloudMessage(opened=opened)
         async for message in requests:
+            if message.WhichOneof("message") != "frame":
+                yield pb.CloudMessage(credit=pb.Credit())  # a sign of life, answered
+                continue
             frame = message.frame
             result = Result(
                 id=FrameId(opening.edge, opening.session, frame.sequence),
