@@ -19,7 +19,7 @@ from common.frame import FrameId, Outcome, Priority, Result
 from common.nats_connection import SEND_BUFFER_BYTES
 from common.subjects import PART_BYTES, split
 from lamplight.v1 import enhancement_pb2 as pb
-from lamplight.v1 import enhancement_pb2_grpc
+from lamplight.v1 import enhancement_pb2_grpc, frame_pb2
 
 WINDOW = 16
 MAX_PENDING = 256
@@ -42,11 +42,20 @@ class Bare(enhancement_pb2_grpc.EnhancementServicer):
         opened = pb.Opened(window_frames=WINDOW, window_bytes=1 << 30, results=address)
         opened.max_pixels, opened.max_frame_bytes = packing.MAX_PIXELS, 1 << 30
         yield pb.CloudMessage(opened=opened)
+        parts: list[bytes] = []  # of one frame: all are of one priority, and go one after the other
         async for message in requests:
-            if message.WhichOneof("message") != "frame":
-                yield pb.CloudMessage(credit=pb.Credit())  # a sign of life, answered
+            kind = message.WhichOneof("message")
+            if kind == "alive":
+                yield pb.CloudMessage(credit=pb.Credit())
+            if kind == "part":
+                parts.append(message.part.data)
+                if message.part.index + 1 < message.part.count:
+                    continue
+            elif kind != "frame":
                 continue
-            frame = message.frame
+            frame = message.frame if kind == "frame" else frame_pb2.Frame.FromString(b"".join(parts))
+            parts.clear()
+            yield pb.CloudMessage(accepted=pb.Accepted(sequence=frame.sequence, attempt=frame.attempt))
             result = Result(
                 id=FrameId(opening.edge, opening.session, frame.sequence),
                 attempt=frame.attempt,
