@@ -16,7 +16,7 @@ from common.pixels import ColorMatrix, ColorRange, PixelFormat, RawImage, plane_
 _KORNIA_U, _KORNIA_V = 0.436, 0.615
 # ITU-R BT.709-6, item 3: Kr = 0.2126, Kb = 0.0722.
 _KR, _KB = 0.2126, 0.0722
-SHARPNESS_ROWS = 96  # about as many rows of a frame tell its sharpness within 5 %
+SHARPNESS_ROWS = 96  # about as many rows of a frame tell its sharpness, but for patterns that repeat with them
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Enhanced:
     """One enhanced frame.
 
     `rgb` is (H, W, 3) uint8; sharpness is the mean Sobel magnitude of luma, 0..1, before and after, of every n-th row
-    of a large frame and within 5 % of that of all.
+    of a large frame and near that of all.
     """
 
     rgb: Bytes
