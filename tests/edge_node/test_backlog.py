@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from results import running_server
+from running import run_node
 from scripted import Script, rejected, serving
 
 from cloud_node.publisher import Publisher
@@ -92,18 +93,10 @@ async def run(
     settings = load(
         EdgeSettings, ["--camera", "0", "--cloud", address, "--edge", "e", "--output", str(folder), *flags], {}
     )
-    stop = asyncio.Event()
     node = EdgeNode(settings, source, Reader(None), [JsonLines(folder / "readings.jsonl")])
     if connected:
         source.ready = lambda: node._uplink.window.frames > 0
-    running = asyncio.create_task(node.run(stop))
-    async with asyncio.timeout(60):
-        while stop_when is not None and not stop_when() and not running.done():
-            await asyncio.sleep(0.01)
-        if stop_when is not None:
-            stop.set()
-        await running
-    return node
+    return await run_node(node, stop_when)
 
 
 async def refuse(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:

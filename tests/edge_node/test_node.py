@@ -1,6 +1,5 @@
 """An edge node against a cloud node that says what the test wants: a real gRPC server with a script."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from running import run_node
 from scripted import Answer, Script, rejected, serving
 
 from common.errors import CloudUnavailable, SourceError
@@ -56,17 +56,10 @@ def photos(tmp_path: Path) -> Path:
 async def run(address: str, source: Path, *flags: str, stop_when: Callable[[], bool] | None = None) -> EdgeNode:
     """Run an edge node to its end; `kept` of the node has the readings."""
     settings = load(EdgeSettings, ["--source", str(source), "--cloud", address, "--edge", "e", *flags], {})
-    kept, stop = Kept(), asyncio.Event()
+    kept = Kept()
     node = EdgeNode(settings, open_source(source=str(source)), Reader(None), [kept])
     node.kept = kept.readings
-    running = asyncio.create_task(node.run(stop))
-    async with asyncio.timeout(60):
-        while stop_when is not None and not stop_when() and not running.done():
-            await asyncio.sleep(0.01)
-        if stop_when is not None:
-            stop.set()
-        await running
-    return node
+    return await run_node(node, stop_when)
 
 
 async def test_every_rejection_is_a_reading(serve, photos: Path) -> None:

@@ -1,6 +1,5 @@
 """Where the node's frames go: a real gRPC server that keeps silent, and this device's own network."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from processes import dark_sign
+from running import run_node
 
 from common.channel import server_options
 from common.frame import Outcome, Priority, Reading, Route
@@ -77,15 +77,9 @@ async def run(
 ) -> tuple[EdgeNode, list[Reading]]:
     """Run a node with this device's own network to its end; its readings in the order of the frames."""
     given = load(EdgeSettings, ["--source", str(source), "--cloud", address, "--edge", "e", *flags], {})
-    kept, stop = Kept(), asyncio.Event()
+    kept = Kept()
     node = EdgeNode(given, open_source(source=str(source)), Reader(None), [kept], LocalEnhancer())
-    running = asyncio.create_task(node.run(stop))
-    async with asyncio.timeout(60):
-        while stop_when is not None and not stop_when() and not running.done():
-            await asyncio.sleep(0.01)
-        if stop_when is not None:
-            stop.set()
-        await running
+    await run_node(node, stop_when)
     found = sorted(kept.readings, key=lambda reading: reading.id.sequence)
     assert [reading.id.sequence for reading in found] == list(range(len(found))), "one reading for each frame"
     return node, found
