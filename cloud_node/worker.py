@@ -62,7 +62,7 @@ class Worker:
     a device that is free sooner.
 
     A job that is taken from the scheduler is either settled or given back, exactly once; its credit returns when it
-    is taken. What runs out of memory is halved and tried again, and the scheduler's bound lowered (`BatchBound`).
+    reaches the device. What runs out of memory is halved and tried again, and the scheduler's bound lowered (`BatchBound`).
 
     When the device is lost (it says so, a small image fails too, or a batch never returns), what was on it is given
     back; a frame that is there at a second loss fails, since it may be the cause. The engine is built anew on a new
@@ -253,6 +253,8 @@ class Worker:
                 await self._more(until_ns)
                 continue
             self._busy = True
+            for job in flight.jobs:
+                job.release()
             self._look_ahead_soon()
             self._room = max(UNENCODED, 2 * len(flight.jobs))
             try:
@@ -282,7 +284,7 @@ class Worker:
             abandoned = [ticket.job for ticket in selection.batch if ticket.job.abandoned]
             jobs = [ticket.job for ticket in selection.batch if not ticket.job.abandoned]
             self._handover.take(expired + jobs)
-            for job in expired + abandoned + jobs:
+            for job in expired + abandoned:
                 job.release()
             for job in expired + abandoned:
                 self._staging.drop(job)

@@ -163,5 +163,6 @@ class House:
         self.results[result.id.sequence] = result
 
     def _give_back(self, job: Job, reason: str) -> None:
+        job.release()  # as admission does
         self.fates.update([job.frame.id.sequence])
         self.returned[job.frame.id.sequence] = reason
