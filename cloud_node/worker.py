@@ -62,7 +62,8 @@ class Worker:
     a device that is free sooner.
 
     A job that is taken from the scheduler is either settled or given back, exactly once; its credit returns when it
-    reaches the device. What runs out of memory is halved and tried again, and the scheduler's bound lowered (`BatchBound`).
+    reaches the device. What runs out of memory is halved and tried again, and the scheduler's bound lowered
+    (`BatchBound`).
 
     When the device is lost (it says so, a small image fails too, or a batch never returns), what was on it is given
     back; a frame that is there at a second loss fails, since it may be the cause. The engine is built anew on a new
