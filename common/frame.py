@@ -87,6 +87,9 @@ class Region:
 
     polygon: tuple[tuple[float, float], ...]
     score: float
+    text: str = ""  # what it says; empty where it was not recognised
+    confidence: float = 0.0  # 0..1, how likely the text is right
+    sight: str = ""  # the id of the sight that it belongs to (edge_node.sights); empty where nothing is tracked
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from common.pixels import Bytes
 from edge_node.in_hand import InHand
 from edge_node.ledger import Flight, Ledger
 from edge_node.reader import Reader
+from edge_node.sights import Sight, SightSink, Tracker
 from edge_node.sinks import JsonLines, Shown, Sink
 from edge_node.spool import Entry
 from edge_node.steps import Steps
@@ -48,6 +49,7 @@ class Arrivals:
         on_read: called with a flight, the seconds that reading took, the regions and the picture.
         on_written: called with a flight, and whether the record has its line whole.
         on_unread: called with a kept flight and its result, when there is no time left to read it.
+        tracker: follows text over the frames.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Arrivals:
         on_read: Callable[[Flight, float, Sequence[Region], Bytes], None],
         on_written: Callable[[Flight, bool], None],
         on_unread: Callable[[Flight, Result], object],
+        tracker: Tracker | None = None,
     ) -> None:
         self.record = next((sink for sink in sinks if isinstance(sink, JsonLines)), None)
         self._reader, self._sinks, self._ledger, self._in_hand, self._steps = reader, sinks, ledger, in_hand, steps
@@ -72,7 +75,7 @@ class Arrivals:
         self._queue: asyncio.PriorityQueue[tuple[int, int, Arrived]] = asyncio.PriorityQueue(limit)
         self._numbers = itertools.count()
         self._noting = asyncio.Lock()
-        self._networks = networks
+        self._networks, self._tracker = networks, tracker
 
     async def put(self, arrived: Arrived) -> None:
         """Have it read; waits for room."""
@@ -101,6 +104,8 @@ class Arrivals:
         return await self._note(Shown(reading, None, None))
 
     async def close(self) -> None:
+        if self._tracker is not None:
+            await asyncio.to_thread(self._write_sights, self._tracker.close())
         for sink in self._sinks:
             await asyncio.to_thread(sink.close)
 
@@ -120,21 +125,26 @@ class Arrivals:
             flight.timeline.add("reader", arrived.unix_ns, spent_ns, (), regions=len(regions))
             self._on_read(flight, time.monotonic() - start_s, regions, arrived.enhanced)
         reading = reading_of(arrived, result, regions, time.monotonic_ns() - flight.captured_ns)
+        sights: tuple[Sight, ...] = ()
+        if self._tracker is not None and arrived.enhanced is not None and reading.outcome.is_read:
+            track = self._tracker.observe
+            loop = asyncio.get_running_loop()
+            reading, sights = await loop.run_in_executor(self._pixels, track, reading, arrived.enhanced)
         self._ledger.outcomes[reading.outcome] += 1
         self._ledger.paths[reading.path] += reading.outcome.is_read
         reason = "" if reading.outcome.is_read else reading.reason
         outcome = reading.outcome.name.lower()
         flight.timeline.end(reason, {"lamplight.outcome": outcome, "lamplight.regions": len(regions)})
         with flight.timeline.stage("sinks"):
-            whole = await self._note(Shown(reading, arrived.enhanced, flight.dark))
+            whole = await self._note(Shown(reading, arrived.enhanced, flight.dark), sights)
         self._on_written(flight, whole)
 
-    async def _note(self, shown: Shown) -> bool:
+    async def _note(self, shown: Shown, sights: Sequence[Sight] = ()) -> bool:
         """Write a reading down; whether the record has its line whole."""
         async with self._noting:
-            return await asyncio.get_running_loop().run_in_executor(self._pixels, self._write, shown)
+            return await asyncio.get_running_loop().run_in_executor(self._pixels, self._write, shown, sights)
 
-    def _write(self, shown: Shown) -> bool:
+    def _write(self, shown: Shown, sights: Sequence[Sight]) -> bool:
         whole = True
         for sink in self._sinks:
             try:
@@ -142,7 +152,17 @@ class Arrivals:
             except Exception:
                 log.exception("the reading of frame %s could not be written", shown.reading.id)
                 whole &= sink is not self.record
+        if sights:
+            self._write_sights(sights)
         return whole and (self.record is None or self.record.written)
+
+    def _write_sights(self, changed: Sequence[Sight]) -> None:
+        for sink in self._sinks:
+            if isinstance(sink, SightSink):
+                try:
+                    sink.sights(changed)
+                except Exception:
+                    log.exception("sights could not be written")
 
 
 def reading_of(arrived: Arrived, result: Result, regions: tuple[Region, ...], latency_ns: int) -> Reading:

@@ -26,6 +26,7 @@ from edge_node.results import Results
 from edge_node.route import LocalMode
 from edge_node.selection import Selection
 from edge_node.settings import EdgeSettings
+from edge_node.sights import Tracker
 from edge_node.sinks import Sink
 from edge_node.sources import Captured, Source
 from edge_node.steps import Steps
@@ -58,6 +59,7 @@ class EdgeNode:
         enhancer: LocalEnhancer | None = None,
         *,
         slowdown: Slowdown | None = None,
+        tracker: Tracker | None = None,
     ) -> None:
         self.settings, self.source = settings, source
         self.session = os.urandom(6).hex()
@@ -100,6 +102,7 @@ class EdgeNode:
             on_read=self._learn,
             on_written=self._written,
             on_unread=lambda flight, result: self._spawn(self._let_go(flight, result)),
+            tracker=tracker,
         )
         self._delivery = Delivery(settings, self._uplink, self.ledger, self._settle, self._spawn)
         self.backlog = Backlog(

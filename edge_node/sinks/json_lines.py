@@ -108,6 +108,9 @@ def reading_to_json(reading: Reading) -> dict[str, Any]:
             {
                 "polygon": [[_number(x, 2), _number(y, 2)] for x, y in region.polygon],
                 "score": _number(region.score, 4),
+                "text": region.text,
+                "confidence": _number(region.confidence, 4),
+                "sight": region.sight,
             }
             for region in reading.regions
         ],

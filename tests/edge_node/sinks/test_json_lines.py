@@ -37,7 +37,15 @@ def test_the_schema(make_shown) -> None:
         "stages_ms": {"source": 0.001, "engine": 7.654, "reader": 5.0},
         "bytes": {"raw": 9216, "up": 4000, "down": 5000},
         "sent_as": "lossless",
-        "regions": [{"polygon": [[4.0, 5.0], [40.25, 5.0], [40.25, 20.0], [4.0, 20.0]], "score": 0.8765}],
+        "regions": [
+            {
+                "polygon": [[4.0, 5.0], [40.25, 5.0], [40.25, 20.0], [4.0, 20.0]],
+                "score": 0.8765,
+                "text": "",
+                "confidence": 0.0,
+                "sight": "",
+            }
+        ],
     }
     assert list(reading_to_json(reading)["stages_ms"]) == ["source", "engine", "reader"]
 
