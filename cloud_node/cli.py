@@ -16,7 +16,8 @@ DESCRIPTION = """Light up the dark frames of edge nodes.
 
 Frames come in over gRPC, are batched by priority and enhanced with LAE-GAN, and the
 results are published over NATS. Enhance files on this machine with
-`python -m cloud_node enhance IN OUT` (see its own --help)."""
+`python -m cloud_node enhance IN OUT`, millions of them with `... archive SRC DST`
+(see their own --help)."""
 
 EPILOG = """examples:
   python -m cloud_node                        first GPU, else the CPU; own NATS server
@@ -32,13 +33,20 @@ TOML file given with --config (port = ...; groups are tables: [batch])."""
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `python -m cloud_node`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    process.run(lambda: _enhance(arguments[1:]) if arguments[:1] == ["enhance"] else _serve(arguments))
+    process.run(lambda: _command(arguments))
 
 
-def _enhance(arguments: Sequence[str]) -> int:
-    from cloud_node.enhance import run
+def _command(arguments: Sequence[str]) -> int:
+    match arguments:
+        case ["enhance", *rest]:
+            from cloud_node import enhance
 
-    return run(arguments)
+            return enhance.run(rest)
+        case ["archive", *rest]:
+            from cloud_node.archive import cli
+
+            return cli.run(rest)
+    return _serve(arguments)
 
 
 def _serve(arguments: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ from cloud_node.admission import Admission, check_image
 from cloud_node.jobs import Encoding, Job
 from cloud_node.parts import Unfinished
 from cloud_node.receiver import Receiver, Terms
+from cloud_node.retiring import retire
 from cloud_node.settings import CloudSettings
 from cloud_node.streams import CLOSED, EdgeStream, Streams, check_name
 from common import packing, wire
@@ -80,11 +81,14 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
             await context.abort(error.status, str(error))
         edge = stream.session.edge
         log.info("edge %s: stream open (session %s, %s)", edge, stream.session.session, context.peer())
-        reader = asyncio.create_task(receiver.run(context))
+        tasks = [asyncio.create_task(receiver.run(context))]
+        if age_s := self.settings.limits.stream_age_s:
+            tasks.append(asyncio.create_task(retire(stream, age_s, self.settings.grace_s)))
         try:
             await stream.write_to(context.write, opened)
         finally:
-            reader.cancel()
+            for task in tasks:
+                task.cancel()
             self.streams.leave(stream)
             log.info("edge %s: stream over (%s)", edge, stream.ended)
         if stream.ended != CLOSED:

@@ -35,6 +35,9 @@ class Limits:
     max_pixels: int = option(MAX_PIXELS, "largest frame, width x height")
     max_frame_bytes: int = option(MAX_MESSAGE_BYTES - 64 * 1024, "largest packed frame")
     max_edges: int = option(2_000, "edges connected at once")
+    stream_age_s: float = option(
+        0.0, "after this long an edge is asked to come anew, so that edges spread over several nodes; 0 = never"
+    )
     max_queued: int = option(4_096, "frames waiting for the device, of all edges together")
     max_queued_mib: int = option(
         1_024, "mebibytes of them, packed; as many again may be coming in parts", metavar="MIB"
@@ -108,6 +111,7 @@ class CloudSettings:
             ("--max-pixels", self.limits.max_pixels, 1),
             ("--max-frame-bytes", self.limits.max_frame_bytes, 1),
             ("--max-edges", self.limits.max_edges, 1),
+            ("--stream-age-s", self.limits.stream_age_s, 0),
             ("--max-queued", self.limits.max_queued, 1),
             ("--max-queued-mib", self.limits.max_queued_mib, 1),
             ("--threads", self.network.threads, 0),

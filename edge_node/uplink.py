@@ -71,6 +71,7 @@ class Uplink:
         self._call: grpc.aio.StreamStreamCall | None = None
         self._controls: list[pb.EdgeMessage] = []
         self._stalled = ""  # why we gave the stream up
+        self._sent_away = False  # by the cloud node, in good order
         self._progress_s = self._said_s = self._heard_s = self._asked_s = 0.0  # monotonic
         self._tuned = False
         self._writing = self._owed = False  # now; something is to come of what was written
@@ -155,7 +156,7 @@ class Uplink:
                     f"no cloud node at {self.clouds} ({reason}): start one with `python -m cloud_node`, "
                     "or name another with --cloud"
                 )
-            if reason != said:  # one line for each reason, not for each try
+            if reason != said and not self._sent_away:  # one line for each reason, not for each try
                 said = reason
                 log.warning("no cloud node at %s (%s): trying again", where, reason)
             served = bool(opened_s) and time.monotonic() - opened_s >= SERVED_S
@@ -176,7 +177,7 @@ class Uplink:
 
     async def _stream(self) -> AsyncGenerator[None, None]:
         """One stream from open to end; yields once it is open."""
-        self._stalled = ""
+        self._stalled, self._sent_away = "", False
         async with connect(self.address) as channel:
             call = enhancement_pb2_grpc.EnhancementStub(channel).Stream()
             message = await self._open(call)
@@ -255,6 +256,7 @@ class Uplink:
                 self._on_rejected(message.rejected)
             case "go_away":
                 log.warning("cloud node %s: %s", self.address, message.go_away.reason)
+                self._sent_away = True
                 self.connected = False  # what is out still comes back; new frames wait for the next stream
                 await self.window.reset(0, 0)
             case "probe":

@@ -1,0 +1,1 @@
+"""Enhancing archives of images: resumable, each image once, on one machine or over a Ray cluster (docs/archive.md)."""

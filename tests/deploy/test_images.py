@@ -1,0 +1,81 @@
+"""The images, as far as they can be checked where none is built: linted, and what they are made from is whole."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from cloud_node.settings import CloudSettings
+from common.channel import DEFAULT_PORT
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOCKERFILE = REPOSITORY / "deploy" / "images" / "Dockerfile"
+TEXT = DOCKERFILE.read_text()
+
+
+def stages() -> dict[str, str]:
+    """Name -> its lines."""
+    parts = re.split(r"^FROM \S+ AS (\S+)$", TEXT, flags=re.MULTILINE)[1:]
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+FINAL = {name: text for name, text in stages().items() if "ENTRYPOINT" in text}
+
+
+def test_it_is_clean() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    ran = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_there_is_one_for_each_node_and_device() -> None:
+    assert set(FINAL) == {"cloud-cpu", "cloud-cuda", "edge"}
+
+
+@pytest.mark.parametrize("name", FINAL)
+def test_they_run_as_a_user_without_rights_and_start_a_node(name: str) -> None:
+    text = FINAL[name]
+    assert "USER 10001" in text
+    module = "edge_node" if name == "edge" else "cloud_node"
+    assert f'ENTRYPOINT ["python", "-m", "{module}"]' in text
+    if module == "cloud_node":
+        assert f"EXPOSE {DEFAULT_PORT} 8080" in text and "HEALTHCHECK" in text
+        assert CloudSettings(http="8080").http_address == ("127.0.0.1", 8080)
+
+
+def test_the_context_makes_the_same_wheel_as_the_repository(tmp_path: Path) -> None:
+    """Nothing that the package needs is kept out by the ignore file, and every weight is in."""
+    allowed = [line[1:] for line in Path(f"{DOCKERFILE}.dockerignore").read_text().splitlines() if line[0] == "!"]
+    copied = re.findall(r"^COPY (?!--from)(.+)$", TEXT, flags=re.MULTILINE)
+    sources = {source for line in copied for source in line.split()[:-1]}
+    assert sources == set(allowed)
+    context = tmp_path / "context"
+    context.mkdir()
+    for name in allowed:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, context / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, context / name)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, "."]
+    subprocess.run(build, cwd=context, check=True)
+    [wheel] = tmp_path.glob("*.whl")
+    inside = set(zipfile.ZipFile(wheel).namelist())
+    for package in ("common", "cloud_node", "edge_node"):
+        for file in (REPOSITORY / package).rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                assert str(file.relative_to(REPOSITORY)) in inside
+    assert "lamplight/v1/enhancement_pb2.py" in inside
+
+
+def test_what_is_installed_is_pinned() -> None:
+    assert re.search(r"^torch==", (REPOSITORY / "constraints.txt").read_text(), flags=re.MULTILINE)
+    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    installs = re.findall(r"pip install (.+?)(?:\n|$)", TEXT)
+    assert all("constraints.txt" in line for line in installs)
+    assert {name for line in installs for name in re.findall(r"'\.\[(\w+)\]'", line)} <= extras.keys()
