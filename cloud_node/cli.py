@@ -16,11 +16,12 @@ DESCRIPTION = """Light up the dark frames of edge nodes.
 
 Frames come in over gRPC, are batched by priority and enhanced with LAE-GAN, and the
 results are published over NATS. Enhance files on this machine with
-`python -m cloud_node enhance IN OUT` (see its own --help)."""
+`python -m cloud_node enhance IN OUT`, let edges on other machines in with
+`... enroll` (see their own --help)."""
 
 EPILOG = """examples:
   python -m cloud_node                        first GPU, else the CPU; own NATS server
-  python -m cloud_node --gpus 0,1 --host 0.0.0.0 --nats nats://10.0.0.5:4222
+  python -m cloud_node --gpus 0,1 --host 0.0.0.0 --identity authority/node
   python -m cloud_node --preset fast,edge --policy policy.toml --http 8080
   kill -HUP PID                               read policy and weights again
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 python -m cloud_node
@@ -32,7 +33,18 @@ TOML file given with --config (port = ...; groups are tables: [batch])."""
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of `python -m cloud_node`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    process.run(lambda: _enhance(arguments[1:]) if arguments[:1] == ["enhance"] else _serve(arguments))
+    process.run(lambda: _command(arguments))
+
+
+def _command(arguments: Sequence[str]) -> int:
+    match arguments:
+        case ["enhance", *rest]:
+            return _enhance(rest)
+        case ["enroll", *rest]:
+            from cloud_node.identity.cli import run
+
+            return run(rest)
+    return _serve(arguments)
 
 
 def _enhance(arguments: Sequence[str]) -> int:
