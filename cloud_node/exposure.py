@@ -1,4 +1,4 @@
-"""Safe by default: other machines reach this node only with TLS and authentication, or when told so in so many words."""
+"""Safe by default: other machines reach this node with TLS and authentication alone, unless told otherwise."""
 
 import ipaddress
 import logging
@@ -11,8 +11,8 @@ from common.nats_connection import masked, server_list
 log = logging.getLogger(__name__)
 
 HOW = (
-    "Make an authority with `python -m cloud_node enroll --init --name HOST`, start with --identity authority/node, and "
-    "let each edge in with `python -m cloud_node enroll EDGE` (docs/security.md)"
+    "Make an authority with `python -m cloud_node enroll --init --name HOST`, start with --identity authority/node, "
+    "and let each edge in with `python -m cloud_node enroll EDGE` (docs/security.md)"
 )
 
 

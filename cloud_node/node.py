@@ -120,7 +120,8 @@ class CloudNode:
         enhancement_pb2_grpc.add_EnhancementServicer_to_server(ingress, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        runs = [self._supervisor.run(), self._publisher.run(), self._reloader.run(), self._care(), *self._trust.runs(url)]
+        runs = [self._supervisor.run(), self._publisher.run(), self._reloader.run(), self._care()]
+        runs += self._trust.runs(url)
         self._tasks = [asyncio.create_task(run) for run in runs]
         await self._server.start()
         gc.collect()

@@ -1,4 +1,4 @@
-"""How one node knows who calls, and proves who it is: by its identity, or, on loopback or told --insecure, not at all."""
+"""How one node knows who calls and shows who it is: by its identity, or, on loopback or told --insecure, not at all."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any

@@ -61,9 +61,24 @@ def connect(address: str, identity: "Identity | None" = None) -> grpc.aio.Channe
 def client_credentials(identity: "Identity") -> grpc.ChannelCredentials:
     """Of an edge: it shows its certificate, and trusts its own authority alone."""
     bundle = identity.bundle
-    return grpc.ssl_channel_credentials(
-        bundle.authority.encode(), bundle.key.encode(), bundle.certificate.encode()
-    )
+    return grpc.ssl_channel_credentials(bundle.authority.encode(), bundle.key.encode(), bundle.certificate.encode())
+
+
+def explained(detail: str, identity: "Identity | None") -> str:
+    """What gRPC says of a connection that did not come about, with what it means for TLS, if it does."""
+    low = detail.lower()
+    if identity is None:
+        hint = "it may ask for TLS: is --identity missing?" if "socket closed" in low or "reset" in low else ""
+    elif "handshake" in low or "certificate" in low or "hostname" in low:
+        hint = (
+            "it speaks no TLS, or its certificate is of another authority, has expired, or is not for this name: see "
+            "`enroll --rotate --name` there, or have this edge enrolled again"
+        )
+    elif "socket closed" in low or "reset" in low:
+        hint = "it hung up on our certificate: has that expired, or is it of another authority? Have this edge enrolled"
+    else:
+        hint = ""
+    return f"{detail}; {hint}" if hint else detail
 
 
 Certificates = tuple[bytes, bytes, bytes]  # of a server: its chain, its key, and the authorities of its clients, in PEM

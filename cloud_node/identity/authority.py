@@ -1,23 +1,22 @@
 """The authority's folder: who was let in, and what cloud nodes and NATS servers need to know of it.
 
-    authority/            keep it where no cloud node runs, if you can: it can let anybody in
-      ca.crt  ca.key      the certificates' authorities, the newest first; the key of the newest
-      keys.json           the nkeys of the NATS operator and its accounts
-      register.json       every bundle that was issued
-      node/               all that a cloud node and a NATS server need; copy it to each
-        ca.crt  server.crt  server.key
-        nats.json         operator and accounts, as JWTs
-        logins.json       the cloud nodes' own logins to NATS
-        nats.conf         for a NATS server of your own: `nats-server -c node/nats.conf`
-        revoked.json      serials of certificates that are void
-        http.token        who knows it may see /status
+authority/            keep it where no cloud node runs, if you can: it can let anybody in
+  ca.crt  ca.key      the certificates' authorities, the newest first; the key of the newest
+  keys.json           the nkeys of the NATS operator and its accounts
+  register.json       every bundle that was issued
+  node/               all that a cloud node and a NATS server need; copy it to each
+    ca.crt  server.crt  server.key
+    nats.json         operator and accounts, as JWTs
+    logins.json       the cloud nodes' own logins to NATS
+    nats.conf         for a NATS server of your own: `nats-server -c node/nats.conf`
+    revoked.json      serials of certificates that are void
+    http.token        who knows it may see /status
 """
 
 import json
-import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -97,9 +96,9 @@ class Authority:
             issuer = Issuer.load(certificate, read_private(existing[1]).encode(), where)
         names = tuple(dict.fromkeys([*LOOPBACK_NAMES, *names]))
         server = issuer.server(names, SERVER_DAYS)  # what is wrong with the names shows before anything is written
-        for made in (folder, folder / "node"):
-            made.mkdir(mode=0o700, parents=True, exist_ok=True)
-            made.chmod(0o700)
+        for path in (folder, folder / "node"):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
         account, operator = nkeys.PREFIX_BYTE_ACCOUNT, nkeys.PREFIX_BYTE_OPERATOR
         keys = {name: Key.make(account).seed for name in ("system", "results", "edges")}
         write_private(folder / "keys.json", json.dumps({**keys, "operator": Key.make(operator).seed}))
@@ -234,7 +233,7 @@ def _write_register(
     write_private(folder / "register.json", json.dumps(body, indent=1))
 
 
-def _nats_conf(nats: dict[str, object]) -> str:
+def _nats_conf(nats: Mapping[str, object]) -> str:
     """For a server that is started in the folder of this file; nats-server reads JSON as its own format."""
     body = {
         "host": "0.0.0.0",

@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import SettingsError
 from common.subjects import check_edge
 
 EDGE_URI = "spiffe://lamplight/edge/"
+SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 SKEW = timedelta(minutes=10)  # a certificate counts from a little before it was made: clocks differ
 
 
@@ -49,7 +49,7 @@ class Issuer:
     """An authority that signs."""
 
     certificates: tuple[x509.Certificate, ...]  # its own first, then those above it
-    key: CertificateIssuerPrivateKeyTypes
+    key: SigningKey
 
     @classmethod
     def make(cls, days: int) -> "Issuer":
@@ -76,8 +76,8 @@ class Issuer:
             raise SettingsError(f"{where}: no certificate and unencrypted key in PEM: {error}") from None
         if private.public_key() != chain[0].public_key():
             raise SettingsError(f"{where}: the key is not that of the first certificate")
-        if not isinstance(private, CertificateIssuerPrivateKeyTypes):
-            raise SettingsError(f"{where}: a key of this kind cannot sign certificates")
+        if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            raise SettingsError(f"{where}: the key must be an elliptic curve's or RSA")
         try:
             authority = chain[0].extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         except x509.ExtensionNotFound:
@@ -103,9 +103,7 @@ class Issuer:
         """For cloud nodes and NATS servers that are reached by these host names and addresses."""
         return self._issue("Lamplight cloud", [_host(name) for name in names], ExtendedKeyUsageOID.SERVER_AUTH, days)
 
-    def _issue(
-        self, title: str, names: Sequence[x509.GeneralName], use: x509.ObjectIdentifier, days: float
-    ) -> Issued:
+    def _issue(self, title: str, names: Sequence[x509.GeneralName], use: x509.ObjectIdentifier, days: float) -> Issued:
         key, own = ec.generate_private_key(ec.SECP256R1()), self.certificates[0]
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title[:64])])
         certificate = (
@@ -177,7 +175,7 @@ def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
-def _key_pem(key: CertificateIssuerPrivateKeyTypes) -> bytes:
+def _key_pem(key: SigningKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -103,8 +103,8 @@ def _enroll(authority: Authority, given: argparse.Namespace) -> int:
     bundle: Bundle = authority.enroll(edges, given.days)  # checks the names, before one becomes a path
     write_private(out, bundle.to_json())
     print(
-        f"{out}: edge {' and '.join(edges)}, until {_day(bundle.expires_s)}. It is as good as a password: carry it there "
-        f"over a safe way, and start\npython -m edge_node --identity {out.name}"
+        f"{out}: edge {' and '.join(edges)}, until {_day(bundle.expires_s)}. It is as good as a password: carry it "
+        f"there over a safe way, and start\npython -m edge_node --identity {out.name}"
     )
     return 0
 

@@ -13,8 +13,6 @@ from cloud_node.identity.certificates import Holder, holder_of
 from cloud_node.identity.node import NodeIdentity
 from common.errors import NotAllowed
 
-Context = grpc.aio.ServicerContext
-
 
 class Guard(grpc.aio.ServerInterceptor):
     """Of one server. Without an identity everybody may do everything: loopback, or --insecure.
@@ -26,7 +24,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._identity = identity
         self._streams: dict[int, tuple[Holder, Callable[[str], None]]] = {}
 
-    def edge(self, context: Context, claimed: str) -> str:
+    def edge(self, context: grpc.aio.ServicerContext, claimed: str) -> str:
         """The edge's name; "" for the first of the certificate. Raises NotAllowed when it is another's."""
         holder = self._holder(context)
         if holder is None:
@@ -39,7 +37,7 @@ class Guard(grpc.aio.ServerInterceptor):
         return claimed or holder.edges[0]
 
     @contextmanager
-    def holding(self, context: Context, end: Callable[[str], None]) -> Iterator[None]:
+    def holding(self, context: grpc.aio.ServicerContext, end: Callable[[str], None]) -> Iterator[None]:
         """`end(reason)` is called when the caller's certificate is revoked, or expires, meanwhile."""
         holder = self._holder(context)
         if holder is None:
@@ -68,7 +66,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def _asking(self, handler: Any) -> Any:
         """The same, for those who are allowed in."""
 
-        async def refuse(context: Context) -> None:
+        async def refuse(context: grpc.aio.ServicerContext) -> None:
             try:
                 self._holder(context)
             except NotAllowed as error:
@@ -76,7 +74,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
         def answer(inner: Any) -> Any:
             @functools.wraps(inner)
-            async def ask(request: Any, context: Context) -> Any:
+            async def ask(request: Any, context: grpc.aio.ServicerContext) -> Any:
                 await refuse(context)
                 return await inner(request, context)
 
@@ -84,7 +82,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
         def stream(inner: Any) -> Any:
             @functools.wraps(inner)
-            async def ask(request: Any, context: Context) -> Any:
+            async def ask(request: Any, context: grpc.aio.ServicerContext) -> Any:
                 await refuse(context)
                 answers = inner(request, context)
                 if hasattr(answers, "__aiter__"):
@@ -102,7 +100,7 @@ class Guard(grpc.aio.ServerInterceptor):
             stream_stream=handler.stream_stream and stream(handler.stream_stream),
         )
 
-    def _holder(self, context: Context) -> Holder | None:
+    def _holder(self, context: grpc.aio.ServicerContext) -> Holder | None:
         if self._identity is None:
             return None
         shown = context.auth_context().get("x509_pem_cert")
