@@ -16,12 +16,12 @@ DESCRIPTION = """Light up the dark frames of edge nodes.
 
 Frames come in over gRPC, are batched by priority and enhanced with LAE-GAN, and the
 results are published over NATS. Enhance files on this machine with
-`python -m cloud_node enhance IN OUT`, millions of them with `... archive SRC DST`
-(see their own --help)."""
+`python -m cloud_node enhance IN OUT`, millions of them with `... archive SRC DST`;
+let edges on other machines in with `... enroll` (see their own --help)."""
 
 EPILOG = """examples:
   python -m cloud_node                        first GPU, else the CPU; own NATS server
-  python -m cloud_node --gpus 0,1 --host 0.0.0.0 --nats nats://10.0.0.5:4222
+  python -m cloud_node --gpus 0,1 --host 0.0.0.0 --identity authority/node
   python -m cloud_node --preset fast,edge --policy policy.toml --http 8080
   kill -HUP PID                               read policy and weights again
   OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 python -m cloud_node
@@ -46,6 +46,10 @@ def _command(arguments: Sequence[str]) -> int:
             from cloud_node.archive import cli
 
             return cli.run(rest)
+        case ["enroll", *rest]:
+            from cloud_node.identity.cli import run
+
+            return run(rest)
     return _serve(arguments)
 
 

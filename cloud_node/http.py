@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import hmac
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -25,12 +28,24 @@ class HttpServer:
         host, port: where to listen; port 0 takes a free one.
         unready: why the node should get no frames; "" when it is ready.
         status: what `/status` shows.
+        tls: files of the certificate and its key; without them there is no TLS.
+        token: who asks for anything but the first two must show it, as `Authorization: Bearer TOKEN`; "" = nobody.
     """
 
-    def __init__(self, host: str, port: int, unready: Callable[[], str], status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        unready: Callable[[], str],
+        status: Callable[[], dict[str, Any]],
+        *,
+        tls: tuple[Path, Path] | None = None,
+        token: Callable[[], str] = lambda: "",
+    ) -> None:
         self._socket = _listen(host, port)
         address = self._socket.getsockname()
         self.address = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+        self.url = f"{'https' if tls else 'http'}://{self.address}"
 
         async def livez(request: Request) -> Response:
             return PlainTextResponse("alive\n")
@@ -40,6 +55,9 @@ class HttpServer:
             return PlainTextResponse(f"{reason or 'ready'}\n", 503 if reason else 200)
 
         async def show(request: Request) -> Response:
+            shown, wanted = request.headers.get("authorization", ""), token()
+            if wanted and not hmac.compare_digest(shown.encode(), f"Bearer {wanted}".encode()):
+                return PlainTextResponse("show the token in node/http.token\n", 401, {"WWW-Authenticate": "Bearer"})
             return JSONResponse(status())
 
         routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/status", show)]
@@ -49,13 +67,22 @@ class HttpServer:
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
+            ssl_certfile=tls and tls[0],
+            ssl_keyfile=tls and tls[1],
         )
+        self._tls, self._config = tls, config
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Serve in the background."""
         self._task = asyncio.create_task(self._server.serve([self._socket]), name="http")
+
+    def reload(self) -> None:
+        """Its certificate is another one now: new connections get it."""
+        if self._tls is not None and self._config.ssl is not None:
+            with contextlib.suppress(OSError, ssl.SSLError):  # said by who reads the identity
+                self._config.ssl.load_cert_chain(*self._tls)
 
     async def stop(self) -> None:
         """Close; safe to call twice."""

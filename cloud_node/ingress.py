@@ -13,6 +13,7 @@ import grpc
 import grpc.aio
 
 from cloud_node.admission import Admission, check_image
+from cloud_node.identity.guard import Guard
 from cloud_node.jobs import Encoding, Job
 from cloud_node.parts import Unfinished
 from cloud_node.receiver import Receiver, Terms
@@ -20,7 +21,7 @@ from cloud_node.retiring import retire
 from cloud_node.settings import CloudSettings
 from cloud_node.streams import CLOSED, EdgeStream, Streams, check_name
 from common import packing, wire
-from common.errors import Draining, Expired, ImageError, LamplightError, Overloaded, StreamRefused
+from common.errors import Draining, Expired, ImageError, LamplightError, NotAllowed, Overloaded, StreamRefused
 from common.frame import Frame, FrameId, Outcome, Result
 from common.packing import EncodedImage, ImageFormat, PackedImage
 from common.pixels import ColorMatrix, ColorRange, PixelFormat
@@ -52,6 +53,7 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         models: preset -> version of every preset that is served, the default first.
         address: makes an edge's consumers and says where its results will be; raises BrokerUnavailable while NATS
             is away.
+        guard: says who calls; without one they are who they say.
     """
 
     def __init__(
@@ -63,10 +65,12 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         streams: Streams,
         admission: Admission,
         address: Callable[[str], Awaitable[pb.ResultsAddress]],
+        guard: Guard | None = None,
     ) -> None:
         self.settings, self.node, self.streams, self.admission = settings, node, streams, admission
         self.draining = ""
         self._models, self._address = models, address
+        self._guard = guard or Guard(None)
         self._opening = 0  # streams that said nothing yet
         self._single: Counter[str] = Counter()  # pictures that wait, by caller
         self._unfinished = Unfinished(settings.limits.max_queued_mib * 2**20)
@@ -85,7 +89,10 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         if age_s := self.settings.limits.stream_age_s:
             tasks.append(asyncio.create_task(retire(stream, age_s, self.settings.grace_s)))
         try:
-            await stream.write_to(context.write, opened)
+            with self._guard.holding(context, stream.end):
+                await stream.write_to(context.write, opened)
+        except NotAllowed as error:  # meanwhile
+            stream.end(str(error))
         finally:
             for task in tasks:
                 task.cancel()
@@ -100,7 +107,7 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
             raise Draining(self.draining)
         if len(request.unsettled) > MAX_UNSETTLED:
             raise StreamRefused(f"Open lists {len(request.unsettled)} unsettled frames, {MAX_UNSETTLED} at most")
-        edge, session, unsettled = request.edge, request.session, set(request.unsettled)
+        edge, session, unsettled = self._guard.edge(context, request.edge), request.session, set(request.unsettled)
         wish = _Wish(request.preset, request.encoding.format, request.encoding.quality)
         check_name("edge", edge)
         terms, rule, window, limits = (
@@ -157,7 +164,8 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
 
     async def Enhance(self, request: pb.Image, context: grpc.aio.ServicerContext) -> result_pb2.Result:
         try:
-            host = context.peer().rpartition(":")[0]  # its connections share one turn and one bound
+            # Of an edge, or of a host: its connections share one turn and one bound.
+            host = self._guard.edge(context, "") or context.peer().rpartition(":")[0]
             with self._one_more(host):
                 return wire.result_to_proto(await self._enhance(request, f"single {host}"))
         except LamplightError as error:

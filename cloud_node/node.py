@@ -32,6 +32,7 @@ from cloud_node.settings import CloudSettings
 from cloud_node.staging import Staging
 from cloud_node.streams import Streams
 from cloud_node.supervisor import Supervisor
+from cloud_node.trust import Trust
 from cloud_node.worker import Worker, ticket
 from common.broker import Broker
 from common.channel import server_options
@@ -79,7 +80,8 @@ class CloudNode:
         """
         settings = self.settings
         watch, policy = watched(settings), read_policy(settings)
-        self._server = grpc.aio.server(options=server_options())
+        self._trust = Trust(settings)
+        self._server = grpc.aio.server(options=server_options(), interceptors=[self._trust.guard])
         self.address = f"{settings.host}:{self._bind()}"
         devices, note = choose_devices(settings.gpus, settings.device)
         if settings.network.engines > 1:
@@ -92,7 +94,7 @@ class CloudNode:
         self._warn_of_addresses()
         # From the main thread: the child server is tied to the life of the thread that made it.
         url = settings.nats or await self._embed()
-        self._broker = await Broker.connect(url, name=self.name)
+        self._broker = await Broker.connect(url, name=self.name, login=self._trust.login)
         await self._broker.ensure_streams()
         self._publisher = Publisher(
             self._broker,
@@ -112,21 +114,23 @@ class CloudNode:
             streams=self._streams,
             admission=self._admission,
             address=self._results_address,
+            guard=self._trust.guard,
         )
         self._ingress = ingress
         enhancement_pb2_grpc.add_EnhancementServicer_to_server(ingress, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
-        runs = (self._supervisor.run(), self._publisher.run(), self._reloader.run(), self._care())
+        runs = [self._supervisor.run(), self._publisher.run(), self._reloader.run(), self._care()]
+        runs += self._trust.runs(url)
         self._tasks = [asyncio.create_task(run) for run in runs]
         await self._server.start()
         gc.collect()
         gc.freeze()  # what stays for good is not looked through again and again
         await self._tell_health()
         if settings.http_address is not None:
-            self._http = HttpServer(*settings.http_address, self.unready, self.status)
+            self._http = self._trust.http(*settings.http_address, self.unready, self.status)
             self._http.start()
-            log.warning("health and status on http://%s", self._http.address)
+            log.warning("health and status on %s", self._http.url)
         served = ", ".join(self._supervisor.models.values())
         log.warning("ready on %s (%s on %s)", self.address, served, ", ".join(map(str, devices)))
 
@@ -230,6 +234,7 @@ class CloudNode:
     async def _care(self) -> None:
         while True:
             await asyncio.sleep(CARE_S)
+            self._trust.guard.cut()
             await self._tell_health()
 
     async def _tell_health(self) -> None:
@@ -308,7 +313,7 @@ class CloudNode:
 
     def _warn_of_addresses(self) -> None:
         settings = self.settings
-        if settings.host not in LOOPBACK and not settings.nats:
+        if settings.host not in LOOPBACK and not settings.nats and not self._trust.identity:
             log.warning("results are published on this machine's loopback alone: edges elsewhere need --nats URL")
         if "@" in settings.nats and not settings.nats_advertise:
             log.warning("edges are told the login in --nats: give them one of their own with --nats-advertise")
@@ -320,7 +325,7 @@ class CloudNode:
         settings = self.settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         try:
-            port = int(self._server.add_insecure_port(f"{host}:{settings.port}"))
+            port = self._trust.listen(self._server, f"{host}:{settings.port}")
         except RuntimeError:
             port = 0
         if not port:
@@ -331,7 +336,7 @@ class CloudNode:
         return port
 
     async def _embed(self) -> str:
-        self._embedded = EmbeddedServer()
+        self._embedded = self._trust.embedded()
         await self._embedded.start()
         return self._embedded.url
 

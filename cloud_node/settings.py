@@ -61,6 +61,17 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
+class Security:
+    """Who may use this node (docs/security.md)."""
+
+    identity: Path | None = option(
+        None, "folder node/ that `enroll --init` made: TLS, and only enrolled edges", metavar="DIR"
+    )
+    insecure: bool = option(False, "listen beyond loopback without TLS and authentication: anybody may send and read")
+    nats_port: int = option(4222, "of the NATS server that comes along, with --identity; 0 takes a free one")
+
+
+@dataclass(frozen=True, slots=True)
 class CloudSettings:
     """Settings of `python -m cloud_node`."""
 
@@ -80,8 +91,8 @@ class CloudSettings:
     )
     policy: Path | None = option(None, "who comes first and who may send what: docs/policies.md", metavar="FILE")
     http: str = option("", "serve /livez, /readyz and /status here; a port alone is on loopback", metavar="[HOST:]PORT")
-    nats: str = option("", "NATS server with JetStream; without it one is started on loopback", metavar="URL")
-    nats_advertise: str = option("", "NATS address to give to edges, if not --nats", metavar="URL")
+    nats: str = option("", "NATS server with JetStream; without it one is started", metavar="URL", secret=True)
+    nats_advertise: str = option("", "NATS address to give to edges, if not --nats", metavar="URL", secret=True)
     result_format: ImageFormat = option(ImageFormat.JPEG, "how results come back if the edge does not say")
     quality: int = option(0, "1..100 for JPEG and WebP; 0 = as measured best for reading text")
     grace_s: float = option(10.0, "seconds to finish accepted frames when stopping")
@@ -90,6 +101,7 @@ class CloudSettings:
     window: Window = group(Window)
     limits: Limits = group(Limits)
     network: Network = group(Network)
+    security: Security = group(Security)
 
     def __post_init__(self) -> None:
         if self.result_format is ImageFormat.PNG:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import nats.errors
@@ -22,7 +22,7 @@ from nats.js.api import (
 
 from common.errors import BrokerUnavailable
 from common.frame import Priority
-from common.nats_connection import Connection, end_tasks
+from common.nats_connection import Connection, Login, end_tasks
 from common.subjects import (
     ACK_WAIT_S,
     ESSENTIAL_STREAM,
@@ -86,8 +86,9 @@ class Broker:
         essential: StreamLimits = ESSENTIAL_LIMITS,
         others: StreamLimits = OTHER_LIMITS,
         remembered_edges: int = REMEMBERED_EDGES,
+        login: Callable[[], Login] | None = None,
     ) -> None:
-        self._connection = Connection(servers, name=name, on_state=self._state_changed)
+        self._connection = Connection(servers, name=name, on_state=self._state_changed, login=login)
         self._part_bytes = part_bytes
         self._streams = {ESSENTIAL_STREAM: essential, OTHER_STREAM: others}
         self._ensured = False
@@ -109,6 +110,7 @@ class Broker:
         essential: StreamLimits = ESSENTIAL_LIMITS,
         others: StreamLimits = OTHER_LIMITS,
         remembered_edges: int = REMEMBERED_EDGES,
+        login: Callable[[], Login] | None = None,
     ) -> "Broker":
         """Connect, once within `timeout_s`, and stay connected from then on.
 
@@ -119,6 +121,7 @@ class Broker:
             essential: bounds of the stream of essential results, kept on file.
             others: bounds of the stream of all others, kept in memory.
             remembered_edges: edges whose consumers are made again by themselves, at most.
+            login: who this node is, and TLS; asked before each connection.
 
         Raises:
             BrokerUnavailable: no server answers in time, or it refuses.
@@ -130,6 +133,7 @@ class Broker:
             essential=essential,
             others=others,
             remembered_edges=remembered_edges,
+            login=login,
         )
         await broker._connection.open(timeout_s)
         return broker

@@ -1,7 +1,13 @@
 """gRPC options, in one place for both ends, so that no limit differs between them."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import grpc
 import grpc.aio
+
+if TYPE_CHECKING:
+    from common.identity import Identity
 
 DEFAULT_PORT = 50051
 
@@ -45,9 +51,56 @@ def client_options() -> list[tuple[str, int]]:
     ]
 
 
-def connect(address: str) -> grpc.aio.Channel:
-    """A channel to a cloud node at HOST:PORT. Connects when first used."""
-    return grpc.aio.insecure_channel(address, options=client_options())
+def connect(address: str, identity: "Identity | None" = None) -> grpc.aio.Channel:
+    """A channel to a cloud node at HOST:PORT, with TLS if there is an identity. Connects when first used."""
+    if identity is None:
+        return grpc.aio.insecure_channel(address, options=client_options())
+    return grpc.aio.secure_channel(address, client_credentials(identity), options=client_options())
+
+
+def client_credentials(identity: "Identity") -> grpc.ChannelCredentials:
+    """Of an edge: it shows its certificate, and trusts its own authority alone."""
+    bundle = identity.bundle
+    return grpc.ssl_channel_credentials(bundle.authority.encode(), bundle.key.encode(), bundle.certificate.encode())
+
+
+def explained(detail: str, identity: "Identity | None") -> str:
+    """What gRPC says of a connection that did not come about, with what it means for TLS, if it does."""
+    low = detail.lower()
+    if identity is None:
+        hint = "it may ask for TLS: is --identity missing?" if "socket closed" in low or "reset" in low else ""
+    elif "handshake" in low or "certificate" in low or "hostname" in low:
+        hint = (
+            "it speaks no TLS, or its certificate is of another authority, has expired, or is not for this name: see "
+            "`enroll --rotate --name` there, or have this edge enrolled again"
+        )
+    elif "socket closed" in low or "reset" in low:
+        hint = "it hung up on our certificate: has that expired, or is it of another authority? Have this edge enrolled"
+    else:
+        hint = ""
+    return f"{detail}; {hint}" if hint else detail
+
+
+Certificates = tuple[bytes, bytes, bytes]  # of a server: its chain, its key, and the authorities of its clients, in PEM
+
+
+def server_credentials(current: Callable[[], Certificates]) -> grpc.ServerCredentials:
+    """Of a cloud node: clients must show a certificate; `current` is asked at each handshake, from gRPC's threads."""
+
+    def configuration(certificates: Certificates) -> grpc.ServerCertificateConfiguration:
+        chain, key, authority = certificates
+        return grpc.ssl_server_certificate_configuration([(key, chain)], authority)
+
+    given = current()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal given
+        if (now := current()) == given:
+            return None  # as before
+        given = now
+        return configuration(now)
+
+    return grpc.dynamic_ssl_server_credentials(configuration(given), fetch, require_client_authentication=True)
 
 
 def with_port(address: str, default: int = DEFAULT_PORT) -> str:

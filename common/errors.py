@@ -13,6 +13,7 @@ LamplightError
 ├── TransportError           the other side cannot be reached, or refused
 │   ├── CloudUnavailable     no cloud node answers
 │   ├── StreamRefused        a cloud node refused the stream
+│   ├── NotAllowed           this certificate may not do that
 │   └── BrokerUnavailable    no NATS server answers, or it refused
 ├── SpoolError               the edge's spool of kept frames cannot be used
 │   ├── SpoolInUse           another edge node keeps its frames there
@@ -101,6 +102,12 @@ class StreamRefused(TransportError):
     """A cloud node refused the stream."""
 
     status = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class NotAllowed(TransportError):
+    """This certificate may not do that."""
+
+    status = grpc.StatusCode.PERMISSION_DENIED
 
 
 class Overloaded(TransportError):

@@ -6,13 +6,15 @@ import logging
 import random
 import re
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import nats
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 
 from common.errors import BrokerUnavailable
 
@@ -26,6 +28,32 @@ PING_INTERVAL_S = 15  # two without an answer and the connection counts as dead
 SEND_BUFFER_BYTES = 16 * 1024 * 1024
 
 Dialled = tuple[Client, asyncio.Event]  # connected, and set once it is closed
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Login:
+    """Who we are to a NATS server, and whom we take for one."""
+
+    credentials: str  # the text of a .creds file
+    tls: ssl.SSLContext
+    inbox: str = "_INBOX"  # prefix of the subjects at which answers come
+
+    def options(self) -> dict[str, Any]:
+        """For nats-py."""
+        return {"user_credentials": RawCredentials(self.credentials), "tls": self.tls, "inbox_prefix": self.inbox}
+
+
+class SecureClient(Client):  # type: ignore[misc]
+    """Speaks TLS whatever the server says.
+
+    nats-py does so only if the server asks for it in the clear: one in the middle would just not ask, and pass the
+    login on.
+    """
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection:
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
 
 
 def masked(url: str) -> str:
@@ -52,6 +80,7 @@ class Connection:
         servers: NATS URLs; one string may name several, with commas.
         name: shown in the server's monitoring.
         on_state: called with True when connected and False when lost, from the event loop.
+        login: asked before each try; without it there is no TLS, and no login but what stands in the URLs.
     """
 
     def __init__(
@@ -60,9 +89,12 @@ class Connection:
         *,
         name: str,
         on_state: Callable[[bool], None] | None = None,
+        login: Callable[[], Login] | None = None,
     ) -> None:
         self._servers = server_list(servers)
-        self._name, self._on_state = name, on_state
+        self._name, self._on_state, self._login = name, on_state, login
+        if login is not None and any(re.match(r"(?!nats:|tls:)\w+:", url) for url in self._servers):
+            raise BrokerUnavailable(f"NATS at {self.address}: with an identity use tls://HOST:PORT")
         self._client: Client | None = None
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -199,11 +231,12 @@ class Connection:
         async def note_closed() -> None:
             closed.set()
 
-        client = Client()
+        client = SecureClient() if self._login else Client()
         try:
             async with asyncio.timeout(timeout_s):
                 await client.connect(
                     self._servers,
+                    **(self._login().options() if self._login else {}),
                     name=self._name,
                     error_cb=note,
                     closed_cb=note_closed,

@@ -13,15 +13,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import nats.errors
 from nats.aio.client import Client
 
 from common import child
 from common.errors import BrokerUnavailable
-from common.nats_connection import close_client
+from common.nats_connection import Login, SecureClient, close_client
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +57,29 @@ def find_server() -> Path:
     raise BrokerUnavailable("no nats-server found: run deploy/get-nats-server.sh or pass --nats URL")
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Secured:
+    """TLS, and logins that an authority signed, instead of passwords."""
+
+    settings: Callable[[Path], dict[str, Any]]  # of nats-server, which may keep what it is told in this folder
+    login: Callable[[], Login]
+    host: str  # to listen on
+    port: int  # 0 = a free one
+    name: str  # by which edges reach it
+
+
 class EmbeddedServer:
     """A nats-server with JetStream that ends with this process, kill -9 included, and is restarted if it dies.
 
     Start it from the main thread: on Linux the server is tied to the thread that started it (see common/child.py).
-    It listens on loopback. Only who knows the random password, part of the URLs, can connect.
+    It listens on loopback, where only who knows the random password, part of the URLs, can connect; or, secured, where
+    it is told to.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, secured: Secured | None = None) -> None:
         self._passwords = {user: secrets.token_urlsafe(24) for user in ("node", "edge")}
-        self._port = 0
+        self._secured = secured
+        self._port = secured.port if secured else 0
         self._run_dir: Path | None = None
         self._lock: IO[str] | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -105,7 +120,14 @@ class EmbeddedServer:
 
     def edge_url(self) -> str:
         """For edges: they may fetch and acknowledge, no more."""
-        return self._url("edge")
+        return f"tls://{self._secured.name}:{self._port}" if self._secured else self._url("edge")
+
+    def reload(self) -> None:
+        """Its certificate is another one now: new connections get it."""
+        if sys.platform != "linux":  # its guard would take the signal
+            log.warning("nats-server shows its new certificate after the next start")
+        elif self._process is not None and self._process.returncode is None:
+            self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         """End the server and remove its results. Safe to call twice."""
@@ -124,6 +146,9 @@ class EmbeddedServer:
             self._lock = None
 
     def _url(self, user: str) -> str:
+        if self._secured:
+            everywhere = self._secured.host in ("0.0.0.0", "::", "localhost")
+            return f"tls://{HOST if everywhere else _bracketed(self._secured.host)}:{self._port}"
         return f"nats://{user}:{self._passwords[user]}@{HOST}:{self._port}"
 
     async def _launch(self, program: Path) -> None:
@@ -156,6 +181,16 @@ class EmbeddedServer:
 
     def _config(self) -> str:
         assert self._run_dir is not None
+        common = {  # nats-server reads JSON as its own format
+            "server_name": self._run_dir.name,
+            "host": self._secured.host if self._secured else HOST,
+            "port": self._port or -1,
+            "ports_file_dir": str(self._run_dir),
+            "max_payload": MAX_PAYLOAD_BYTES,
+            "jetstream": {"store_dir": str(self._run_dir / "store")},
+        }
+        if self._secured:
+            return json.dumps({**common, **self._secured.settings(self._run_dir / "accounts")}, indent=1)
         edge = {
             "publish": {"allow": EDGE_MAY_PUBLISH},
             "subscribe": {"allow": ["_INBOX.>"]},
@@ -164,23 +199,14 @@ class EmbeddedServer:
             {"user": "node", "password": self._passwords["node"]},
             {"user": "edge", "password": self._passwords["edge"], "permissions": edge},
         ]
-        settings = {  # nats-server reads JSON as its own format
-            "server_name": self._run_dir.name,
-            "host": HOST,
-            "port": self._port or -1,
-            "ports_file_dir": str(self._run_dir),
-            "max_payload": MAX_PAYLOAD_BYTES,
-            "jetstream": {"store_dir": str(self._run_dir / "store")},
-            "authorization": {"users": users},
-        }
-        return json.dumps(settings, indent=1)
+        return json.dumps({**common, "authorization": {"users": users}}, indent=1)
 
     async def _ready(self) -> bool:
         assert self._run_dir is not None
         for ports in self._run_dir.glob("*.ports"):
             with contextlib.suppress(ValueError, LookupError):
                 self._port = int(json.loads(ports.read_text())["nats"][0].rsplit(":", 1)[1])
-                return await _answers(self.url)
+                return await _answers(self.url, self._secured.login() if self._secured else None)
         return False
 
     async def _keep_running(self, program: Path) -> None:
@@ -199,13 +225,18 @@ class EmbeddedServer:
                     delay_s = min(delay_s * 2, LONGEST_RESTART_DELAY_S)
 
 
-async def _answers(url: str) -> bool:
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+async def _answers(url: str, login: Login | None) -> bool:
     async def quiet(_: Exception) -> None:
         pass
 
-    client = Client()
+    client, more = SecureClient() if login else Client(), login.options() if login else {}
+    once = {"allow_reconnect": False, "connect_timeout": 2, "max_reconnect_attempts": 1}
     try:
-        await client.connect(url, allow_reconnect=False, connect_timeout=2, max_reconnect_attempts=1, error_cb=quiet)
+        await client.connect(url, error_cb=quiet, **once, **more)
         await client.jetstream(timeout=1).account_info()
     except (nats.errors.Error, OSError, TimeoutError):
         return False

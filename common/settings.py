@@ -23,11 +23,15 @@ S = TypeVar("S")
 PREFIX = "LAMPLIGHT_"
 
 
-def option(default: Any, help: str, *, metavar: str = "", flag: str = "", positional: bool = False) -> Any:
-    """A setting: its default, its one line of help, and how its flag is called if not as the field."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "metavar": metavar, "flag": flag, "positional": positional}
-    )
+def option(
+    default: Any, help: str, *, metavar: str = "", flag: str = "", positional: bool = False, secret: bool = False
+) -> Any:
+    """A setting: its default, its one line of help, and how its flag is called if not as the field.
+
+    A `secret` one may hold a password: it is in no repr and in no message, and its help says where it belongs.
+    """
+    metadata = {"help": help, "metavar": metavar, "flag": flag, "positional": positional, "secret": secret}
+    return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
 def group(cls: type[S]) -> S:
@@ -62,6 +66,10 @@ class _Leaf:
     def dest(self) -> str:
         return ".".join(self.path)
 
+    def read(self, value: Any, where: str) -> Any:
+        """The value as this setting's type. Raises SettingsError."""
+        return convert(self.kind, value, where, self.field.metadata["secret"])
+
 
 def _leaves(cls: type, path: tuple[str, ...] = ()) -> list[_Leaf]:
     hints = typing.get_type_hints(cls)
@@ -83,7 +91,7 @@ def kinds(cls: type) -> dict[str, Any]:
     return {leaf.path[-1]: leaf.kind for leaf in _leaves(cls)}
 
 
-def convert(kind: Any, value: Any, where: str) -> Any:
+def convert(kind: Any, value: Any, where: str, secret: bool = False) -> Any:
     """A value from a flag, a variable or a file as this type; raises SettingsError that begins with `where`."""
     try:
         if typing.get_origin(kind) is tuple:
@@ -101,7 +109,7 @@ def convert(kind: Any, value: Any, where: str) -> Any:
             raise ValueError
         return kind(value)
     except (KeyError, ValueError, TypeError, OverflowError):
-        raise SettingsError(f"{where}: {value!r} is not {_expected(kind)}") from None
+        raise SettingsError(f"{where}: {'***' if secret else repr(value)} is not {_expected(kind)}") from None
 
 
 def _expected(kind: Any) -> str:
@@ -180,7 +188,7 @@ def _read_file(
         for key, value in table.items():
             here = (*at, key)
             if here in known:
-                into[here] = convert(known[here].kind, value, file.where(*within, *here))
+                into[here] = known[here].read(value, file.where(*within, *here))
             elif here in groups and isinstance(value, dict):
                 walk(value, into, here, within)
             else:
@@ -215,6 +223,8 @@ def parser(
             sections[at] = made.add_argument_group(at[-1].replace("_", " "))
         metadata, default = leaf.field.metadata, leaf.field.default
         text = metadata["help"]
+        if metadata["secret"]:
+            text += f"; with a password in it use {leaf.variable} or --config"
         if default not in (None, "", (), False, dataclasses.MISSING):
             text += f" (default: {_shown(default)})"
         arguments: dict[str, Any] = {"help": text.replace("%", "%%"), "default": None}
@@ -288,12 +298,12 @@ def load_each(
     replaced = set()
     for leaf in leaves:
         if environ.get(leaf.variable):
-            over[leaf.path] = convert(leaf.kind, environ[leaf.variable], leaf.variable)
+            over[leaf.path] = leaf.read(environ[leaf.variable], leaf.variable)
             replaced |= {leaf.path} if leaf.dest in repeated else set()
         if leaf.dest in repeated:
-            several += [{leaf.path: convert(leaf.kind, value, leaf.flag)} for value in given[leaf.dest] or ()]
+            several += [{leaf.path: leaf.read(value, leaf.flag)} for value in given[leaf.dest] or ()]
         elif given[leaf.dest] is not None:
-            over[leaf.path] = convert(leaf.kind, given[leaf.dest], leaf.flag)
+            over[leaf.path] = leaf.read(given[leaf.dest], leaf.flag)
     if several:  # the flags say which ones: what the file and the environment say of that does not count
         chosen = {(name,) for name in repeated}
         base = {path: value for path, value in base.items() if path not in chosen}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from common.errors import LamplightError, SettingsError, SourceError
 from common.settings import load_each
+from edge_node.enrolled import enrolled
 from edge_node.settings import NAME_LENGTH, EdgeSettings
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def load(cls: type[S], argv: Sequence[str], *, prog: str = "", description: str 
         cls, argv,
         repeated=("camera", "source"), array="camera", prog=prog, description=description, epilog=epilog,
     )  # fmt: skip
-    return told_apart(given)
+    return told_apart(enrolled(given))
 
 
 def told_apart(each: Sequence[S]) -> list[S]:

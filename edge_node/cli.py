@@ -185,9 +185,10 @@ def enhance(argv: Sequence[str]) -> int:
     )
     parser.add_argument("source", type=Path, metavar="IN", help="an image file")
     parser.add_argument("target", type=Path, metavar="OUT", help="where to write the enhanced one")
-    parser.add_argument("--cloud", default="localhost", metavar="HOST[:PORT]", help="cloud node (default: localhost)")
+    parser.add_argument("--cloud", default="", metavar="HOST[:PORT]", help="cloud node (default: localhost)")
+    parser.add_argument("--identity", type=Path, metavar="FILE", help="bundle of an enrolled edge")
     given = parser.parse_args(argv)
-    with Client(given.cloud) as client:
+    with Client(given.cloud, identity=given.identity) as client:
         lit = client.enhance(given.source)
     lit.save(given.target)
     print(f"{given.target}: {lit.model}, sharpness {lit.sharpness_before:.3f} to {lit.sharpness_after:.3f}")

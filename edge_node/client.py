@@ -15,9 +15,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from common import packing, wire
-from common.channel import client_options, with_port
+from common.channel import client_credentials, client_options, explained, with_port
 from common.errors import CloudUnavailable, ImageError, SourceError, StreamRefused, TransportError
 from common.frame import Priority
+from common.identity import Identity
 from common.packing import EncodedImage, ImageFormat, PackedImage
 from common.pixels import Bytes, RawImage
 from lamplight.v1 import enhancement_pb2 as pb
@@ -46,9 +47,19 @@ class Lit:
 class Client:
     """Asks a cloud node to enhance single pictures, over the unary call. Safe to share between threads."""
 
-    def __init__(self, address: str = "localhost", timeout_s: float = 60.0) -> None:
-        self.address, self.timeout_s = with_port(address), timeout_s
-        self._channel = grpc.insecure_channel(self.address, options=client_options())
+    def __init__(self, address: str = "", timeout_s: float = 60.0, *, identity: str | Path | None = None) -> None:
+        """address: HOST[:PORT]; without it the first of the identity, else this machine. identity: an edge's bundle.
+
+        Raises SettingsError for a bundle that cannot be used.
+        """
+        self._identity = None if identity is None else Identity(Path(identity))
+        known = self._identity.bundle.cloud if self._identity else ()
+        self.address, self.timeout_s = with_port(address or next(iter(known), "localhost")), timeout_s
+        if self._identity is None:
+            self._channel = grpc.insecure_channel(self.address, options=client_options())
+        else:
+            credentials = client_credentials(self._identity)
+            self._channel = grpc.secure_channel(self.address, credentials, options=client_options())
         self._stub = enhancement_pb2_grpc.EnhancementStub(self._channel)
 
     def enhance(
@@ -102,13 +113,13 @@ class Client:
         self.close()
 
     def _translate(self, error: grpc.RpcError) -> Exception:
-        detail = f"{self.address}: {error.details()}"
+        detail = f"{self.address}: {explained(error.details() or '', self._identity)}"
         match error.code():
             case grpc.StatusCode.UNAVAILABLE:
                 return CloudUnavailable(f"{detail}. Start a node with `python -m cloud_node`, or name another")
             case grpc.StatusCode.INVALID_ARGUMENT:
                 return ImageError(detail)
-            case grpc.StatusCode.FAILED_PRECONDITION:
+            case grpc.StatusCode.FAILED_PRECONDITION | grpc.StatusCode.PERMISSION_DENIED:
                 return StreamRefused(detail)
             case grpc.StatusCode.DEADLINE_EXCEEDED:
                 return TransportError(f"{self.address}: no answer within {self.timeout_s:g} s")

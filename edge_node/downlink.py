@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import nats.errors
 from google.protobuf.message import DecodeError
@@ -14,11 +15,12 @@ from nats.aio.msg import Msg
 
 from common.errors import BrokerUnavailable, CorruptImage, ImageError
 from common.frame import Priority, Result
+from common.identity import EDGE_API, Identity
 from common.nats_connection import Connection, end_tasks
 from common.subjects import ACK_WAIT_S, Consumer
 from common.wire import priority_from_proto, result_from_proto
 from edge_node.assembly import Assembler, Assembly, part_of
-from edge_node.pull import ConsumerMissing, Pull
+from edge_node.pull import JS_API, ConsumerMissing, Pull
 from lamplight.v1 import result_pb2
 
 log = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Downlink:
         on_state: called with True when connected and False when lost.
         stale_s: a result that gets no part for so long is given up.
         assembly_bytes: bound on incomplete results.
+        identity: of an enrolled edge: its login, and TLS.
 
     Counters: `received` results handed over, `errors` broken ones, `foreign` ones of other sessions, `duplicates`
     messages that came again, `incomplete` results given up because parts did not come.
@@ -78,9 +81,12 @@ class Downlink:
         on_state: Callable[[bool], None] | None = None,
         stale_s: float = STALE_S,
         assembly_bytes: int = ASSEMBLY_BYTES,
+        identity: Identity | None = None,
     ) -> None:
         self.received = self.errors = self.foreign = self.duplicates = self.incomplete = 0
-        self._connection = Connection(servers, name=f"edge {edge}", on_state=self._state_changed)
+        login = None if identity is None else partial(identity.login, edge)
+        self._connection = Connection(servers, name=f"edge {edge}", on_state=self._state_changed, login=login)
+        self._api = JS_API if identity is None else EDGE_API
         self._consumers = [Consumer(priority_from_proto(number), stream, name) for number, stream, name in consumers]
         self._edge, self._sessions = edge, {session, *former}
         self._on_missing, self._on_state, self._stale_s = on_missing, on_state, stale_s
@@ -180,7 +186,7 @@ class Downlink:
 
     async def _pull(self, client: Client, consumer: Consumer, note_progress: Callable[[], None]) -> None:
         priority = consumer.priority
-        pull = Pull(client, consumer, WINDOW[priority])
+        pull = Pull(client, consumer, WINDOW[priority], self._api)
         self._pulls.add(pull)
         try:
             self._note_pending(priority, await pull.check())

@@ -10,6 +10,7 @@ from typing import Any
 
 from common.flow import BoundedQueue, Policy
 from common.frame import Outcome, Region, Result, Route
+from common.identity import identity_of
 from common.pixels import Bytes
 from edge_node.arrivals import Arrivals, Arrived
 from edge_node.backlog import PAUSE_S, Backlog
@@ -80,6 +81,7 @@ class EdgeNode:
             on_rejected=self._rejected,
             part_bytes=settings.sending.part_kib * 1024,
             connect_timeout_s=settings.connect_timeout_s,
+            identity=identity_of(settings.identity),
         )
         self.takeover = Takeover(
             enhancer,

@@ -13,6 +13,7 @@ from nats.aio.subscription import Subscription
 
 from common.subjects import Consumer
 
+JS_API = "$JS.API"
 EXPIRES_S = 30.0
 HEARTBEAT_S = 5.0
 SILENCE_S = 2.5 * HEARTBEAT_S
@@ -27,12 +28,15 @@ class Pull:
     """Keeps up to `window` messages asked for; each request is for one message, so none is sent that is not wanted.
 
     nats-py's own fetch returns when its whole batch is there or its time is over: too late for a lone result.
+
+    Args:
+        api: where JetStream's interface is for this login.
     """
 
-    def __init__(self, client: Client, consumer: Consumer, window: int) -> None:
+    def __init__(self, client: Client, consumer: Consumer, window: int, api: str = JS_API) -> None:
         self.consumer, self.window = consumer, window
-        self._client = client
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
+        self._client, self._api = client, api
+        self._subject = f"{api}.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
         self._inbox = client.new_inbox()
         self._asked: list[tuple[float, bool]] = []  # when the requests still open end, and whether each has heartbeats
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()  # None: the connection is gone
@@ -42,7 +46,7 @@ class Pull:
     async def check(self) -> int:
         """How many messages wait. Raises ConsumerMissing, or nats.errors.Error when nobody answers."""
         try:
-            jetstream = self._client.jsm(timeout=2.0)
+            jetstream = self._client.jsm(timeout=2.0, prefix=self._api)
             info = await jetstream.consumer_info(self.consumer.stream, self.consumer.name)
             return int(info.num_pending or 0)
         except (nats.js.errors.NotFoundError, nats.errors.NoRespondersError) as error:

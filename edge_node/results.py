@@ -10,6 +10,7 @@ from typing import Any
 
 from common import packing
 from common.frame import FrameId, Outcome, Result
+from common.identity import identity_of
 from common.pixels import Bytes
 from edge_node.arrivals import Arrivals, Arrived
 from edge_node.backlog import Backlog
@@ -67,6 +68,7 @@ class Results:
             former=self.backlog.keeping.sessions,
             on_missing=self._make_consumers,
             on_state=lambda connected: self.ledger.wait_anew() if connected else None,
+            identity=identity_of(self.settings.identity),
         )
         self._receiving = self.spawn(self._receive(self._downlink, self._receiving))
 

@@ -14,6 +14,7 @@ from edge_node.gate import GateMode
 from edge_node.route import LocalMode
 from edge_node.sources.options import LiveOptions
 
+DEFAULT_CLOUD = f"localhost:{DEFAULT_PORT}"
 NAME_LENGTH = 64  # of an edge, at most
 
 
@@ -144,7 +145,10 @@ class EdgeSettings:
         None, "camera number or device, as 0 or /dev/video0; several: give it again for each", metavar="N"
     )
     source: str | None = option(
-        None, "video file, RTSP address, image, or folder of images, as well as or instead of a camera", metavar="WHAT"
+        None,
+        "video file, RTSP address, image, or folder of images, as well as or instead of a camera",
+        metavar="WHAT",
+        secret=True,
     )
     list_cameras: bool = option(False, "print the cameras of this machine with their formats and sizes, then end")
     size: str = option("", "size to ask of a camera, as 1280x720", metavar="WxH")
@@ -152,10 +156,11 @@ class EdgeSettings:
     limit: int = option(0, "stop after this many frames; 0 = at the end of the source")
     loop: bool = option(False, "start a file or folder again at its end")
     watch: bool = option(False, "wait for new images in a folder, and take each once it is whole")
-    cloud: str = option(
-        f"localhost:{DEFAULT_PORT}", "cloud node, or several: one after the other is tried", metavar="HOST[:PORT],.."
+    cloud: str = option(DEFAULT_CLOUD, "cloud node, or several: one after the other is tried", metavar="HOST[:PORT],..")
+    nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL", secret=True)
+    identity: Path | None = option(
+        None, "bundle of an enrolled edge: its name, TLS and addresses (docs/security.md)", metavar="FILE"
     )
-    nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL")
     edge: str = option("", "this edge's name (default: this machine's)", metavar="NAME")
     connect_timeout_s: float = option(0.0, "give up when no cloud node answers for this long; 0 = keep trying")
     verbose: bool = option(False, "log each step")

@@ -12,9 +12,10 @@ import grpc
 import grpc.aio
 
 from common import wire
-from common.channel import IDLE_PING_S, connect
+from common.channel import IDLE_PING_S, connect, explained
 from common.errors import CloudUnavailable, FrameTooLarge, StreamRefused
 from common.frame import Frame
+from common.identity import Identity
 from edge_node.cloud_list import CloudList
 from edge_node.link import Key, LinkMeter
 from edge_node.sockets import tune_for_slow_link
@@ -31,6 +32,7 @@ SERVED_S = 2.0  # a stream that lasted so long did serve
 REFUSED = (
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNIMPLEMENTED,
 )
 
@@ -44,6 +46,7 @@ class Uplink:
     Args:
         address: HOST:PORT of a cloud node, or several with commas.
         part_bytes: larger frames travel in parts, of this size at most; on a slow link of less.
+        identity: of an enrolled edge. One that is replaced is shown from the next stream on, which is opened at once.
     """
 
     def __init__(
@@ -55,9 +58,11 @@ class Uplink:
         on_rejected: Callable[[pb.Rejected], None],
         part_bytes: int,
         connect_timeout_s: float = 0.0,
+        identity: Identity | None = None,
     ) -> None:
         self.clouds = CloudList(address.split(","))
         self.part_bytes, self.connect_timeout_s = part_bytes, connect_timeout_s
+        self._identity, self._shown = identity, identity and identity.bundle
         self.meter = LinkMeter()
         self.window = Window(self.meter.frames_ahead)
         self.connected = False
@@ -131,7 +136,7 @@ class Uplink:
                         opened_s, away_since, said, refusals = time.monotonic(), 0.0, "", -1
                 reason = "the stream ended"
             except grpc.aio.AioRpcError as error:
-                reason = error.details() or error.code().name
+                reason = explained(error.details() or error.code().name, self._identity)
                 refused = error.code() is not grpc.StatusCode.UNAVAILABLE
                 if refusals >= 0 and error.code() in REFUSED:  # never served, and no wait will change it
                     refusals += 1
@@ -178,7 +183,8 @@ class Uplink:
     async def _stream(self) -> AsyncGenerator[None, None]:
         """One stream from open to end; yields once it is open."""
         self._stalled, self._sent_away = "", False
-        async with connect(self.address) as channel:
+        self._shown = self._identity and self._identity.bundle
+        async with connect(self.address, self._identity) as channel:
             call = enhancement_pb2_grpc.EnhancementStub(channel).Stream()
             message = await self._open(call)
             if message is grpc.aio.EOF:  # closed without a word; a refusal would have raised
@@ -226,6 +232,8 @@ class Uplink:
             if now - before_s > 1.0:  # it was us who were held up
                 self._progress_s += now - before_s
             before_s = now
+            if self._identity is not None and self._identity.bundle is not self._shown:
+                return self.renew()
             self._owed = bool(self._writing or (self._accepts and (self._asked_s or self.meter.in_flight)))
             if self._owed:
                 limit_s = self.meter.stall_s()

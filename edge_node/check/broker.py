@@ -1,15 +1,19 @@
 """Does NATS answer at the address that the cloud node names, and are this edge's results to be had there?"""
 
 import time
+from functools import partial
 from urllib.parse import urlsplit
 
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
+from common.errors import BrokerUnavailable
+from common.identity import EDGE_API, Identity, identity_of
 from common.nats_connection import Connection
 from edge_node.check.clock import check_offset
 from edge_node.check.finding import Group, Mark
+from edge_node.pull import JS_API
 from edge_node.settings import EdgeSettings
 from lamplight.v1 import enhancement_pb2 as pb
 
@@ -23,7 +27,13 @@ async def check_broker(given: EdgeSettings, found: Group, clock: Group, opened: 
     if not servers:
         found.skip("login", "no address: the cloud node names it when it opens a stream, or --nats does")
         return clock.skip("offset", "no NATS server to compare with")
-    connection = Connection(servers, name=f"edge {given.name} check")
+    identity = identity_of(given.identity)
+    login = None if identity is None else partial(identity.login, given.name)
+    try:
+        connection = Connection(servers, name=f"edge {given.name} check", login=login)
+    except BrokerUnavailable as error:
+        found.fail("login", str(error))
+        return clock.skip("offset", "no NATS server to compare with")
     began = time.perf_counter()
     try:
         await found.within(LOGIN_S + 1, "login", connection.open(LOGIN_S), _advice(given, servers))
@@ -40,9 +50,13 @@ async def check_broker(given: EdgeSettings, found: Group, clock: Group, opened: 
         )
         await found.within(ASK_S, "round trip", _round_trip(found, client))
         if opened is not None:
-            await found.within(ASK_S, "results", _results(found, client, opened), "does it run with JetStream (-js)?")
-            offset = check_offset(clock, client, given.name, opened)
-            await clock.within(ASK_S, "offset", offset, "may this login read JetStream?", Mark.WARN)
+            results = _results(found, client, opened, identity)
+            await found.within(ASK_S, "results", results, "does it run with JetStream (-js)?")
+            if identity is not None:
+                clock.skip("offset", "an enrolled edge may not ask NATS for the time")
+            else:
+                offset = check_offset(clock, client, given.name, opened)
+                await clock.within(ASK_S, "offset", offset, "may this login read JetStream?", Mark.WARN)
         else:
             found.skip("results", "no cloud node says where they lie")
             clock.skip("offset", "no cloud node says which streams to ask")
@@ -52,6 +66,8 @@ async def check_broker(given: EdgeSettings, found: Group, clock: Group, opened: 
 
 def _advice(given: EdgeSettings, servers: list[str]) -> str:
     """Most common of all: a cloud node whose NATS is for its own machine alone."""
+    if given.identity is not None:
+        return "has the bundle expired, was it revoked, or is this server of another authority? enroll this edge again"
     hosts = {urlsplit(url.strip()).hostname for item in servers for url in item.split(",")}
     cloud = given.cloud.rpartition(":")[0].strip("[]")
     if not given.nats and hosts <= set(LOOPBACK) and cloud not in LOOPBACK:
@@ -69,8 +85,9 @@ async def _round_trip(found: Group, client: Client) -> None:
     found.ok("round trip", f"{seconds * 1e3:.1f} ms", ms=round(seconds * 1e3, 2))
 
 
-async def _results(found: Group, client: Client, opened: pb.Opened) -> None:
-    jetstream, waiting, missing = client.jsm(timeout=2.0), 0, []
+async def _results(found: Group, client: Client, opened: pb.Opened, identity: Identity | None) -> None:
+    api = JS_API if identity is None else EDGE_API
+    jetstream, waiting, missing = client.jsm(timeout=2.0, prefix=api), 0, []
     consumers = list(opened.results.consumers)
     for item in consumers:
         try:

@@ -12,7 +12,8 @@ import grpc.aio
 import numpy as np
 
 from common import packing, wire
-from common.channel import connect, with_port
+from common.channel import connect, explained, with_port
+from common.identity import identity_of
 from common.pixels import RawImage
 from edge_node.check.finding import Figure, Group, timed
 from edge_node.settings import EdgeSettings
@@ -31,8 +32,9 @@ async def check_cloud(given: EdgeSettings, found: Group, address: str) -> pb.Ope
     address = with_port(address)
     if not await _reach(found, address):
         return None
-    async with connect(address) as channel:
-        await found.within(ASK_S, "health", _health(found, channel), "is this a cloud node of Lamplight?")
+    identity = identity_of(given.identity)
+    async with connect(address, identity) as channel:
+        await found.within(ASK_S, "health", _health(given, found, channel), "is this a cloud node of Lamplight?")
         opened = await found.within(ASK_S, "stream", _open(given, found, channel, address))
         if opened is not None:
             await found.within(
@@ -67,7 +69,7 @@ async def _reach(found: Group, address: str) -> bool:
     return False
 
 
-async def _health(found: Group, channel: grpc.aio.Channel) -> None:
+async def _health(given: EdgeSettings, found: Group, channel: grpc.aio.Channel) -> None:
     """The standard health service, asked several times: the median is the round trip of a call."""
     ask, times_ms, answer = channel.unary_unary(HEALTH), [], b""
     try:
@@ -77,7 +79,8 @@ async def _health(found: Group, channel: grpc.aio.Channel) -> None:
             times_ms.append((time.perf_counter() - began) * 1e3)
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-            raise ConnectionError(error.details() or error.code().name) from None
+            detail = error.details() or error.code().name
+            raise ConnectionError(explained(detail, identity_of(given.identity))) from None
         return found.warn("health", "it has no gRPC health service", "is it an old cloud node, or another service?")
     round_trip = round(statistics.median(times_ms), 2)
     if answer == SERVING:
@@ -91,7 +94,8 @@ async def _health(found: Group, channel: grpc.aio.Channel) -> None:
 async def _open(given: EdgeSettings, found: Group, channel: grpc.aio.Channel, address: str) -> pb.Opened | None:
     """Open a stream as this edge would, and close it; beside a running edge of this name under another."""
     stub, figures, beside = enhancement_pb2_grpc.EnhancementStub(channel), dict[str, Figure](), ""
-    for name in (given.name, f"{given.name[:58]}-check"):
+    names = (given.name, f"{given.name[:58]}-check")
+    for name in names if given.identity is None else names[:1]:
         call = stub.Stream()
         try:
             with timed(figures):
@@ -105,8 +109,12 @@ async def _open(given: EdgeSettings, found: Group, channel: grpc.aio.Channel, ad
             await call.done_writing()
             break
         except grpc.aio.AioRpcError as error:
-            why = error.details() or error.code().name
-            if "in use by another session" not in why or beside:
+            why = explained(error.details() or error.code().name, identity_of(given.identity))
+            taken = "in use by another session" in why
+            if taken and given.identity is not None:
+                found.ok("stream", f"an edge node named {name} is at work: this identity is taken there")
+                return None
+            if not taken or beside:
                 found.fail("stream", f"{address} refuses edge {name}: {why}")
                 return None
             beside = f"; an edge node named {given.name} is at work, so this asked as {given.name[:58]}-check"

@@ -1,0 +1,148 @@
+"""NATS logins without a list of users: JSON Web Tokens, signed along a chain operator > account > user. Pure.
+
+The format is nats-io/jwt version 2, with ed25519 signatures by nkeys. There are two accounts beside NATS's own. In
+`results` the cloud nodes keep the streams. Edges are in `edges`, which has no JetStream: it imports three services of
+`results`, to fetch, to look and to acknowledge. What an edge names as the place for an answer is then a subject of
+`edges`, so that it cannot have one written into another edge's results, as it could within one account.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import nkeys
+
+from common.frame import Priority
+from common.identity import EDGE_API, inbox_of
+from common.subjects import consumer_of
+
+JS_API, ACK = "$JS.API", "$JS.ACK"
+NO_LIMITS = {"subs": -1, "data": -1, "payload": -1}
+ACCOUNT_LIMITS = {**NO_LIMITS, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
+STORE_LIMITS = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
+SERVICES = (("CONSUMER.MSG.NEXT.*.*", "Stream"), ("CONSUMER.INFO.*.*", "Singleton"))
+EDGE_SAYS = ("lamplight.readings.*", "lamplight.alerts.*")  # what those at the results account may hear of edges
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Key:
+    """An nkey: `seed` is the secret, `public` its name."""
+
+    seed: str
+    public: str
+
+    @classmethod
+    def make(cls, prefix: int) -> "Key":
+        """prefix: one of nkeys.PREFIX_BYTE_OPERATOR, _ACCOUNT, _USER."""
+        return cls.load(nkeys.encode_seed(os.urandom(32), prefix).decode())
+
+    @classmethod
+    def load(cls, seed: str) -> "Key":
+        """Raises nkeys.NkeysError for what is no seed."""
+        return cls(seed, nkeys.from_seed(bytearray(seed.encode())).public_key.decode())
+
+    def __repr__(self) -> str:
+        return f"Key({self.public}, seed=***)"
+
+
+def operator(signer: Key, system: Key) -> str:
+    """The root of the chain: signed by itself."""
+    return _token(signer, signer.public, "lamplight", {"type": "operator", "system_account": system.public})
+
+
+def system_account(signer: Key, account: Key) -> str:
+    """NATS's own account, by which claims are handed in."""
+    return _token(signer, account.public, "system", _account(ACCOUNT_LIMITS))
+
+
+def results_account(signer: Key, account: Key, edges: Key) -> str:
+    """Where the streams lie."""
+    exports = [
+        {"name": f"{JS_API}.{what}", "subject": f"{JS_API}.{what}", "type": "service", "response_type": response}
+        for what, response in SERVICES
+    ]
+    exports.append({"name": ACK, "subject": f"{ACK}.>", "type": "service", "response_type": "Singleton"})
+    imports = [_import(subject, subject, edges, "stream") for subject in EDGE_SAYS]
+    return _token(
+        signer,
+        account.public,
+        "results",
+        {**_account({**ACCOUNT_LIMITS, **STORE_LIMITS}), "exports": exports, "imports": imports},
+    )
+
+
+def edges_account(signer: Key, account: Key, results: Key, revoked: Mapping[str, int]) -> str:
+    """Where edges log in. `revoked`: public key -> unix seconds; logins of it issued until then are void."""
+    imports = [_import(f"{JS_API}.{what}", f"{EDGE_API}.{what}", results, "service") for what, _ in SERVICES]
+    imports.append(_import(f"{ACK}.>", f"{ACK}.>", results, "service"))
+    exports = [{"name": subject, "subject": subject, "type": "stream"} for subject in EDGE_SAYS]
+    more: dict[str, Any] = {"imports": imports, "exports": exports}
+    if revoked:
+        more["revocations"] = dict(revoked)
+    return _token(signer, account.public, "edges", {**_account(ACCOUNT_LIMITS), **more})
+
+
+def edge_user(account: Key, user: Key, edges: Sequence[str], expires_s: int) -> str:
+    """An edge fetches and acknowledges its own results, says what it read, and hears nothing but answers to itself."""
+    consumers = [consumer_of(edge, priority) for edge in edges for priority in Priority]
+    publish = [f"{EDGE_API}.CONSUMER.MSG.NEXT.{item.stream}.{item.name}" for item in consumers]
+    publish += [f"{EDGE_API}.CONSUMER.INFO.{item.stream}.{item.name}" for item in consumers]
+    publish += [f"{ACK}.{item.stream}.{item.name}.>" for item in consumers]
+    publish += [subject.replace("*", edge) for edge in edges for subject in EDGE_SAYS]
+    allowed = {"pub": {"allow": publish}, "sub": {"allow": [f"{inbox_of(edge)}.>" for edge in edges]}}
+    return _token(account, user.public, edges[0], {"type": "user", **NO_LIMITS, **allowed}, expires_s)
+
+
+def user(account: Key, key: Key, name: str, expires_s: int = 0) -> str:
+    """All rights within the account."""
+    return _token(account, key.public, name, {"type": "user", **NO_LIMITS, "pub": {}, "sub": {}}, expires_s)
+
+
+def credentials(token: str, key: Key) -> str:
+    """A .creds file."""
+    return (
+        f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{key.seed}\n------END USER NKEY SEED------\n"
+    )
+
+
+def subject_of(token: str) -> str:
+    """The public key that a token is about. It is not verified."""
+    body = token.split(".")[1]
+    return str(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["sub"])
+
+
+def _account(limits: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "account", "limits": dict(limits), "default_permissions": {"pub": {}, "sub": {}}}
+
+
+def _import(subject: str, local: str, account: Key, kind: str) -> dict[str, Any]:
+    made = {"name": local, "subject": subject, "account": account.public, "type": kind}
+    return made if local == subject else {**made, "local_subject": local}
+
+
+def _token(signer: Key, subject: str, name: str, claims: Mapping[str, Any], expires_s: int = 0) -> str:
+    body: dict[str, Any] = {
+        "iat": int(time.time()),
+        "iss": signer.public,
+        "name": name,
+        "sub": subject,
+        "nats": {**claims, "version": 2},
+    }
+    if expires_s:
+        body["exp"] = expires_s
+    plain = json.dumps(body, sort_keys=True, separators=(",", ":"))
+    body["jti"] = base64.b32encode(hashlib.sha256(plain.encode()).digest()).decode().rstrip("=")
+    head = _base64(b'{"typ":"JWT","alg":"ed25519-nkey"}')
+    signed = f"{head}.{_base64(json.dumps(body, separators=(',', ':')).encode())}"
+    key = nkeys.from_seed(bytearray(signer.seed.encode()))
+    return f"{signed}.{_base64(key.sign(signed.encode()))}"
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

@@ -1,0 +1,126 @@
+"""What a cloud node knows of its authority: the folder `node/`, read again when its files are replaced."""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from cloud_node.watch import FileWatch
+from common.channel import Certificates
+from common.errors import SettingsError
+from common.identity import read_private, trusting
+from common.nats_connection import Login
+
+log = logging.getLogger(__name__)
+
+FILES = ("ca.crt", "server.crt", "server.key", "nats.json", "logins.json", "revoked.json", "http.token")
+MOST_BYTES = 64 * 1024 * 1024
+LOOK_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secrets:
+    """All of the folder, as it was at one time."""
+
+    certificates: Certificates
+    operator: str  # JWT
+    system_account: str  # public key
+    accounts: dict[str, str]  # public key -> JWT
+    logins: dict[str, str]  # "results", "system" -> .creds
+    revoked: frozenset[str]  # serials
+    http_token: str
+    host: str  # the first that is not loopback in the server's certificate; "" = none
+
+
+class NodeIdentity:
+    """Raises SettingsError when the folder is not one, or not private."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        if not (folder / "nats.json").is_file():
+            hint = f": name {folder / 'node'}" if (folder / "node").is_dir() else ""
+            raise SettingsError(
+                f"--identity {folder}: not the folder node/ that `python -m cloud_node enroll --init` makes{hint}"
+            )
+        self._watch = FileWatch(folder / name for name in FILES)
+        self.now = _read(folder)
+        self.on_change: list[Callable[[], None]] = []  # called, in the event loop, after `now` changed
+
+    async def run(self) -> None:
+        """Look for replaced files until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if not await asyncio.to_thread(self._watch.changed):
+                continue
+            try:
+                self.now = await asyncio.to_thread(_read, self.folder)
+            except SettingsError as error:  # half of it is written, perhaps; the next change says more
+                log.error("the identity stays as it was: %s", error)
+                continue
+            log.warning("identity %s was read again: %d certificates are revoked", self.folder, len(self.now.revoked))
+            for tell in self.on_change:
+                tell()
+
+    def certificates(self) -> Certificates:
+        """For gRPC's handshakes; from any thread."""
+        return self.now.certificates
+
+    def login(self) -> Login:
+        """To NATS, for results."""
+        return Login(self.now.logins["results"], trusting(self.now.certificates[2].decode()))
+
+    def system_login(self) -> Login:
+        """To NATS, to hand claims in."""
+        return Login(self.now.logins["system"], trusting(self.now.certificates[2].decode()))
+
+    def nats_settings(self, folder: Path) -> dict[str, Any]:
+        """Settings of a nats-server that keeps what it is told in `folder`."""
+        return {
+            "tls": {name: str((self.folder / file).resolve()) for name, file in TLS_FILES.items()},
+            "operator": self.now.operator,
+            "system_account": self.now.system_account,
+            "resolver": {"type": "full", "dir": str(folder), "allow_delete": False, "interval": "2m"},
+            "resolver_preload": self.now.accounts,
+        }
+
+
+TLS_FILES = {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"}
+
+
+def _read(folder: Path) -> Secrets:
+    def text(name: str) -> str:
+        return read_private(folder / name, MOST_BYTES)
+
+    try:
+        nats, logins, revoked = (json.loads(text(name)) for name in ("nats.json", "logins.json", "revoked.json"))
+        chain, key = text("server.crt").encode(), text("server.key").encode()
+        certificate = x509.load_pem_x509_certificate(chain)
+        if serialization.load_pem_private_key(key, None).public_key() != certificate.public_key():
+            raise SettingsError(f"{folder}: server.key is not that of server.crt")
+        return Secrets(
+            certificates=(chain, key, text("ca.crt").encode()),
+            operator=str(nats["operator"]),
+            system_account=str(nats["system_account"]),
+            accounts={str(name): str(token) for name, token in nats["accounts"].items()},
+            logins={name: str(logins[name]) for name in ("results", "system")},
+            revoked=frozenset(map(str, revoked)),
+            http_token=text("http.token").strip(),
+            host=_host(certificate),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SettingsError(f"--identity {folder} is broken ({type(error).__name__}): copy it anew") from None
+
+
+def _host(certificate: x509.Certificate) -> str:
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    for name in names:
+        host = str(name.value)
+        if host not in ("localhost", "127.0.0.1", "::1"):
+            return f"[{host}]" if ":" in host else host
+    return ""

@@ -1,0 +1,68 @@
+"""How one node knows who calls and shows who it is: by its identity, or, on loopback or told --insecure, not at all."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import grpc.aio
+
+from cloud_node.exposure import check_exposure
+from cloud_node.http import HttpServer
+from cloud_node.identity.guard import Guard
+from cloud_node.identity.node import NodeIdentity
+from cloud_node.identity.pushing import ClaimsPusher
+from cloud_node.settings import CloudSettings
+from common.channel import server_credentials
+from common.nats_connection import Login
+from common.nats_server import EmbeddedServer, Secured
+
+
+class Trust:
+    """Raises SettingsError when the node would be open to other machines, or its identity cannot be used."""
+
+    def __init__(self, settings: CloudSettings) -> None:
+        check_exposure(settings)
+        self._settings = settings
+        folder = settings.security.identity
+        self.identity = None if folder is None else NodeIdentity(folder)
+        self.guard = Guard(self.identity)
+
+    @property
+    def login(self) -> Callable[[], Login] | None:
+        """To NATS."""
+        return None if self.identity is None else self.identity.login
+
+    def listen(self, server: grpc.aio.Server, address: str) -> int:
+        """Returns the port; 0 or a RuntimeError of gRPC's when it is taken."""
+        if self.identity is None:
+            return int(server.add_insecure_port(address))
+        return int(server.add_secure_port(address, server_credentials(self.identity.certificates)))
+
+    def embedded(self) -> EmbeddedServer:
+        """A NATS server of this node's own; with an identity it listens where the node does."""
+        identity, host = self.identity, self._settings.host
+        if identity is None:
+            return EmbeddedServer()
+        name = (identity.now.host or "localhost") if host in ("0.0.0.0", "::") else host
+        port = self._settings.security.nats_port
+        server = EmbeddedServer(Secured(identity.nats_settings, identity.login, host, port, name))
+        identity.on_change.append(server.reload)
+        return server
+
+    def http(
+        self, host: str, port: int, unready: Callable[[], str], status: Callable[[], dict[str, Any]]
+    ) -> HttpServer:
+        """Of health and status."""
+        identity = self.identity
+        if identity is None:
+            return HttpServer(host, port, unready, status)
+        tls = (identity.folder / "server.crt", identity.folder / "server.key")
+        server = HttpServer(host, port, unready, status, tls=tls, token=lambda: identity.now.http_token)
+        identity.on_change.append(server.reload)
+        return server
+
+    def runs(self, nats: str) -> list[Coroutine[Any, Any, None]]:
+        """What sees to it, until cancelled, that replaced files count while the node runs."""
+        if self.identity is None:
+            return []
+        self.identity.on_change.append(self.guard.cut)
+        return [self.identity.run(), ClaimsPusher(nats, self.identity).run()]

@@ -1,0 +1,30 @@
+"""Files that appear whole."""
+
+import os
+import secrets
+from pathlib import Path
+
+from common.errors import SettingsError
+
+
+def write_private(path: Path, content: str | bytes) -> None:
+    """Write a file that only its owner can read, or replace it whole: at no time is it half there, or another's.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            os.replace(beside, path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
