@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from common.errors import PortInUse
 
@@ -25,9 +25,17 @@ class HttpServer:
         host, port: where to listen; port 0 takes a free one.
         unready: why the node should get no frames; "" when it is ready.
         status: what `/status` shows.
+        more: what else is served.
     """
 
-    def __init__(self, host: str, port: int, unready: Callable[[], str], status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        unready: Callable[[], str],
+        status: Callable[[], dict[str, Any]],
+        more: Sequence[BaseRoute] = (),
+    ) -> None:
         self._socket = _listen(host, port)
         address = self._socket.getsockname()
         self.address = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
@@ -42,7 +50,7 @@ class HttpServer:
         async def show(request: Request) -> Response:
             return JSONResponse(status())
 
-        routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/status", show)]
+        routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/status", show), *more]
         config = uvicorn.Config(
             Starlette(routes=routes),
             log_config=None,
