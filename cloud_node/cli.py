@@ -55,7 +55,7 @@ def _command(arguments: Sequence[str]) -> int:
 
 def _serve(arguments: Sequence[str]) -> int:
     given = settings.load(CloudSettings, arguments, prog="python -m cloud_node", description=DESCRIPTION, epilog=EPILOG)
-    process.configure_logging(given.verbose)
+    process.configure_logging(given.verbose, "lamplight-cloud" if given.telling.log_json else "")
     memory.tune_malloc()
     return asyncio.run(_live(given))
 
@@ -64,7 +64,7 @@ async def _live(given: CloudSettings) -> int:
     from cloud_node.node import CloudNode
 
     node = CloudNode(given)
-    telemetry.start("lamplight-cloud", node.name)
+    telemetry.start("lamplight-cloud", node.name, telemetry.Sampling.chosen(None, given.telling.trace_slow_ms))
     stop = asyncio.Event()
     telling = asyncio.create_task(_tell_systemd(node, stop), name="systemd")
     with process.stop_on_signals(stop), process.on_hangup(node.reload):

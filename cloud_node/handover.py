@@ -7,14 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from opentelemetry.trace import Link
-
 from cloud_node.batches import Done
 from cloud_node.engine import Enhanced
 from cloud_node.jobs import Job
 from common import packing
 from common.errors import LamplightError
 from common.frame import Outcome, Result
+from common.frame_spans import Batch
 from common.telemetry import batch_link
 
 log = logging.getLogger(__name__)
@@ -73,10 +72,10 @@ class Handover:
     def done(self, batch: Done) -> None:
         """Hand on what came of a batch; frames without an outcome are for `give_back`."""
         outputs = batch.enhanced
-        links: list[Link] = []
+        links: list[Batch] = []
         if outputs:
             timelines = (job.timeline for job, _ in outputs)
-            about: dict[str, str | int] = {"frames": len(outputs), "model": outputs[0][1].model}
+            about: dict[str, str | int] = {"batch_size": len(outputs), "model": outputs[0][1].model}
             links = batch_link(timelines, batch.network_unix_ns, batch.network_ns, **about)
         for job, output in outputs:
             if output.finite:
@@ -107,7 +106,7 @@ class Handover:
             task.cancel()
         self.give_back(list(self._held), reason)
 
-    async def _encode(self, job: Job, output: Enhanced, batch: Done, size: int, links: list[Link]) -> None:
+    async def _encode(self, job: Job, output: Enhanced, batch: Done, size: int, links: list[Batch]) -> None:
         loop, encoding = asyncio.get_running_loop(), job.encoding
         try:
             image = await loop.run_in_executor(
@@ -124,6 +123,7 @@ class Handover:
             links,
             model=output.model,
             batch_size=size,
+            bucket=job.bucket,
             enhance_ms=batch.network_ns / 1e6,
         )
         sharpness = (output.sharpness_before, output.sharpness_after)

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-import hmac
+import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
+from cloud_node.http_access import Access
 from common.errors import PortInUse
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,9 @@ class HttpServer:
         host, port: where to listen; port 0 takes a free one.
         unready: why the node should get no frames; "" when it is ready.
         status: what `/status` shows.
+        more: what else is served.
         tls: files of the certificate and its key; without them there is no TLS.
-        token: who asks for anything but the first two must show it, as `Authorization: Bearer TOKEN`; "" = nobody.
+        token: to be shown for everything but the first two; "" = none.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class HttpServer:
         port: int,
         unready: Callable[[], str],
         status: Callable[[], dict[str, Any]],
+        more: Sequence[BaseRoute] = (),
         *,
         tls: tuple[Path, Path] | None = None,
         token: Callable[[], str] = lambda: "",
@@ -55,14 +58,11 @@ class HttpServer:
             return PlainTextResponse(f"{reason or 'ready'}\n", 503 if reason else 200)
 
         async def show(request: Request) -> Response:
-            shown, wanted = request.headers.get("authorization", ""), token()
-            if wanted and not hmac.compare_digest(shown.encode(), f"Bearer {wanted}".encode()):
-                return PlainTextResponse("show the token in node/http.token\n", 401, {"WWW-Authenticate": "Bearer"})
             return JSONResponse(status())
 
-        routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/status", show)]
+        routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/status", show), *more]
         config = uvicorn.Config(
-            Starlette(routes=routes),
+            Access(Starlette(routes=routes), token, ipaddress.ip_address(address[0]).is_loopback),
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -199,8 +199,12 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         )
         reply: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         job = Job(frame, terms.encoding, Timeline(frame.trace), terms.preset, reply=reply, encoded=encoded)
+        traffic = self.streams.traffic
+        traffic.frames += 1
+        traffic.bytes += len(encoded.data if encoded is not None else packed.payload)
         refusal = self.admission.admit(job, packed.width, packed.height, job.arrived_ns)
         if refusal is not None:
+            traffic.rejected[refusal.reason] += 1
             raise refusal.error()
         job.timeline.add("ingress", arrived_unix_ns, time.perf_counter_ns() - arrived_ns)
         try:

@@ -41,6 +41,11 @@ class Job:
         """Nobody waits for it any more."""
         return self.reply is not None and self.reply.done()
 
+    @property
+    def bucket(self) -> str:
+        """Frames of which size share its batches, in words."""
+        return f"{self.frame.image.width}x{self.frame.image.height}"
+
     def unpack(self, max_pixels: int) -> RawImage:
         """The frame's pixels. Raises ImageError."""
         if self.encoded is not None:

@@ -22,7 +22,9 @@ from cloud_node.engine import Engine, choose_devices, processors
 from cloud_node.http import HttpServer
 from cloud_node.ingress import Ingress
 from cloud_node.jobs import Job
+from cloud_node.live import LivePage
 from cloud_node.load import Load
+from cloud_node.metrics import Activity, sources
 from cloud_node.policy import Policy
 from cloud_node.publisher import Publisher
 from cloud_node.reloading import Reloader, read_policy, watched
@@ -38,6 +40,7 @@ from common.broker import Broker
 from common.channel import server_options
 from common.errors import PortInUse, SettingsError
 from common.frame import Outcome, Priority, Result
+from common.metrics import Meters, pushes
 from common.nats_connection import server_list
 from common.nats_server import EmbeddedServer
 from common.telemetry import Timeline
@@ -70,6 +73,9 @@ class CloudNode:
         self._tasks: list[asyncio.Task[None]] = []
         self._embedded: EmbeddedServer | None = None
         self._http: HttpServer | None = None
+        self._activity = Activity()
+        self._meters: Meters | None = None
+        self._page: LivePage | None = None
         self._serving: int | None = None  # what the gRPC health service says
 
     async def start(self) -> None:
@@ -127,8 +133,10 @@ class CloudNode:
         gc.collect()
         gc.freeze()  # what stays for good is not looked through again and again
         await self._tell_health()
+        self._measure()
         if settings.http_address is not None:
-            self._http = self._trust.http(*settings.http_address, self.unready, self.status)
+            routes = self._page.routes(self._meters.scrape) if self._page and self._meters else ()
+            self._http = self._trust.http(*settings.http_address, self.unready, self.status, routes)
             self._http.start()
             log.warning("health and status on %s", self._http.url)
         served = ", ".join(self._supervisor.models.values())
@@ -172,8 +180,12 @@ class CloudNode:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._page is not None:
+            await self._page.stop()
         if self._http is not None:
             await self._http.stop()
+        if self._meters is not None:
+            await asyncio.to_thread(self._meters.stop)
         if hasattr(self, "_server"):
             await self._server.stop(0.5)
         if hasattr(self, "_supervisor"):
@@ -246,6 +258,21 @@ class CloudNode:
             for service in ("", SERVICE):
                 await self._health.set(service, serving)
 
+    def _measure(self) -> None:
+        """Begin to tell what happens, to whoever was named or may ask."""
+        asked = self.settings.http_address is not None
+        if not asked and not pushes():
+            return
+        parts = (self._scheduler, self._supervisor, self._admission, self._streams, self._publisher)
+        read = sources(
+            self._activity, *parts, ready=lambda: not self.unready(), connected=lambda: self._broker.connected
+        )
+        self._meters = Meters("cloud", read, service="lamplight-cloud", instance=self.name, prometheus=asked)
+        self._activity.observe = self._meters.observe
+        if asked:
+            self._page = LivePage(self._activity, *parts, status=self.status)
+            self._page.start()
+
     # --- the parts ---
 
     def _build(self, devices: list[torch.device], policy: Policy) -> None:
@@ -275,6 +302,8 @@ class CloudNode:
             )
             for number, device in enumerate(devices)
         ]
+        for worker in workers:
+            worker.on_measured = partial(self._activity.on_batch, worker.name)
         self._supervisor = Supervisor(workers, self._scheduler, staging, self._give_back)
         self._streams = Streams(settings.window, limits.max_edges)
         self._admission = Admission(
@@ -355,17 +384,26 @@ class CloudNode:
         )
 
     def _give_back(self, job: Job, reason: str) -> None:
+        job.timeline.let_go()
         self._admission.give_back(job, reason)
 
     def _settle(self, job: Job, result: Result) -> None:
+        self._activity.on_settled(result)
+        error = "" if result.outcome is Outcome.ENHANCED else result.reason
+        job.timeline.end(error, _about(result))
+        if job.timeline.sampled:  # the edge learns that this side kept its spans
+            result = replace(result, trace=job.timeline.trace)
         if job.reply is None:
             self._publisher.submit(result)
         elif not job.reply.done():
             job.reply.set_result(result)
+            self._activity.on_delivered(result)
 
     def _published(self, result: Result, submitted_unix_ns: int, spent_ns: int) -> None:
-        outcome = result.outcome.name.lower()
-        Timeline(result.trace).add("publisher", submitted_unix_ns, spent_ns, (), outcome=outcome)
+        timeline = Timeline(result.trace)
+        timeline.add("publisher", submitted_unix_ns, spent_ns, (), outcome=result.outcome.name.lower())
+        timeline.end("", _about(result))
+        self._activity.on_delivered(result, spent_ns)
         self._streams.settled(result.id.edge, result.id.session, result.id.sequence)
 
     def _given_up(self, result: Result, reason: str) -> None:
@@ -384,3 +422,8 @@ class CloudNode:
             f"its result was dropped: {reason}",
             DROPPED_RETRY_MS if result.image is not None else 0,  # what NATS never takes would come for ever
         )
+
+
+def _about(result: Result) -> dict[str, str]:
+    """What every span of a frame tells."""
+    return {"lamplight.edge": result.id.edge, "lamplight.priority": result.priority.name.lower()}

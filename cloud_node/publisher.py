@@ -69,6 +69,7 @@ class Publisher:
     ) -> None:
         self.spool_bytes = spool_bytes
         self.published = 0
+        self.published_bytes = 0
         self.dropped: Counter[str] = Counter()
         self._broker, self._in_flight = broker, in_flight
         self._on_published, self._on_dropped = on_published, on_dropped
@@ -85,6 +86,20 @@ class Publisher:
     def pending(self) -> int:
         """Results that JetStream does not have yet."""
         return sum(map(len, self._held.values()))
+
+    @property
+    def pending_bytes(self) -> int:
+        """Their images."""
+        return self._held_bytes
+
+    def waiting(self, priority: Priority) -> int:
+        """Of these, results of one priority."""
+        return len(self._held[priority])
+
+    def oldest_s(self) -> float:
+        """How long the oldest has waited; 0 = none waits."""
+        firsts = [next(iter(held.values())).submitted_ns for held in self._held.values() if held]
+        return (time.perf_counter_ns() - min(firsts)) / 1e9 if firsts else 0.0
 
     def submit(self, result: Result) -> None:
         """Take a result; returns at once. Call it from the event loop's thread."""
@@ -159,6 +174,7 @@ class Publisher:
             self._more.set()
             raise
         item.unacknowledged -= 1
+        self.published_bytes += len(message.body)
         if not item.unacknowledged:
             self._release(item)
             self.published += 1

@@ -16,7 +16,7 @@ from cloud_node.parts import PartAssembler, Unfinished
 from cloud_node.policy import Policy
 from cloud_node.settings import CloudSettings
 from cloud_node.streams import EdgeStream
-from common import wire
+from common import logs, wire
 from common.errors import FrameTooLarge, ImageError, Overloaded, StreamRefused
 from common.frame import Frame
 from common.telemetry import Timeline
@@ -197,6 +197,7 @@ class Receiver:
             release=release,
             arrived_unix_ns=arrived_unix_ns,
         )
+        logs.remember(frame.id, frame.trace)
         refusal = admission.admit(job, frame.image.width, frame.image.height, job.arrived_ns)
         if refusal is None:
             job.timeline.add("ingress", arrived_unix_ns, time.perf_counter_ns() - arrived_ns, (), bytes=size)

@@ -160,6 +160,11 @@ class Scheduler(Generic[J]):
         """Pixels that wait and are as urgent as a new frame of this priority, or more."""
         return sum(level.pixels for number, level in self._levels.items() if number <= priority)
 
+    def waiting(self, priority: int) -> tuple[int, int]:
+        """Frames of this priority that wait, and when the oldest of them came (monotonic ns; 0 = none waits)."""
+        level = self._levels.get(priority)
+        return (level.frames, level.oldest_ns) if level is not None and level.frames else (0, 0)
+
     def least_urgent(self, than: int) -> Ticket[J] | None:
         """The frame to give up for one of priority `than`; None if none is less urgent.
 

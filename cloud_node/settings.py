@@ -5,7 +5,8 @@ from pathlib import Path
 
 from common.channel import DEFAULT_PORT, MAX_MESSAGE_BYTES, MAX_PIXELS
 from common.packing import ImageFormat
-from common.settings import check_least, group, option
+from common.settings import check_least, group, host_and_port, option
+from common.telemetry import SLOW_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,16 @@ class Security:
 
 
 @dataclass(frozen=True, slots=True)
+class Telling:
+    """What the node tells of itself (docs/metrics.md, docs/tracing.md)."""
+
+    log_json: bool = option(False, "logs as JSON lines, with the frame and its trace")
+    trace_slow_ms: float = option(
+        SLOW_MS, "frames that take longer here keep their trace, sampled or not; 0 = none for that", metavar="MS"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class CloudSettings:
     """Settings of `python -m cloud_node`."""
 
@@ -90,7 +101,10 @@ class CloudSettings:
         (), "weights of the first preset, or of those named, instead of those that come along", metavar="[NAME=]FILE,.."
     )
     policy: Path | None = option(None, "who comes first and who may send what: docs/policies.md", metavar="FILE")
-    http: str = option("", "serve /livez, /readyz and /status here; a port alone is on loopback", metavar="[HOST:]PORT")
+    http: str = option(
+        "", "serve /live, /metrics, /livez, /readyz and /status here; a port alone is on loopback",
+        metavar="[HOST:]PORT",
+    )  # fmt: skip
     nats: str = option("", "NATS server with JetStream; without it one is started", metavar="URL", secret=True)
     nats_advertise: str = option("", "NATS address to give to edges, if not --nats", metavar="URL", secret=True)
     result_format: ImageFormat = option(ImageFormat.JPEG, "how results come back if the edge does not say")
@@ -102,6 +116,7 @@ class CloudSettings:
     limits: Limits = group(Limits)
     network: Network = group(Network)
     security: Security = group(Security)
+    telling: Telling = group(Telling)
 
     def __post_init__(self) -> None:
         if self.result_format is ImageFormat.PNG:
@@ -128,6 +143,7 @@ class CloudSettings:
             ("--max-queued-mib", self.limits.max_queued_mib, 1),
             ("--threads", self.network.threads, 0),
             ("--grace-s", self.grace_s, 0),
+            ("--trace-slow-ms", self.telling.trace_slow_ms, 0),
         )
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port {self.port}: 0..65535")
@@ -156,9 +172,4 @@ class CloudSettings:
     @property
     def http_address(self) -> tuple[str, int] | None:
         """(host, port) to serve HTTP at; None for none. Raises ValueError for what is no address."""
-        if not self.http:
-            return None
-        host, _, port = self.http.rpartition(":")
-        if not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"--http {self.http}: PORT or HOST:PORT, with a port of 0..65535")
-        return host.strip("[]") or "127.0.0.1", int(port)
+        return host_and_port(self.http, "--http")

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -83,12 +83,24 @@ class Account:
         return 1 + change
 
 
+@dataclass(slots=True)
+class Traffic:
+    """What came over all streams and calls since the start."""
+
+    opened: int = 0  # streams
+    frames: int = 0
+    bytes: int = 0  # of their payloads
+    rejected: Counter[int] = field(default_factory=Counter)  # by RejectReason
+
+
 class EdgeStream:
     """One open stream, as the node sees it."""
 
-    def __init__(self, session: Session, window: Window) -> None:
+    def __init__(self, session: Session, window: Window, traffic: Traffic | None = None) -> None:
         self.session = session
         self.account = Account(window.window_frames, window.window_bytes)
+        self.traffic = traffic or Traffic()
+        self.frames = 0  # that came, since it opened
         self.heard = asyncio.Event()
         self.ended = ""  # why the node ends it
         self.beyond = 0  # frames that came beyond the window
@@ -108,6 +120,7 @@ class EdgeStream:
     def reject(self, sequence: int, attempt: int, reason: int, detail: str, retry_after_ms: int = 0) -> None:
         """No result of this frame will come from here, unless it is sent again."""
         log.info("edge %s: frame %d rejected: %s", self.session.edge, sequence, detail)
+        self.traffic.rejected[reason] += 1
         self.send(
             rejected=pb.Rejected(
                 sequence=sequence, attempt=attempt, reason=reason, detail=detail, retry_after_ms=retry_after_ms
@@ -116,6 +129,9 @@ class EdgeStream:
 
     def charge(self, size: int) -> bool:
         """A frame of `size` payload bytes came; False when it is beyond the window, which ends the stream in time."""
+        self.frames += 1
+        self.traffic.frames += 1
+        self.traffic.bytes += size
         if self.account.charge(size):
             return True
         self.beyond += 1
@@ -170,6 +186,7 @@ class Streams:
     def __init__(self, window: Window, max_edges: int) -> None:
         self.window, self.max_edges = window, max_edges
         self.live: dict[str, EdgeStream] = {}
+        self.traffic = Traffic()
         self._sessions: OrderedDict[str, Session] = OrderedDict()
 
     async def join(self, edge: str, session: str, window: Window | None = None) -> EdgeStream:
@@ -203,7 +220,8 @@ class Streams:
             known = self._sessions[edge] = Session(edge, session)
         self._sessions.move_to_end(edge)
         self._trim()
-        stream = self.live[edge] = EdgeStream(known, window or self.window)
+        stream = self.live[edge] = EdgeStream(known, window or self.window, self.traffic)
+        self.traffic.opened += 1
         return stream
 
     def leave(self, stream: EdgeStream) -> None:

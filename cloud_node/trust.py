@@ -1,9 +1,10 @@
 """How one node knows who calls and shows who it is: by its identity, or, on loopback or told --insecure, not at all."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import grpc.aio
+from starlette.routing import BaseRoute
 
 from cloud_node.exposure import check_exposure
 from cloud_node.http import HttpServer
@@ -49,14 +50,19 @@ class Trust:
         return server
 
     def http(
-        self, host: str, port: int, unready: Callable[[], str], status: Callable[[], dict[str, Any]]
+        self,
+        host: str,
+        port: int,
+        unready: Callable[[], str],
+        status: Callable[[], dict[str, Any]],
+        more: Sequence[BaseRoute],
     ) -> HttpServer:
-        """Of health and status."""
+        """Of health, status, and what else there is to see."""
         identity = self.identity
         if identity is None:
-            return HttpServer(host, port, unready, status)
+            return HttpServer(host, port, unready, status, more)
         tls = (identity.folder / "server.crt", identity.folder / "server.key")
-        server = HttpServer(host, port, unready, status, tls=tls, token=lambda: identity.now.http_token)
+        server = HttpServer(host, port, unready, status, more, tls=tls, token=lambda: identity.now.http_token)
         identity.on_change.append(server.reload)
         return server
 

@@ -103,6 +103,7 @@ class Worker:
         self.name, self.healthy = name, False
         self.on_health: Callable[[], None] = lambda: None  # called when `healthy` changed
         self.on_returned: Callable[[], None] = self.wake  # called when frames went back to the scheduler
+        self.on_measured: Callable[[int, int, int], None] = lambda pixels, device_ns, frames: None  # as `on_batch`
         self.on_free: Callable[[], None] = lambda: None  # called before a batch is chosen
         self.ahead_elsewhere: Callable[[], int | None] = lambda: None  # the most urgent in line behind another device
         self.model, self.models = "", dict[str, str]()  # of the engine, or of the last one
@@ -361,7 +362,9 @@ class Worker:
             job.timeline.add("scheduler", job.arrived_unix_ns, waited_ns, (), priority=priority)
         self._handover.done(done)
         if sizes := [output.rgb.shape for _, output in done.enhanced]:
-            self._on_batch(sum(height * width for height, width, _ in sizes), done.device_ns, len(sizes))
+            measured = sum(height * width for height, width, _ in sizes), done.device_ns, len(sizes)
+            self._on_batch(*measured)
+            self.on_measured(*measured)
 
     # --- after a loss ---
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
+from common import logs
 from common.errors import LamplightError
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,9 @@ def run(command: Callable[[], int]) -> NoReturn:
         sys.exit(130)
 
 
-def configure_logging(verbose: bool) -> None:
-    """Warnings and our own news to stderr; every step with `verbose`."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s" if verbose else "lamplight: %(message)s",
-        stream=sys.stderr,
-    )
+def configure_logging(verbose: bool, json_service: str = "") -> None:
+    """Warnings and our own news to stderr; every step with `verbose`; JSON lines for a service that is named."""
+    logs.configure(verbose, json_service)
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what it has to say comes as errors of the calls
 
 

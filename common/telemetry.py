@@ -1,21 +1,26 @@
 """One trace per frame, and the time that each stage took.
 
-`python -m ...` with OTEL_EXPORTER_OTLP_ENDPOINT set exports over OTLP/gRPC; without it nothing is made
-and nothing costs. Stage names are those of docs/architecture.md.
+With OTEL_EXPORTER_OTLP_ENDPOINT set, spans go out over OTLP/gRPC; without it nothing is made and nothing costs.
+A frame's spans wait until it ends: only then is it known whether it failed or was slow, which is always kept
+(docs/tracing.md). Stage names are those of docs/architecture.md.
 """
 
 import logging
 import os
-import threading
+import random
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from common.errors import SettingsError
+from common.frame_spans import Batch, Value, context, span
+from common.spans import Sender
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import ReadableSpan
 
 STAGES = (
     "source",
@@ -34,85 +39,125 @@ STAGES = (
     "sinks",
 )
 
-STOP_S = 3.0  # to send the last spans; an OTLP exporter alone would try for longer
+SAMPLED: Final = 1
+SLOW_MS: Final = 1_000
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_propagator = TraceContextTextMapPropagator()
-_tracer: trace.Tracer | None = None
-_provider: Any = None
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 log = logging.getLogger(__name__)
 
 
-def start(service: str, instance: str) -> bool:
-    """Begin exporting spans if the environment names a collector. Returns whether it does."""
-    global _tracer, _provider
-    if not any(os.environ.get(name) for name in _ENDPOINTS):
-        return False
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames are kept: a share of all, and those that failed or took longer than `slow_ns`; 0 = none for that."""
 
-    resource = Resource.create(
-        {
-            "service.name": os.environ.get("OTEL_SERVICE_NAME", service),
-            "service.namespace": "lamplight",
-            "service.instance.id": instance,
-        }
-    )
-    _provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    _tracer = _provider.get_tracer("lamplight")
-    log.info("tracing to %s", next(os.environ[name] for name in _ENDPOINTS if os.environ.get(name)))
+    share: float = 1.0
+    slow_ns: int = SLOW_MS * 1_000_000
+
+    @classmethod
+    def chosen(cls, share: float | None, slow_ms: float) -> "Sampling":
+        """With `share` None, OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG tell. Raises SettingsError."""
+        slow_ns = int(slow_ms * 1e6)
+        if share is not None:
+            return cls(share, slow_ns)
+        name = os.environ.get("OTEL_TRACES_SAMPLER", "always_on").removeprefix("parentbased_")
+        if name in ("always_on", "always_off"):
+            return cls(float(name == "always_on"), slow_ns)
+        text = os.environ.get("OTEL_TRACES_SAMPLER_ARG", "1")
+        try:
+            if name != "traceidratio" or not 0 <= float(text) <= 1:
+                raise ValueError
+            return cls(float(text), slow_ns)
+        except ValueError:
+            raise SettingsError(
+                f"OTEL_TRACES_SAMPLER={name} with OTEL_TRACES_SAMPLER_ARG={text}: always_on, always_off, or "
+                "traceidratio with 0 to 1"
+            ) from None
+
+
+_sender: Sender | None = None
+_sampling = Sampling()
+
+
+def start(service: str, instance: str, sampling: Sampling | None = None) -> bool:
+    """Begin exporting spans if the environment names a collector. Returns whether it does.
+
+    Raises:
+        SettingsError: for a sampler in the environment that is not known.
+    """
+    global _sender, _sampling
+    endpoint = next(filter(None, map(os.environ.get, _ENDPOINTS)), None)
+    if endpoint is None or os.environ.get("OTEL_TRACES_EXPORTER", "otlp") == "none":
+        return False
+    _sampling = sampling or Sampling.chosen(None, SLOW_MS)
+    _sender = Sender(service, instance)
+    log.info("tracing to %s", re.sub(r"//[^/@]*@", "//***@", endpoint))
     return True
 
 
 def stop() -> None:
-    """Send what is left, for `STOP_S` at most; then a daemon thread is left behind, and what it could not send."""
-    global _tracer, _provider
-    provider, _tracer, _provider = _provider, None, None
-    if provider is None:
-        return
-    sender = threading.Thread(target=_send_and_shut_down, args=(provider,), name="telemetry stop", daemon=True)
-    sender.start()
-    sender.join(STOP_S)
-    if sender.is_alive():
-        log.warning("the collector did not answer within %g s: the last spans are lost", STOP_S)
+    """Send what is left, for a few seconds at most."""
+    global _sender
+    sender, _sender = _sender, None
+    if sender is not None:
+        sender.stop()
 
 
-def _send_and_shut_down(provider: Any) -> None:
-    provider.force_flush()
-    provider.shutdown()
+@dataclass(slots=True)
+class _Stage:
+    name: str
+    start_unix_ns: int
+    duration_ns: int
+    batches: Iterable[Batch]
+    attributes: Mapping[str, Value]
 
 
 class Timeline:
     """The stages of one frame on one side: their durations, and a span for each when tracing is on.
 
     On the edge it opens the root span `frame`, at capture; on the cloud node it joins the trace that came
-    with the frame.
+    with the frame. Which frames are sampled is in the trace context from the start; `end` decides on the others.
     """
 
-    __slots__ = ("_context", "_root", "stages_ns", "trace")
+    __slots__ = ("_attributes", "_began_ns", "_captured_unix_ns", "_ids", "_kept", "_told", "_waiting", "stages_ns",
+                 "trace")  # fmt: skip
 
-    def __init__(self, parent: Mapping[str, str], *, root: Span | None = None) -> None:
+    def __init__(self, parent: Mapping[str, str]) -> None:
         self.stages_ns: dict[str, int] = {}
         self.trace: Mapping[str, str] = parent
-        self._root = root
-        self._context = _propagator.extract(parent) if _tracer is not None and parent else None
+        self._ids: tuple[int, int] | None = None  # of the trace and the root span; None = nothing is made
+        self._captured_unix_ns = 0  # on the edge
+        self._kept: bool | None = None  # None = it is not decided
+        if _sender is not None and parent and (found := _TRACEPARENT.fullmatch(parent.get("traceparent", ""))):
+            self._prepare(int(found[1], 16), int(found[2], 16))
+            self._kept = True if int(found[3], 16) & SAMPLED else None
 
     @classmethod
-    def begin(cls, captured_unix_ns: int, attributes: Mapping[str, str | int]) -> "Timeline":
+    def begin(cls, captured_unix_ns: int, attributes: Mapping[str, Value]) -> "Timeline":
         """The root of a new trace, from capture on."""
-        if _tracer is None:
-            return cls({})
-        root = _tracer.start_span(
-            "frame", start_time=captured_unix_ns, kind=SpanKind.PRODUCER, attributes=dict(attributes)
-        )
-        carrier: dict[str, str] = {}
-        _propagator.inject(carrier, trace.set_span_in_context(root))
-        return cls(carrier, root=root)
+        timeline = cls({})
+        if _sender is not None:
+            trace_id, span_id = random.getrandbits(128) or 1, random.getrandbits(64) or 1
+            timeline._prepare(trace_id, span_id)
+            timeline._captured_unix_ns, timeline._attributes = captured_unix_ns, dict(attributes)
+            sampled = trace_id & (2**64 - 1) < _sampling.share * 2**64
+            timeline._kept = True if sampled else None
+            timeline.trace = {"traceparent": f"00-{trace_id:032x}-{span_id:016x}-{sampled:02x}"}
+        return timeline
+
+    def _prepare(self, trace_id: int, span_id: int) -> None:
+        self._ids = trace_id, span_id
+        self._began_ns = time.perf_counter_ns()
+        self._waiting: list[_Stage] | None = []  # None = the frame ended
+        self._told: dict[str, int] = {}  # stages on the other side, which let its spans go
+        self._attributes: dict[str, Value] = {}
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its spans are kept, as far as is known."""
+        return self._ids is not None and bool(self._kept)
 
     @contextmanager
-    def stage(self, name: str, **attributes: str | int | float) -> Iterator[None]:
+    def stage(self, name: str, **attributes: Value) -> Iterator[None]:
         """Time a stage."""
         start_unix_ns, start_ns = time.time_ns(), time.perf_counter_ns()
         try:
@@ -121,44 +166,107 @@ class Timeline:
             self.add(name, start_unix_ns, time.perf_counter_ns() - start_ns, (), **attributes)
 
     def add(
-        self,
-        name: str,
-        start_unix_ns: int,
-        duration_ns: int,
-        links: Iterable[Link] = (),
-        **attributes: str | int | float,
+        self, name: str, start_unix_ns: int, duration_ns: int, batches: Iterable[Batch] = (), **attributes: Value
     ) -> None:
         """Note a stage that was timed elsewhere. The same stage twice adds up."""
         duration_ns = max(0, duration_ns)
         self.stages_ns[name] = self.stages_ns.get(name, 0) + duration_ns
-        if _tracer is not None and self._context is not None:
-            span = _tracer.start_span(
-                name, self._context, start_time=start_unix_ns, links=list(links), attributes=attributes
-            )
-            span.end(start_unix_ns + duration_ns)
+        if self._ids is None:
+            return
+        stage = _Stage(name, start_unix_ns, duration_ns, batches, attributes)
+        if self._waiting is not None:
+            self._waiting.append(stage)
+        elif self._kept and _sender is not None:
+            _sender.send(self._spans([stage]))
 
-    def end(self, error: str, attributes: Mapping[str, str | int]) -> None:
-        """Close the root span: the frame is read, rejected or given up."""
-        if self._root is not None:
-            self._root.set_attributes(dict(attributes))
-            if error:
-                self._root.set_status(Status(StatusCode.ERROR, error))
-            self._root.end()
+    def heard(self, trace: Mapping[str, str], stages_ns: Mapping[str, int]) -> None:
+        """What the other side says of this frame: if it kept its spans, so does this side."""
+        if self._ids is None or self._kept:
+            return
+        found = _TRACEPARENT.fullmatch(trace.get("traceparent", ""))
+        if found is not None and int(found[1], 16) == self._ids[0] and int(found[3], 16) & SAMPLED:
+            self._kept = True
+        else:
+            self._told = {name: spent for name, spent in stages_ns.items() if "/" not in name}
+
+    def end(self, error: str, attributes: Mapping[str, Value]) -> None:
+        """The frame is read, rejected or given up, or leaves this side: decide, and let its spans go out or go.
+
+        What was kept here is marked as sampled in `trace`, for the other side.
+        """
+        if self._ids is None or self._waiting is None or _sender is None:
+            return
+        stages, self._waiting = self._waiting, None
+        spent_ns = time.perf_counter_ns() - self._began_ns + self.stages_ns.get("source", 0)
+        if self._kept is None:
+            slow = 0 < _sampling.slow_ns <= spent_ns
+            self._kept = bool(error) or slow
+            if self._kept:
+                self.trace = {**self.trace, "traceparent": f"{self.trace['traceparent'][:53]}01"}
+        if self._kept:
+            self._attributes |= attributes
+            stages += _placed(self._told, stages)
+            spans = self._spans(stages)
+            if self._captured_unix_ns:
+                spans.append(self._root(error))
+            _sender.send(spans)
+
+    def let_go(self) -> None:
+        """This side gives the frame back: what is sampled goes out, and whoever gets the frame decides on the rest."""
+        if self._kept is None:
+            self._waiting = None
+        self.end("", {})
+
+    def _spans(self, stages: Iterable[_Stage]) -> "list[ReadableSpan]":
+        assert self._ids is not None
+        trace_id, parent = self._ids[0], context(*self._ids)
+        made = []
+        shared: dict[str, Value] = {name: self._attributes[name] for name in SHARED if name in self._attributes}
+        for stage in stages:
+            made.append(
+                span(
+                    _about(),
+                    stage.name,
+                    context(trace_id, random.getrandbits(64) or 1),
+                    stage.start_unix_ns,
+                    stage.duration_ns,
+                    {**shared, **{f"lamplight.{name}": value for name, value in stage.attributes.items()}},
+                    parent=parent,
+                    links=[batch.context for batch in stage.batches],
+                )
+            )
+            made += [batch.span(_about()) for batch in stage.batches if batch.first()]
+        return made
+
+    def _root(self, error: str) -> "ReadableSpan":
+        assert self._ids is not None
+        took_ns = max(0, time.time_ns() - self._captured_unix_ns)
+        own = context(*self._ids)
+        return span(_about(), "frame", own, self._captured_unix_ns, took_ns, self._attributes, root=True, error=error)
+
+
+def _about() -> Mapping[str, Any]:
+    return _sender.about if _sender is not None else {}
+
+
+SHARED: Final = ("lamplight.edge", "lamplight.priority")  # attributes of every span of a frame
+
+
+def _placed(told: Mapping[str, int], stages: Iterable[_Stage]) -> list[_Stage]:
+    """Stages on the other side of which only the durations are known: one after the other, once the frame was sent."""
+    sent = [stage.start_unix_ns + stage.duration_ns for stage in stages if stage.name == "uplink"]
+    start_unix_ns, made = max(sent, default=time.time_ns() - sum(told.values())), []
+    for name in sorted(told, key=lambda name: STAGES.index(name) if name in STAGES else len(STAGES)):
+        made.append(_Stage(name, start_unix_ns, told[name], (), {"told": 1}))
+        start_unix_ns += told[name]
+    return made
 
 
 def batch_link(
     timelines: Iterable[Timeline], start_unix_ns: int, duration_ns: int, **attributes: str | int
-) -> list[Link]:
-    """Span `batch` in a trace of its own, linked to every frame in it; returns the link back to it."""
-    if _tracer is None:
+) -> list[Batch]:
+    """The batch of these frames, to be given to `Timeline.add`; none when tracing is off."""
+    if _sender is None:
         return []
-    links = []
-    for timeline in timelines:
-        context = trace.get_current_span(timeline._context).get_span_context() if timeline._context else None
-        if context is not None and context.is_valid:
-            links.append(Link(context))
-    if not links:
-        return []
-    span = _tracer.start_span("batch", Context(), start_time=start_unix_ns, links=links, attributes=attributes)
-    span.end(start_unix_ns + duration_ns)
-    return [Link(span.get_span_context())]
+    frames = [context(*timeline._ids) for timeline in timelines if timeline._ids is not None]
+    return [Batch(frames, start_unix_ns, duration_ns, attributes)] if frames else []

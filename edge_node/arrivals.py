@@ -13,6 +13,7 @@ from common.frame import Frame, Outcome, Reading, Region, Result, Route
 from common.pixels import Bytes
 from edge_node.in_hand import InHand
 from edge_node.ledger import Flight, Ledger
+from edge_node.metrics import Activity
 from edge_node.reader import Reader
 from edge_node.sights import Sight, SightSink, Tracker
 from edge_node.sinks import JsonLines, Shown, Sink
@@ -33,6 +34,7 @@ class Arrived:
     route: Route = Route.CLOUD
     unix_ns: int = field(default_factory=time.time_ns)
     ns: int = field(default_factory=time.perf_counter_ns)
+    published_unix_ns: int = 0  # when NATS had the result, by its clock; 0 = there was none
 
     @property
     def who(self) -> "Frame | Entry":
@@ -50,6 +52,7 @@ class Arrivals:
         on_written: called with a flight, and whether the record has its line whole.
         on_unread: called with a kept flight and its result, when there is no time left to read it.
         tracker: follows text over the frames.
+        activity: counts what was read.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Arrivals:
         on_written: Callable[[Flight, bool], None],
         on_unread: Callable[[Flight, Result], object],
         tracker: Tracker | None = None,
+        activity: Activity | None = None,
     ) -> None:
         self.record = next((sink for sink in sinks if isinstance(sink, JsonLines)), None)
         self._reader, self._sinks, self._ledger, self._in_hand, self._steps = reader, sinks, ledger, in_hand, steps
@@ -76,6 +80,7 @@ class Arrivals:
         self._numbers = itertools.count()
         self._noting = asyncio.Lock()
         self._networks, self._tracker = networks, tracker
+        self._activity = activity or Activity("")
 
     async def put(self, arrived: Arrived) -> None:
         """Have it read; waits for room."""
@@ -132,9 +137,13 @@ class Arrivals:
             reading, sights = await loop.run_in_executor(self._pixels, track, reading, arrived.enhanced)
         self._ledger.outcomes[reading.outcome] += 1
         self._ledger.paths[reading.path] += reading.outcome.is_read
+        self._activity.on_reading(reading)
+        if reading.outcome.is_read:
+            self._activity.on_lag(reading.priority, arrived.published_unix_ns)
         reason = "" if reading.outcome.is_read else reading.reason
         outcome = reading.outcome.name.lower()
-        flight.timeline.end(reason, {"lamplight.outcome": outcome, "lamplight.regions": len(regions)})
+        about: dict[str, str | int] = {"lamplight.outcome": outcome, "lamplight.regions": len(regions)}
+        flight.timeline.end(reason, {**about, "lamplight.route": reading.path.value, "lamplight.model": reading.model})
         with flight.timeline.stage("sinks"):
             whole = await self._note(Shown(reading, arrived.enhanced, flight.dark), sights)
         self._on_written(flight, whole)

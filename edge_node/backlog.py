@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from common import packing
+from common import logs, packing
 from common.frame import FrameId, Outcome, Priority, Reading
 from common.pixels import RawImage
 from common.telemetry import Timeline
@@ -175,6 +175,7 @@ class Backlog:
         timeline = Timeline.begin(
             frame.captured_unix_ns, {"lamplight.edge": id.edge, "lamplight.name": description.name}
         )
+        logs.remember(id, timeline.trace)
         timeline.add("spool", frame.captured_unix_ns, waited_ns)
         sent = replace(frame, id=id, attempt=attempt, priority=max(priority, frame.priority), trace=timeline.trace)
         output, dark = self._settings.output, None

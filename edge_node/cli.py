@@ -27,7 +27,8 @@ DESCRIPTION = """Read text in the dark.
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
 What works and what does not: `python -m edge_node check`, with the same flags; what is kept and not yet read:
-`... spool`; one picture: `... enhance IN OUT`; load on a cloud node: `... load` (see their --help)."""
+`... spool`; where one frame's time went: `... trace`;
+one picture: `... enhance IN OUT`; load on a cloud node: `... load` (see their --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -66,12 +67,16 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.spool.status import show
 
             return show(rest)
+        case ["trace", *rest]:
+            from edge_node.waterfall import trace
+
+            return trace(rest)
     return _watch(arguments)
 
 
 def _watch(arguments: Sequence[str]) -> int:
     each = cameras.load(EdgeSettings, arguments, prog="python -m edge_node", description=DESCRIPTION, epilog=EPILOG)
-    process.configure_logging(each[0].verbose)
+    process.configure_logging(each[0].verbose, "lamplight-edge" if each[0].telling.log_json else "")
     if each[0].list_cameras:
         return list_cameras()
     memory.tune_malloc(arenas=2)  # few threads that are seldom at work together: 2 % less memory
@@ -82,6 +87,7 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     """A node for each camera; they share the detector, the terminal, the care for the machine and the signals."""
     from common.text_detection import create_detector
     from edge_node.care import RESTART_EXIT, Slowdown, cared_for
+    from edge_node.metrics import measured
     from edge_node.reader import Reader
     from edge_node.sinks import SharedSink, TerminalLine
     from edge_node.takeover import load_enhancer
@@ -100,12 +106,14 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     nodes, failures = cameras.assembled(
         each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown)
     )
-    telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}")
+    telling = each[0].telling
+    sampling = telemetry.Sampling.chosen(telling.trace_sample, telling.trace_slow_ms)
+    telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}", sampling)
     stop = asyncio.Event()
     with process.stop_on_signals(stop):
         try:
             summary = lambda: "; ".join(map(_summary, nodes))  # noqa: E731
-            async with cared_for(nodes, each[0].care, slowdown, stop, summary) as care:
+            async with cared_for(nodes, each[0].care, slowdown, stop, summary) as care, measured(nodes, telling):
                 await cameras.side_by_side(nodes, stop, failures)
         finally:
             line.close()

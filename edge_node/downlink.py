@@ -98,6 +98,8 @@ class Downlink:
         self._slots = {priority: asyncio.Semaphore(READY) for priority in Priority}
         self._idle = {priority: asyncio.Event() for priority in Priority}
         self._done: dict[str, None] = {}
+        self.pending: dict[Priority, int] = {consumer.priority: 0 for consumer in self._consumers}  # at NATS
+        self.published_unix_ns = 0  # when NATS had the result that is handed over, by its clock
         self._order = 0
         self._connected_anew = asyncio.Event()  # of the next time
         self._life: asyncio.Task[None] | None = None
@@ -203,6 +205,7 @@ class Downlink:
             await pull.close()
 
     def _note_pending(self, priority: Priority, pending: int) -> None:
+        self.pending[priority] = pending
         if pending:
             self._idle[priority].clear()
         else:
@@ -282,6 +285,7 @@ class Downlink:
         while True:
             _, _, key = await self._queue.get()
             ready = self._ready[key]
+            self.published_unix_ns = int(ready.messages[0].metadata.timestamp.timestamp() * 1e9)
             await on_result(ready.result, ready.size)
             self.received += 1
             del self._ready[key]

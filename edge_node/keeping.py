@@ -15,6 +15,7 @@ from common.frame import Frame, FrameId, Priority
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import JsonLines
 from edge_node.spool import CorruptRecord, Description, Entry, Spool
+from edge_node.spool.entry import age_s, now
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,18 @@ class Keeping:
     def __len__(self) -> int:
         """Frames that have no reading yet."""
         return len(self._spool) - len(self._unsure) if self._spool is not None else 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all frames here."""
+        return self._spool.held_bytes if self._spool is not None else 0
+
+    def oldest_s(self) -> float:
+        """Age of the oldest frame here; 0 = there is none."""
+        if self._spool is None or not len(self._spool):
+            return 0.0
+        moment = now()
+        return float(max((age_s(entry.stored, moment) for entry in self._spool.oldest()), default=0))
 
     def keeps(self, priority: Priority) -> bool:
         return self._settings.keep.keep_all or priority is Priority.ESSENTIAL

@@ -68,6 +68,11 @@ class Ledger:
     def __len__(self) -> int:
         return len(self.flights)
 
+    @property
+    def taken(self) -> int:
+        """Numbers given so far."""
+        return self._next
+
     def next_sequence(self) -> int:
         """A new number."""
         self._next += 1

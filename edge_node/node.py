@@ -21,6 +21,7 @@ from edge_node.gate import Gate
 from edge_node.in_hand import InHand
 from edge_node.ledger import Flight, Ledger
 from edge_node.local_enhancer import LocalEnhancer
+from edge_node.metrics import Activity
 from edge_node.packer import Packer
 from edge_node.reader import Reader
 from edge_node.results import Results
@@ -65,6 +66,7 @@ class EdgeNode:
         self.settings, self.source = settings, source
         self.session = os.urandom(6).hex()
         self.ledger, self.in_hand, self.steps = Ledger(), InHand(), Steps()
+        self.activity = Activity(settings.name)
         choosing, in_flight = settings.choosing, settings.sending.in_flight
         self.selection = Selection(every=choosing.every, on_change=choosing.on_change, still_s=choosing.still_s)
         self.gate = Gate(choosing.gate, choosing.areas)
@@ -105,6 +107,7 @@ class EdgeNode:
             on_written=self._written,
             on_unread=lambda flight, result: self._spawn(self._let_go(flight, result)),
             tracker=tracker,
+            activity=self.activity,
         )
         self._delivery = Delivery(settings, self._uplink, self.ledger, self._settle, self._spawn)
         self.backlog = Backlog(
@@ -158,6 +161,26 @@ class EdgeNode:
     def connected(self) -> bool:
         """Whether a stream to a cloud node is open."""
         return self._uplink.connected
+
+    @property
+    def uplink(self) -> Uplink:
+        """Its stream."""
+        return self._uplink
+
+    @property
+    def results_connected(self) -> bool:
+        """Whether NATS is there."""
+        return self._results.connected
+
+    @property
+    def downlink_counts(self) -> dict[str, int]:
+        """Results that were of no use, by reason."""
+        return self._results.counts
+
+    @property
+    def results_waiting(self) -> dict[str, int]:
+        """Messages that NATS holds for this edge, by priority."""
+        return self._results.waiting
 
     @property
     def moving(self) -> bool:

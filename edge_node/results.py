@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from common import packing
-from common.frame import FrameId, Outcome, Result
+from common.frame import FrameId, Outcome, Priority, Result
 from common.identity import identity_of
 from common.pixels import Bytes
 from edge_node.arrivals import Arrivals, Arrived
@@ -54,6 +54,18 @@ class Results:
     def connected(self) -> bool:
         return self._downlink is not None and self._downlink.connected
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Results that were of no use, by reason."""
+        down = self._downlink
+        return {name: getattr(down, name, 0) for name in ("duplicates", "errors", "foreign", "incomplete")}
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Messages that NATS holds for this edge, by priority."""
+        pending = dict(self._downlink.pending) if self._downlink is not None else {}
+        return {priority.name.lower(): pending.get(priority, 0) for priority in Priority}
+
     def listen(self, address: pb.ResultsAddress) -> None:
         """Fetch results at this address, and at no other."""
         if address == self._address and self._downlink is not None:
@@ -93,9 +105,10 @@ class Results:
 
     async def _result(self, result: Result, size: int) -> None:
         # What happens to the downlink meanwhile must not lose it.
-        await asyncio.shield(self.spawn(self._take(result, size)))
+        published_unix_ns = self._downlink.published_unix_ns if self._downlink is not None else 0
+        await asyncio.shield(self.spawn(self._take(result, size, published_unix_ns)))
 
-    async def _take(self, result: Result, size: int) -> None:
+    async def _take(self, result: Result, size: int, published_unix_ns: int) -> None:
         if result.id.session == self.session:
             if result.outcome is Outcome.ENHANCED:
                 self.takeover.answered(result.id.sequence)
@@ -113,9 +126,10 @@ class Results:
             inside_ns = sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
             travel_ns = max(0, time.monotonic_ns() - sent_ns - inside_ns)
             flight.timeline.add("downlink", time.time_ns() - travel_ns, travel_ns, (), bytes=size)
+        flight.timeline.heard(result.trace, result.stages_ns)
         if flight.origin is None:
             self.packer.arrived(flight)
-        await self._unpack(flight, result, size)
+        await self._unpack(flight, result, size, published_unix_ns)
 
     async def _flight_of(self, id: FrameId) -> Flight | None:
         """The flight that a result belongs to, settled with that."""
@@ -125,7 +139,7 @@ class Results:
                 return flight
         return self.ledger.settle(id.sequence)
 
-    async def _unpack(self, flight: Flight, result: Result, size: int) -> None:
+    async def _unpack(self, flight: Flight, result: Result, size: int, published_unix_ns: int) -> None:
         enhanced: Bytes | None = None
         if result.image is not None:
             try:
@@ -134,7 +148,7 @@ class Results:
                     enhanced = await loop.run_in_executor(self.pixels, _decoded, result.image, flight.size)
             except Exception as error:
                 result = replace(result, outcome=Outcome.FAILED, reason=f"the result came back broken: {error}")
-        await self.arrivals.put(Arrived(flight, result, size, enhanced))
+        await self.arrivals.put(Arrived(flight, result, size, enhanced, published_unix_ns=published_unix_ns))
 
 
 def _decoded(image: packing.PackedImage | packing.EncodedImage, size: tuple[int, int]) -> Bytes:

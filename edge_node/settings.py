@@ -8,7 +8,8 @@ from pathlib import Path
 from common.channel import DEFAULT_PORT
 from common.frame import Priority
 from common.packing import ImageFormat
-from common.settings import check_least, group, option
+from common.settings import check_least, group, host_and_port, option
+from common.telemetry import SLOW_MS
 from edge_node.areas import Area, parse_areas
 from edge_node.gate import GateMode
 from edge_node.route import LocalMode
@@ -138,6 +139,33 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Telling:
+    """What the node tells of itself (docs/metrics.md, docs/tracing.md)."""
+
+    metrics_port: str = option(
+        "", "serve metrics to Prometheus here; a port alone is on loopback", metavar="[HOST:]PORT"
+    )
+    log_json: bool = option(False, "logs as JSON lines, with the frame and its trace")
+    trace_sample: float | None = option(
+        None, "share of frames whose trace is kept, 0..1; without it OTEL_TRACES_SAMPLER tells, else all"
+    )
+    trace_slow_ms: float = option(
+        SLOW_MS, "frames that take longer keep their trace, sampled or not; 0 = none for that", metavar="MS"
+    )
+
+    def __post_init__(self) -> None:
+        check_least(("--trace-slow-ms", self.trace_slow_ms, 0))
+        if self.trace_sample is not None and not 0 <= self.trace_sample <= 1:
+            raise ValueError(f"--trace-sample {self.trace_sample:g}: 0..1")
+        _ = self.metrics_address
+
+    @property
+    def metrics_address(self) -> tuple[str, int] | None:
+        """(host, port); None for none. Raises ValueError for what is no address."""
+        return host_and_port(self.metrics_port, "--metrics-port")
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """Settings of `python -m edge_node`."""
 
@@ -173,6 +201,7 @@ class EdgeSettings:
     care: Care = group(Care)
     fusing: Fusing = group(Fusing)
     keep: Keep = group(Keep)
+    telling: Telling = group(Telling)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None) and not self.list_cameras:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from common import packing
+from common import logs, packing
 from common.flow import BoundedQueue, QueueClosed
 from common.frame import Frame, FrameId, Outcome, Priority, Route
 from common.pixels import RawImage
@@ -262,6 +262,7 @@ class Taking:
             priority=frame.priority,
             trace=timeline.trace,
         )
+        logs.remember(sent.id, timeline.trace)
         shown = image if settings.output.annotate or settings.output.video else None
         size, captured_ns = (image.width, image.height), taken_ns - waited_ns
         return Flight(sent, captured.name, shown, image.data.size, timeline, captured_ns, size)

@@ -66,6 +66,7 @@ class Uplink:
         self.meter = LinkMeter()
         self.window = Window(self.meter.frames_ahead)
         self.connected = False
+        self.opened = 0  # streams so far
         self._limits: pb.Opened | None = None
         self._opening, self._on_opened, self._on_rejected = opening, on_opened, on_rejected
         self._queue: list[tuple[int, int, Key, Iterator[pb.EdgeMessage], asyncio.Future[None]]] = []
@@ -191,6 +192,7 @@ class Uplink:
                 return
             opened = message.opened
             self._limits, self.connected, self._tuned = opened, True, False
+            self.opened += 1
             self._progress_s = self._said_s = self._heard_s = time.monotonic()
             self._asked_s, self._writing, self._owed = 0.0, False, False
             await self.window.reset(opened.window_frames, opened.window_bytes)

@@ -192,6 +192,10 @@ class Spool:
     def _of(self, priority: Priority) -> list[Entry]:
         return list(self._entries[priority].values())
 
+    def oldest(self) -> list[Entry]:
+        """The oldest frame of each priority. Safe from another thread."""
+        return [entry for entries in self._entries.values() for entry in list(entries.values())[:1]]
+
     def expired(self) -> list[Entry]:
         """Frames over the age."""
         before = self._clock().up_s - self.max_age_s
