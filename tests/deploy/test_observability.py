@@ -10,6 +10,7 @@ from pathlib import Path
 import promql_parser
 import pytest
 import yaml
+
 from common.metrics import METRICS, Kind, Metric
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

@@ -1,6 +1,5 @@
 """An authority for tests, and cloud nodes that stand under it."""
 
-from functools import cache
 from pathlib import Path
 
 from cloud_node.identity.authority import Authority
