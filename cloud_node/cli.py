@@ -42,6 +42,10 @@ def _command(arguments: Sequence[str]) -> int:
             from cloud_node import enhance
 
             return enhance.run(rest)
+        case ["alive", *rest]:
+            from cloud_node import alive
+
+            return alive.run(rest)
         case ["archive", *rest]:
             from cloud_node.archive import cli
 
