@@ -115,7 +115,7 @@ def read_private(path: Path, most: int = MAX_BYTES) -> str:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise SettingsError(f"{path} is no plain file")
-            if os.name == "posix" and found.st_mode & 0o077:
+            if os.name == "posix" and _open_to(found):
                 raise SettingsError(
                     f"{path} holds a private key and others can read it ({found.st_mode & 0o777:o}): "
                     f"run `chmod 600 {path}`"
@@ -131,6 +131,14 @@ def read_private(path: Path, most: int = MAX_BYTES) -> str:
         return data.decode("ascii")
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is no text: it is not what it should be, or broken") from None
+
+
+def _open_to(found: os.stat_result) -> int:
+    """Who else may read or write a file, as bits of its mode. Of what root mounted for our group, as Kubernetes does
+    with secrets, that group may read.
+    """
+    mounted = found.st_uid == 0 != os.geteuid()
+    return found.st_mode & (0o037 if mounted else 0o077)
 
 
 def read_bundle(path: Path) -> Bundle:

@@ -9,6 +9,7 @@ authority/            keep it where no cloud node runs, if you can: it can let a
     nats.json         operator and accounts, as JWTs
     logins.json       the cloud nodes' own logins to NATS
     nats.conf         for a NATS server of your own: `nats-server -c node/nats.conf`
+    operator.conf     the part of it that other configurations include
     revoked.json      serials of certificates that are void
     http.token        who knows it may see /status
 """
@@ -223,6 +224,7 @@ class Authority:
         }
         write_private(self.node / "nats.json", json.dumps(nats, indent=1))
         write_private(self.node / "nats.conf", _nats_conf(nats))
+        write_private(self.node / "operator.conf", _operator_conf(nats))
         write_private(self.node / "revoked.json", json.dumps(sorted(item.serial for item in void), indent=1))
 
 
@@ -241,9 +243,20 @@ def _nats_conf(nats: Mapping[str, object]) -> str:
         "max_payload": 8 * 1024 * 1024,
         "jetstream": {"store_dir": "nats-store"},
         "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"},
-        "operator": nats["operator"],
-        "system_account": nats["system_account"],
         "resolver": {"type": "full", "dir": "nats-accounts", "allow_delete": False, "interval": "2m"},
-        "resolver_preload": nats["accounts"],
+        **_operator(nats),
     }
     return json.dumps(body, indent=1) + "\n"
+
+
+def _operator_conf(nats: Mapping[str, object]) -> str:
+    """Without braces, as an included file must be."""
+    return "".join(f"{key}: {json.dumps(value)}\n" for key, value in _operator(nats).items())
+
+
+def _operator(nats: Mapping[str, object]) -> dict[str, object]:
+    return {
+        "operator": nats["operator"],
+        "system_account": nats["system_account"],
+        "resolver_preload": nats["accounts"],
+    }

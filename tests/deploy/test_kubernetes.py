@@ -1,8 +1,10 @@
 """The Kubernetes overlays, rendered, and held against Kubernetes' schemas, the code and a real nats-server."""
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -12,13 +14,15 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from cloud_node.identity.node import NodeIdentity
 from cloud_node.settings import CloudSettings
+from common import identity
 from common.nats_server import find_server
 from common.settings import load
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
-UNKNOWN = {"ScaledObject"}  # of KEDA, which brings its own schema
+UNKNOWN = {"ScaledObject", "Issuer", "Certificate"}  # of KEDA and cert-manager, which bring their own schemas
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl to render overlays with")
 
 Thing = dict[str, Any]
@@ -70,6 +74,7 @@ def test_the_cloud_node_understands_its_flags(overlay: str) -> None:
     assert template["terminationGracePeriodSeconds"] > settings.grace_s + 10
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert ports == {"grpc": settings.port, "http": 8080}
+    assert settings.security.identity and not settings.security.insecure
     assert {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {"/livez"}
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (overlay != "cpu-trial")
@@ -197,15 +202,75 @@ def chosen_by(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 @each
 def test_a_real_server_takes_the_configuration_of_nats(overlay: str, tmp_path: Path) -> None:
+    """With the files that the volumes put beside it."""
+    enrol = [sys.executable, "-m", "cloud_node", "enroll", "--init", "--name", "nats"]
+    subprocess.run(enrol, cwd=tmp_path, check=True, capture_output=True)
     [config] = [thing for thing in rendered(overlay) if thing["kind"] == "ConfigMap"]
-    file = tmp_path / "nats.conf"
-    file.write_text(config["data"]["nats.conf"])
-    checked = subprocess.run(
-        [find_server(), "-t", "-c", file], env={**os.environ, "POD_NAME": "nats-0"}, capture_output=True
-    )
+    etc = tmp_path / "etc"
+    mounted(of(overlay, "StatefulSet", "nats"), "trust", tmp_path / "authority" / "node", etc / "trust")
+    text = config["data"]["nats.conf"]
+    (etc / "nats.conf").write_text(text.replace("/etc/nats", str(etc)).replace("/data", str(tmp_path / "data")))
+    command = [find_server(), "-t", "-c", etc / "nats.conf"]
+    checked = subprocess.run(command, env={**os.environ, "POD_NAME": "nats-0"}, capture_output=True)
     assert checked.returncode == 0, checked.stderr
     replicas = of(overlay, "StatefulSet", "nats")["spec"]["replicas"]
-    assert config["data"]["nats.conf"].count("nats://nats-") == (replicas if replicas > 1 else 0)
+    assert text.count("nats://nats-") == (replicas if replicas > 1 else 0)
+
+
+@each
+def test_a_cloud_node_finds_its_identity_in_what_is_mounted(overlay: str, tmp_path: Path) -> None:
+    enrol = [sys.executable, "-m", "cloud_node", "enroll", "--init", "--name", "cloud"]
+    subprocess.run(enrol, cwd=tmp_path, check=True, capture_output=True)
+    mounted(of(overlay, "Deployment", "cloud"), "trust", tmp_path / "authority" / "node", tmp_path / "trust")
+    assert NodeIdentity(tmp_path / "trust").now.host == "cloud"
+
+
+@pytest.mark.parametrize(
+    ("owner", "mode", "refused"),
+    [(0, 0o100440, False), (0, 0o100400, False), (0, 0o100460, True), (0, 0o100444, True), (10001, 0o100440, True)],
+)
+def test_what_kubernetes_mounts_counts_as_private(
+    owner: int, mode: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives the group of `fsGroup` the right to read, and keeps the file root's."""
+    monkeypatch.setattr(os, "geteuid", lambda: 10001)
+    found = os.stat_result((mode, 0, 0, 1, owner, 10001, 0, 0, 0, 0))
+    assert bool(identity._open_to(found)) == refused
+
+
+def mounted(thing: Thing, volume: str, node: Path, target: Path) -> None:
+    """Put files where a projected volume of two secrets has them; of cert-manager's they are the authority's own."""
+    spec = thing["spec"]["template"]["spec"]
+    [found] = [item for item in spec["volumes"] if item["name"] == volume]
+    target.mkdir(parents=True)
+    for source in found["projected"]["sources"]:
+        for item in source["secret"]["items"]:
+            key = item["key"].replace("tls.", "server.")
+            shutil.copy(node / key, target / item["path"])
+            (target / item["path"]).chmod(found["projected"]["defaultMode"])
+
+
+@each
+def test_certificates_bear_the_names_that_are_asked_for(overlay: str) -> None:
+    for name, asked in (("cloud", "cloud"), ("nats", "nats")):
+        certificate = of(overlay, "Certificate", name)["spec"]
+        assert asked in certificate["dnsNames"] and certificate["issuerRef"]["name"] == "authority"
+        kind = "Deployment" if name == "cloud" else "StatefulSet"
+        volumes = of(overlay, kind, name)["spec"]["template"]["spec"]["volumes"]
+        secrets = [
+            source["secret"]["name"]
+            for item in volumes
+            if "projected" in item
+            for source in item["projected"]["sources"]
+        ]
+        assert certificate["secretName"] in secrets
+    for route in re.findall(r"nats://([\w.-]+):", of_config(overlay)):
+        assert route.partition(".")[2] == "nats-peers", "*.nats-peers"
+
+
+def of_config(overlay: str) -> str:
+    [config] = [thing for thing in rendered(overlay) if thing["kind"] == "ConfigMap"]
+    return str(config["data"]["nats.conf"])
 
 
 def test_nodes_grow_with_the_wait() -> None:
