@@ -1,4 +1,4 @@
-"""The archive job against the engine alone: the same images, decoded beforehand, in the same batches, on the same device.
+"""The archive job against the engine alone: the same images, decoded beforehand, in batches of the same size.
 
     python benchmarks/archive.py                     # CPU, or the first GPU; about two minutes on two cores
 
