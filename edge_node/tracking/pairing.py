@@ -61,24 +61,34 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
         return Table(empty, empty.astype(bool), empty.astype(bool), np.zeros((rows, columns, 2)))
     a, b = _array([one.box for one in known])[:, None], _array([one.box for one in seen])[None]
     off = np.array([one.off for one in known])[:, None]
+    strict = np.array([one.strict for one in known])[:, None]
     dx, dy = b[..., 0] - a[..., 0], b[..., 1] - a[..., 1]
     along, across = dx * a[..., 2] + dy * a[..., 3], dy * a[..., 2] - dx * a[..., 3]
-    length, height = np.maximum(a[..., 4], b[..., 4]), np.maximum(a[..., 5], b[..., 5])
-    ends, lines = 0.05 * length + 0.3 * height, 0.25 * height
+    cosine = np.abs(a[..., 2] * b[..., 2] + a[..., 3] * b[..., 3])
+    sine = np.abs(a[..., 2] * b[..., 3] - a[..., 3] * b[..., 2])
+    length, height = b[..., 4] * cosine + b[..., 5] * sine, b[..., 4] * sine + b[..., 5] * cosine  # along the known one
+    sizes = _Sizes(a[..., 4], a[..., 5], length, height)
+    longer, higher = np.maximum(a[..., 4], length), np.maximum(a[..., 5], height)
+    ends, lines = 0.05 * longer + 0.3 * higher, 0.25 * higher
     place = along**2 / (ends**2 + off**2) + across**2 / (lines**2 + off**2)
     still = (along / ends) ** 2 + (across / lines) ** 2
-    size = (np.log(a[..., 5] / b[..., 5]) / 0.3) ** 2 + (np.log(a[..., 4] / b[..., 4]) / 0.4) ** 2
+    size = (np.log(a[..., 5] / height) / 0.3) ** 2 + (np.log(a[..., 4] / length) / 0.4) ** 2
     look = known_looks @ seen_looks.T
     usual = np.array([one.usual_look for one in known])[:, None]
     fall = np.clip((usual - look) / LOOK_FALL - 1, 0, None) ** 2
     costs = place + size + LOOK_WEIGHT * (1 - look) + np.minimum(fall, LOOK_MOST)
-    turned = np.abs(a[..., 2] * b[..., 3] - a[..., 3] * b[..., 2])
-    costs[(turned > 0.5) & (length > 3 * height)] = np.inf
-    part = _parts(a, b, along, across, off) & ~np.array([one.strict for one in known])[:, None]
-    strict = np.array([one.strict for one in known])[:, None]
     _weigh_texts(costs, known, seen, unsure=((still > 9) | strict) & (look < ALIKE), near=(costs < MOST + TEXT_WEIGHT))
-    shorter = b[..., 4] < a[..., 4]
+    part = _parts(sizes, along, across, off)
+    shorter = length < a[..., 4]
     return Table(costs, part & shorter, part & ~shorter, np.stack([dx, dy], axis=-1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    known_length: Floats
+    known_height: Floats
+    length: Floats
+    height: Floats
 
 
 def _weigh_texts(costs: Floats, known: Sequence[Expected], seen: Sequence[Seen], unsure: Flags, near: Flags) -> None:
@@ -93,15 +103,14 @@ def _weigh_texts(costs: Floats, known: Sequence[Expected], seen: Sequence[Seen],
             costs[row, column] = np.inf
 
 
-def _parts(a: Floats, b: Floats, along: Floats, across: Floats, off: Floats) -> Flags:
+def _parts(sizes: _Sizes, along: Floats, across: Floats, off: Floats) -> Flags:
     """Whether the shorter one is a piece of the longer one's line, and clearly shorter."""
-    short, long = np.minimum(a[..., 4], b[..., 4]), np.maximum(a[..., 4], b[..., 4])
-    shared = np.clip((a[..., 4] + b[..., 4]) / 2 - np.abs(along), 0, short)
-    height = np.maximum(a[..., 5], b[..., 5])
-    on_line = np.abs(across) < 0.5 * height + 0.5 * np.minimum(off, height)
-    alike = np.abs(np.log(a[..., 5] / b[..., 5])) < np.log(1.7)
-    straight = np.abs(a[..., 2] * b[..., 3] - a[..., 3] * b[..., 2]) < 0.3
-    found: Flags = (shared >= INSIDE * short) & (short < 0.85 * long) & on_line & alike & straight
+    short, long = np.minimum(sizes.known_length, sizes.length), np.maximum(sizes.known_length, sizes.length)
+    shared = np.clip((short + long) / 2 - np.abs(along), 0, short)
+    height = np.maximum(sizes.known_height, sizes.height)
+    on_line = np.abs(across) < 0.4 * height + 0.5 * np.minimum(off, height)
+    alike = np.abs(np.log(sizes.known_height / sizes.height)) < np.log(1.7)
+    found: Flags = (shared >= INSIDE * short) & (short < 0.85 * long) & on_line & alike
     return found
 
 

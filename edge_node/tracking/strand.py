@@ -12,7 +12,7 @@ from edge_node.tracking import view
 from edge_node.tracking.assignment import assign
 from edge_node.tracking.frame import TRUST, Camera, Frame
 from edge_node.tracking.motion import Motion
-from edge_node.tracking.pairing import ALIKE, MOST, Expected, Table, compare
+from edge_node.tracking.pairing import ALIKE, MOST, Expected, Flags, Table, compare
 from edge_node.tracking.track import GLIMPSE_S, Track
 
 CUT: Final = 0.08  # likeness of two frames below which they show different scenes, unless the text tells otherwise
@@ -91,17 +91,19 @@ class Strand:
     # --- which is which ---
 
     def _pair(self, known: Sequence[Track], frame: Frame, still: bool = False) -> tuple[Table, Pairs]:
-        """Known ones with those seen; corrects where the camera looks, where the text shows it better."""
+        """Known ones with those seen, lines before parts of lines; corrects where the camera looks, where the text
+        shows it better."""
         looks = np.array([track.look for track in known], np.float32).reshape(len(known), frame.looks.shape[1])
         expected = [self._expected(track, frame, still) for track in known]
         table = compare(expected, frame.seen, looks, frame.looks)
-        pairs = dict(assign(table.costs, MOST))
+        lines = np.array([not track.is_part for track in known], bool)
+        pairs = _assign(table, lines)
         off = _off(known, table, pairs)
         if off is not None:
             frame.camera = (frame.camera[0] + off[0], frame.camera[1] + off[1])
             expected = [self._expected(track, frame, still) for track in known]
             table = compare(expected, frame.seen, looks, frame.looks)
-            pairs = dict(assign(table.costs, MOST))
+            pairs = _assign(table, lines)
         return table, pairs
 
     def _expected(self, track: Track, frame: Frame, still: bool) -> Expected:
@@ -119,14 +121,23 @@ class Strand:
         return 2 * alike < min(sum(track.missed == 0 for track in known), len(frame.seen))
 
     def _parts(self, known: Sequence[Track], frame: Frame, table: Table, pairs: Pairs) -> Pairs:
-        """Of those that are left: known lines of which only a part is seen, or that are seen with more."""
-        free, parts = set(range(len(frame.seen))) - set(pairs.values()), Pairs()
+        """Lines of which only a part is seen, or that are seen with more; takes them out of the pairs. At last what
+        is left goes to those that are parts themselves."""
+        either, parts = table.inside | table.around, Pairs()
+        for row, column in list(pairs.items()):
+            if either[row, column]:
+                parts[row] = pairs.pop(row)
+        free = set(range(len(frame.seen))) - set(pairs.values()) - set(parts.values())
         for row, track in enumerate(known):
-            if row not in pairs and not track.is_part and frame.at - track.last < 2 * GLIMPSE_S:
-                fitting = [column for column in free if table.inside[row, column] or table.around[row, column]]
+            if row not in pairs and row not in parts and not track.is_part and frame.at - track.last < 2 * GLIMPSE_S:
+                fitting = [column for column in free if either[row, column]]
                 if fitting:
                     parts[row] = max(fitting, key=lambda column: frame.seen[column].box.length)
                     free.discard(parts[row])
+        minor = np.array([track.is_part for track in known], bool)
+        left = sorted(free)
+        rows, costs = np.flatnonzero(minor), table.costs[np.ix_(minor, left)]
+        pairs |= {int(rows[row]): left[column] for row, column in assign(costs, MOST)}
         return parts
 
     # --- what it changes ---
@@ -136,28 +147,27 @@ class Strand:
     ) -> list[str]:
         """Into the tracks, and new ones; the id of each region's."""
         regions, ids = frame.regions, [""] * len(frame.seen)
-        lines = np.array([track.established and not track.is_part for track in known], bool)
-        inside = table.inside & lines[:, None]  # of whose line each region is only a part
+        whole = np.array([not track.is_part for track in known], bool)
         for row, column in (pairs | parts).items():
             track, part = known[row], row in parts
             ids[column] = track.id
             track.see(frame.reading, regions[column], frame.at)
             if not late:
                 track.follow(frame.in_scene(column), frame.looks[column], frame.move_at, part=part)
-                track.is_part = track.is_part and bool(np.delete(inside[:, column], row).any())
             if not part:
                 track.read(regions[column])
         self._look_for_views(frame, [(known[row], column) for row, column in pairs.items()])
         for row, track in enumerate(known if not late else ()):
-            if row not in pairs and row not in parts:
-                track.missed += 1
-                covered = any(table.around[row, column] for column in parts.values())
-                track.is_part = track.is_part or (track.told is None and covered)
+            column = pairs.get(row, parts.get(row, -1))
+            track.missed += column < 0
+            covered = np.delete(table.around[row], column) if column >= 0 else table.around[row]
+            within = table.inside[whole, column].sum() > (whole[row] and table.inside[row, column]) if column >= 0 else 0
+            track.stand_apart(column >= 0, bool(covered.any() or within))
         fresh = [column for column in range(len(ids)) if not ids[column]]
         room = self._most - (len(ids) - len(fresh))
         for column in sorted(fresh, key=lambda column: -regions[column].score)[: max(room, 0)]:
             track = self._new(frame, column)
-            track.is_part = bool(inside[:, column].any())
+            track.is_part = bool(table.inside[whole, column].any())
             self.tracks.append(track)
             ids[column] = track.id
         return ids
@@ -211,6 +221,10 @@ class Strand:
     def _tell(self, tracks: Sequence[Track]) -> list[Sight]:
         told = (track.news(self.newest, at_once=not self._ordered) for track in tracks)
         return [sight for sight in told if sight is not None]
+
+
+def _assign(table: Table, rows: Flags) -> Pairs:
+    return {row: column for row, column in assign(np.where(rows[:, None], table.costs, np.inf), MOST)}
 
 
 def _off(known: Sequence[Track], table: Table, pairs: Pairs) -> tuple[float, float] | None:

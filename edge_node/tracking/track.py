@@ -15,7 +15,9 @@ from edge_node.tracking.view import View
 
 EVIDENCE: Final = 1.5  # sum of detector scores that makes a sight: two frames or three
 EVIDENCE_ALONE: Final = 0.75  # of a sight that ended before it could be seen again
-PARTS: Final = 8  # frames in a row in which only a part, or more than it, was found: then the line has changed
+PARTS: Final = 8  # frames in a row that a part of a line was found by itself: it is none, or the line has grown
+FEWER: Final = 30  # frames in a row in which only a part was found: the line has changed
+SURE: Final = 4  # frames that tell how long a line is
 GLIMPSE_S: Final = 1.0  # unseen for longer, the place alone does not tell any more
 TELL_AGAIN_S: Final = 5.0  # between sights that only say that it is still there; a tenth of its age if that is more
 TELL_CHANGE_S: Final = 1.0  # between sights with another text or a better view
@@ -46,6 +48,8 @@ class Track:
     missed: int = 0  # frames in a row
     parts: int = 0  # frames in a row
     is_part: bool = False  # of another one's line
+    apart: int = 0  # frames in a row in which it was not
+    sure: int = 1  # frames in which it was as long as it is
     ended: bool = False
     told: Sight | None = None
     _told_at: float = 0.0
@@ -75,12 +79,12 @@ class Track:
         """Take its place in the newest frame, in the scene; a `part` of its line (or more than it) only counts when
         nothing else is seen of it for long."""
         self.parts = self.parts + 1 if part else 0
-        if part and self.parts < PARTS:
-            return
-        if part:
-            self.parts, self.usual_look, self.look = 0, 0.0, look
+        if part and self.parts >= (FEWER if box.length < self.box.length else PARTS if self.sure >= SURE else 0):
+            self.parts, self.usual_look, self.look, self.sure = 0, 0.0, look, 0
             self.motion, self.box = Motion(box.x, box.y, move_at, box.height), box
+        if part:
             return
+        self.sure += 1
         self.motion.see(box.x, box.y, move_at)
         length = self.box.length + BLEND * (box.length - self.box.length)
         self.motion.height = self.box.height + BLEND * (box.height - self.box.height)
@@ -90,6 +94,16 @@ class Track:
             self.usual_look += (likeness - self.usual_look) * (BLEND if self.usual_look else 1)
             mixed = self.look + BLEND * (look - self.look)
             self.look = np.asarray(mixed / max(float(np.linalg.norm(mixed)), 1e-6), np.float32)
+
+    def stand_apart(self, seen: bool, within: bool) -> None:
+        """Whether it lies within another one's line in this frame; it takes a while to be one of its own again."""
+        if self.told is not None:
+            return
+        if within:
+            self.is_part, self.apart = True, 0
+        elif seen:
+            self.apart += 1
+            self.is_part = self.is_part and self.apart < PARTS
 
     def read(self, region: Region) -> None:
         """What it says in one frame."""
