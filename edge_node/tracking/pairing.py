@@ -1,0 +1,119 @@
+"""What it costs to say that a piece of text known before is one found now."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from edge_node.tracking.boxes import Box, Floats, Vectors
+from edge_node.tracking.texts import distance
+
+MOST: Final = 14.0  # of a pair; costs are squared standard deviations and what weighs as much
+LOOK_WEIGHT: Final = 4.0
+LOOK_FALL: Final = 0.25  # of the likeness, below what is usual for it, that counts as one standard deviation
+LOOK_MOST: Final = 10.0
+TEXT_WEIGHT: Final = 12.0
+TEXT_NOISE: Final = 0.25  # of the letters that readings of one text differ in
+ALIKE: Final = 0.4  # likeness without which nothing that moved unforeseen, or was away for long, is the same
+SAME_TEXT: Final = 0.34
+INSIDE: Final = 0.7  # of a part of a line that is within the line
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is known of one sight, at the moment of a frame."""
+
+    box: Box
+    off: float  # pixels that its place may be off
+    usual_look: float  # likeness of its earlier views to each other; 0 where not known yet
+    text: str
+    confidence: float
+    strict: bool  # it was away for long, or the scene seems another: the place alone does not tell
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found in a frame."""
+
+    box: Box
+    text: str = ""
+    confidence: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Each known (rows) with each seen (columns)."""
+
+    costs: Floats  # inf where out of the question
+    inside: Flags  # what is seen is only a part of the known line: the detector split it
+    around: Flags  # or the other way round: it joined what were two
+    misses: Floats  # (rows, columns, 2): how far, right and down, it was from where it was expected
+
+
+def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vectors, seen_looks: Vectors) -> Table:
+    """known_looks, seen_looks: (rows, P) and (columns, P), of length 1 or 0."""
+    rows, columns = len(known), len(seen)
+    if not rows or not columns:
+        empty = np.zeros((rows, columns))
+        return Table(empty, empty.astype(bool), empty.astype(bool), np.zeros((rows, columns, 2)))
+    a, b = _array([one.box for one in known])[:, None], _array([one.box for one in seen])[None]
+    off = np.array([one.off for one in known])[:, None]
+    strict = np.array([one.strict for one in known])[:, None]
+    dx, dy = b[..., 0] - a[..., 0], b[..., 1] - a[..., 1]
+    along, across = dx * a[..., 2] + dy * a[..., 3], dy * a[..., 2] - dx * a[..., 3]
+    cosine = np.abs(a[..., 2] * b[..., 2] + a[..., 3] * b[..., 3])
+    sine = np.abs(a[..., 2] * b[..., 3] - a[..., 3] * b[..., 2])
+    length, height = b[..., 4] * cosine + b[..., 5] * sine, b[..., 4] * sine + b[..., 5] * cosine  # along the known one
+    sizes = _Sizes(a[..., 4], a[..., 5], length, height)
+    longer, higher = np.maximum(a[..., 4], length), np.maximum(a[..., 5], height)
+    ends, lines = 0.05 * longer + 0.3 * higher, 0.25 * higher
+    place = along**2 / (ends**2 + off**2) + across**2 / (lines**2 + off**2)
+    still = (along / ends) ** 2 + (across / lines) ** 2
+    size = (np.log(a[..., 5] / height) / 0.3) ** 2 + (np.log(a[..., 4] / length) / 0.4) ** 2
+    look = known_looks @ seen_looks.T
+    usual = np.array([one.usual_look for one in known])[:, None]
+    fall = np.clip((usual - look) / LOOK_FALL - 1, 0, None) ** 2
+    costs = place + size + LOOK_WEIGHT * (1 - look) + np.minimum(fall, LOOK_MOST)
+    _weigh_texts(costs, known, seen, unsure=((still > 9) | strict) & (look < ALIKE), near=(costs < MOST + TEXT_WEIGHT))
+    part = _parts(sizes, along, across, off)
+    shorter = length < a[..., 4]
+    return Table(costs, part & shorter, part & ~shorter, np.stack([dx, dy], axis=-1))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    known_length: Floats
+    known_height: Floats
+    length: Floats
+    height: Floats
+
+
+def _weigh_texts(costs: Floats, known: Sequence[Expected], seen: Sequence[Seen], unsure: Flags, near: Flags) -> None:
+    for row, column in np.argwhere(near).tolist():
+        one, other = known[row], seen[column]
+        same = False
+        if one.text and other.text:
+            edits = distance(one.text, other.text)
+            same = edits <= SAME_TEXT and len(one.text) >= 3
+            costs[row, column] += TEXT_WEIGHT * (edits - TEXT_NOISE) * min(one.confidence, other.confidence)
+        if unsure[row, column] and not same:
+            costs[row, column] = np.inf
+
+
+def _parts(sizes: _Sizes, along: Floats, across: Floats, off: Floats) -> Flags:
+    """Whether the shorter one is a piece of the longer one's line, and clearly shorter."""
+    short, long = np.minimum(sizes.known_length, sizes.length), np.maximum(sizes.known_length, sizes.length)
+    shared = np.clip((short + long) / 2 - np.abs(along), 0, short)
+    height = np.maximum(sizes.known_height, sizes.height)
+    on_line = np.abs(across) < 0.4 * height + 0.5 * np.minimum(off, height)
+    alike = np.abs(np.log(sizes.known_height / sizes.height)) < np.log(1.7)
+    found: Flags = (shared >= INSIDE * short) & (short < 0.85 * long) & on_line & alike
+    return found
+
+
+def _array(boxes: Sequence[Box]) -> Floats:
+    """(N, 6): x, y, direction, length, height."""
+    return np.array([(box.x, box.y, *box.along, box.length, box.height) for box in boxes], np.float64)

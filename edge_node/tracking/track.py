@@ -1,0 +1,149 @@
+"""One piece of text that is followed, and what is told of it."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from common.frame import Priority, Reading, Region
+from edge_node.sights import Sight
+from edge_node.tracking.boxes import Box, Vectors
+from edge_node.tracking.motion import Motion
+from edge_node.tracking.pairing import Expected
+from edge_node.tracking.texts import Vote
+from edge_node.tracking.view import View
+
+EVIDENCE: Final = 1.5  # sum of detector scores that makes a sight: two frames or three
+EVIDENCE_ALONE: Final = 0.75  # of a sight that ended before it could be seen again
+PARTS: Final = 8  # frames in a row that a part of a line was found by itself: it is none, or the line has grown
+FEWER: Final = 30  # frames in a row in which only a part was found: the line has changed
+SURE: Final = 4  # frames that tell how long a line is
+GLIMPSE_S: Final = 1.0  # unseen for longer, the place alone does not tell any more
+TELL_AGAIN_S: Final = 5.0  # between sights that only say that it is still there; a tenth of its age if that is more
+TELL_CHANGE_S: Final = 1.0  # between sights with another text or a better view
+BETTER: Final = 1.3  # times the worth of the view that was told
+OTHER_CONFIDENCE: Final = 0.15
+BLEND: Final = 0.3  # of what is new, in size and look
+JUMP_NS: Final = 2 * 10**9  # of the wall clock against the other
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """Times are in seconds of a clock that does not jump, `..._unix_ns` those of the wall's."""
+
+    id: str
+    motion: Motion
+    box: Box  # its place is that of `motion`
+    look: Vectors
+    first: float
+    last: float
+    first_unix_ns: int
+    last_unix_ns: int
+    view: View
+    priority: Priority
+    evidence: float
+    vote: Vote = field(default_factory=Vote)
+    usual_look: float = 0.0
+    frames: int = 1
+    missed: int = 0  # frames in a row
+    parts: int = 0  # frames in a row
+    is_part: bool = False  # of another one's line
+    apart: int = 0  # frames in a row in which it was not
+    sure: int = 1  # frames in which it was as long as it is
+    ended: bool = False
+    told: Sight | None = None
+    _told_at: float = 0.0
+    _told_worth: float = 0.0
+
+    def expected(self, move_at: float, camera: tuple[float, float], strict: bool) -> Expected:
+        """Where it should be at that time of its motion; `camera` is where the scene's origin is in the frame."""
+        x, y, off = self.motion.expect(move_at)
+        text, confidence = self.vote.result()
+        box = Box(x + camera[0], y + camera[1], self.box.along, self.box.length, self.box.height)
+        return Expected(box, off, self.usual_look if self.frames > 3 else 0.0, text, confidence, strict)
+
+    def see(self, reading: Reading, region: Region, at: float) -> None:
+        """It is in this frame."""
+        self.frames += 1
+        self.evidence += region.score
+        self.priority = min(self.priority, reading.priority)
+        if at >= self.last:
+            self.missed, self.last, self.last_unix_ns = 0, at, reading.captured_unix_ns
+            passed_ns = round((at - self.first) * 1e9)
+            if abs(self.last_unix_ns - self.first_unix_ns - passed_ns) > JUMP_NS:  # the newest time is the best
+                self.first_unix_ns = self.last_unix_ns - passed_ns
+        elif at < self.first:
+            self.first, self.first_unix_ns = at, self.last_unix_ns - round((self.last - at) * 1e9)
+
+    def follow(self, box: Box, look: Vectors, move_at: float, *, part: bool) -> None:
+        """Take its place in the newest frame, in the scene; a `part` of its line (or more than it) only counts when
+        nothing else is seen of it for long."""
+        self.parts = self.parts + 1 if part else 0
+        if part and self.parts >= (FEWER if box.length < self.box.length else PARTS if self.sure >= SURE else 0):
+            self.parts, self.usual_look, self.look, self.sure = 0, 0.0, look, 0
+            self.motion, self.box = Motion(box.x, box.y, move_at, box.height), box
+        if part:
+            return
+        self.sure += 1
+        self.motion.see(box.x, box.y, move_at)
+        length = self.box.length + BLEND * (box.length - self.box.length)
+        self.motion.height = self.box.height + BLEND * (box.height - self.box.height)
+        self.box = Box(box.x, box.y, box.along, length, self.motion.height)
+        if look.any():
+            likeness = float(self.look @ look)
+            self.usual_look += (likeness - self.usual_look) * (BLEND if self.usual_look else 1)
+            mixed = self.look + BLEND * (look - self.look)
+            self.look = np.asarray(mixed / max(float(np.linalg.norm(mixed)), 1e-6), np.float32)
+
+    def stand_apart(self, seen: bool, within: bool) -> None:
+        """Whether it lies within another one's line in this frame; it takes a while to be one of its own again."""
+        if self.told is not None:
+            return
+        if within:
+            self.is_part, self.apart = True, 0
+        elif seen:
+            self.apart += 1
+            self.is_part = self.is_part and self.apart < PARTS
+
+    def read(self, region: Region) -> None:
+        """What it says in one frame."""
+        self.vote.add(region.text, region.confidence)
+
+    def sight(self) -> Sight:
+        """What is known of it."""
+        text, confidence = self.vote.result()
+        view = self.view
+        return Sight(
+            id=self.id, edge=view.frame.edge, name=view.name, text=text, confidence=confidence, score=view.score,
+            first_unix_ns=self.first_unix_ns, last_unix_ns=self.last_unix_ns, frames=self.frames, best=view.frame,
+            polygon=view.polygon, size=view.size, priority=self.priority, path=view.path, ended=self.ended,
+            crop=view.crop,
+        )  # fmt: skip
+
+    @property
+    def established(self) -> bool:
+        """Whether it is there for sure: not a flicker of the detector, and no part of another line."""
+        return self.told is not None or (self.evidence >= EVIDENCE and not self.is_part)
+
+    def news(self, at: float, *, at_once: bool) -> Sight | None:
+        """What is to be told of it now, if anything."""
+        told = self.told
+        if told is None:
+            alone = self.ended and self.evidence >= EVIDENCE_ALONE
+            if not (self.established or ((alone or at_once) and not self.is_part)):
+                return None
+        elif not (self.ended or self._changed(told, at)):
+            return None
+        self.told, self._told_at, self._told_worth = self.sight(), at, self.view.worth
+        return self.told
+
+    def _changed(self, told: Sight, at: float) -> bool:
+        if self.priority < told.priority:
+            return True
+        passed = at - self._told_at
+        text, confidence = self.vote.result()
+        other = text != told.text or abs(confidence - told.confidence) >= OTHER_CONFIDENCE
+        better = self.view.frame != told.best and self.view.worth >= BETTER * self._told_worth
+        if (other or better) and passed >= TELL_CHANGE_S:
+            return True
+        return self.frames > told.frames and passed >= max(TELL_AGAIN_S, 0.1 * (self.last - self.first))
