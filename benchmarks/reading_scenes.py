@@ -51,6 +51,7 @@ class Scenes:
         self.paths = [(seed, paths[seed]) for seed in (i * len(paths) // count for i in range(count))]
         self.cache, self.training = cache, training
         self.conditions = (BRIGHT, DARK, LIT) if training else (BRIGHT, DARK, LIT, FUSED)
+        self.darkness = tuple(DARKNESS)
         self._network: Any = None
 
     def __iter__(self) -> Iterator[Scene]:

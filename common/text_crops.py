@@ -1,16 +1,18 @@
 """Cut pieces of text out of an image, upright and of one height."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from common.pixels import Bytes
 
+Corners = np.ndarray[Any, np.dtype[np.float32]]  # (4, 2), clockwise
+
 HEIGHT: Final = 48  # pixels of a crop, what recognisers are trained on
 LEAST_WIDTH, MOST_WIDTH = 16, 1280  # pixels of a crop; a longer line is squeezed
 STEP: Final = 8  # widths are multiples of this
-MARGIN: Final = 0.1  # of the text's height, added on each side
+MARGIN: Final = 0.12  # of the text's height, added on each side
 LEAST_SIDE: Final = 3.0  # pixels; a smaller outline holds no text
 VERTICAL: Final = 1.5  # times as high as it is wide: its text runs up or down
 
@@ -23,8 +25,7 @@ def crops(rgb: Bytes, polygon: Sequence[tuple[float, float]]) -> list[Bytes]:
     right: which one stands upright only reading tells), none for what is too small to hold text.
     """
     corners = _corners(polygon)
-    wide = max(np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[2] - corners[3]))
-    high = max(np.linalg.norm(corners[3] - corners[0]), np.linalg.norm(corners[2] - corners[1]))
+    wide, high = _sides(corners)
     if min(wide, high) < LEAST_SIDE:
         return []
     if high < VERTICAL * wide:
@@ -33,13 +34,13 @@ def crops(rgb: Bytes, polygon: Sequence[tuple[float, float]]) -> list[Bytes]:
     return [_straightened(rgb, each, high, wide) for each in turned]
 
 
-def text_height(polygon: Sequence[tuple[float, float]]) -> float:
-    """The shorter side of an outline, in pixels."""
-    corners = _corners(polygon)
-    return float(min(np.linalg.norm(corners[1] - corners[0]), np.linalg.norm(corners[3] - corners[0])))
+def text_size(polygon: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Length and height of a line of text in an outline, in pixels; of one that runs up or down, as it reads."""
+    wide, high = _sides(_corners(polygon))
+    return (wide, high) if high < VERTICAL * wide else (high, wide)
 
 
-def _corners(polygon: Sequence[tuple[float, float]]) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+def _corners(polygon: Sequence[tuple[float, float]]) -> Corners:
     import cv2
 
     points = np.asarray(polygon, np.float32)
@@ -50,7 +51,13 @@ def _corners(polygon: Sequence[tuple[float, float]]) -> "np.ndarray[tuple[int, .
     return np.roll(box, -start, axis=0)
 
 
-def _straightened(rgb: Bytes, corners: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", wide: float, high: float) -> Bytes:
+def _sides(corners: Corners) -> tuple[float, float]:
+    """Width and height, each of the longer of two sides."""
+    lengths = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
+    return float(max(lengths[0], lengths[2])), float(max(lengths[1], lengths[3]))
+
+
+def _straightened(rgb: Bytes, corners: Corners, wide: float, high: float) -> Bytes:
     import cv2
 
     margin = MARGIN * high

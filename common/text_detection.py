@@ -7,6 +7,7 @@ References:
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -36,6 +37,7 @@ class DBNet:
     see `common.polygons.is_whole_frame`.
 
     Args:
+        model: another ONNX file of that kind, as PaddleOCR's server models; None = the wheel's.
         limit_side: the image is enlarged until its shorter side has this many pixels.
         max_side: the image is then reduced until its longer side has at most this many pixels.
         score_threshold: regions with a lower score, 0..1, are dropped.
@@ -49,6 +51,7 @@ class DBNet:
 
     def __init__(
         self,
+        model: str | Path | None = None,
         *,
         limit_side: int = 736,
         max_side: int = 2048,
@@ -56,6 +59,8 @@ class DBNet:
         unclip_ratio: float = 1.3,
         threads: int = 0,
     ) -> None:
+        if model is not None and not Path(model).is_file():
+            raise SettingsError(f"the dbnet detector: there is no model file {model}")
         if limit_side < STRIDE:
             raise SettingsError(f"detector: limit_side {limit_side} must be {STRIDE} pixels or more")
         if not 0 <= score_threshold <= 1:
@@ -64,6 +69,7 @@ class DBNet:
             raise SettingsError(f"detector: unclip_ratio {unclip_ratio} must be above 0")
         if threads < 0:
             raise SettingsError(f"detector: threads {threads} must be 0 (default) or more")
+        self.model = model and Path(model)
         self.limit_side, self.max_side = limit_side, max(limit_side, max_side)
         self.score_threshold, self.unclip_ratio, self.threads = score_threshold, unclip_ratio, threads
         self._model: Any = None
@@ -74,11 +80,16 @@ class DBNet:
 
         Raises:
             SettingsError: rapidocr is not installed.
-            WeightsError: its wheel carries no detector.
+            WeightsError: its wheel carries no detector, or the file is none.
         """
         with self._lock:
             if self._model is None:
-                self._model = _load_rapidocr(self.score_threshold, self.unclip_ratio, self.threads)
+                self._model = _load_rapidocr(
+                    self.model or wheel_model("det", "the dbnet detector"),
+                    self.score_threshold,
+                    self.unclip_ratio,
+                    self.threads,
+                )
                 give_back()  # reading the graph took 20 MiB that nobody needs again
 
     def detect(self, rgb: Bytes) -> tuple[Region, ...]:
@@ -111,7 +122,7 @@ class DBNet:
         return blob[None]  # (1, 3, H, W)
 
 
-def _load_rapidocr(score_threshold: float, unclip_ratio: float, threads: int) -> Any:
+def _load_rapidocr(model: Path, score_threshold: float, unclip_ratio: float, threads: int) -> Any:
     try:
         from omegaconf import flag_override
         from rapidocr.utils.log import logger
@@ -122,7 +133,6 @@ def _load_rapidocr(score_threshold: float, unclip_ratio: float, threads: int) ->
         from rapidocr.utils.parse_parameters import ParseParams
     except ImportError as error:
         raise SettingsError(f"the dbnet detector needs rapidocr: pip install 'lamplight[edge]' ({error})") from None
-    model = wheel_model("det", "the dbnet detector")
     settings = ParseParams.update_batch(
         ParseParams.load(DEFAULT_CFG_PATH),
         {

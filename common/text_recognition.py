@@ -21,7 +21,7 @@ from common.memory import give_back
 from common.onnx_models import lean_session, wheel_model
 from common.pixels import Bytes
 from common.text_confidence import confidence
-from common.text_crops import crops, text_height
+from common.text_crops import crops, text_size
 
 MOST_LETTERS: Final = 256  # of one piece of text; more is cut off
 FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
@@ -83,7 +83,9 @@ class CTCRecognizer:
             classes = session.get_outputs()[0].shape[-1]
             letters = ["", *listed, " "]  # CTC's blank first
             if classes != len(letters):
-                raise WeightsError(f"{path} is no recogniser with its letters: {classes} classes, {len(letters)} letters")
+                raise WeightsError(
+                    f"{path} is no recogniser with its letters: {classes} classes, {len(letters)} letters"
+                )
             self._letters, self._session = letters, session
             give_back()
 
@@ -98,7 +100,7 @@ class CTCRecognizer:
         read = []
         for region in regions:
             spelled = self.spell(rgb, region.polygon)
-            sure = confidence(spelled.letters, text_height(region.polygon)) if spelled.text else 0.0
+            sure = confidence(spelled.letters, *text_size(region.polygon)) if spelled.text else 0.0
             read.append(replace(region, text=spelled.text, confidence=sure))
         return tuple(read)
 
