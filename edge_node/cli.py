@@ -85,23 +85,14 @@ def _watch(arguments: Sequence[str]) -> int:
 
 async def _run_each(each: Sequence[EdgeSettings]) -> int:
     """A node for each camera; they share the detector, the terminal, the care for the machine and the signals."""
-    from common.text_detection import create_detector
     from edge_node.care import RESTART_EXIT, Slowdown, cared_for
     from edge_node.metrics import measured
-    from edge_node.reader import Reader
+    from edge_node.reader import create_reader
     from edge_node.sinks import SharedSink, TerminalLine
     from edge_node.takeover import load_enhancer
 
-    reading, line, slowdown = each[0].reading, TerminalLine(), Slowdown()
-    detector = None
-    if reading.detector != "none":
-        detector = create_detector(
-            reading.detector,
-            threads=reading.detector_threads,
-            limit_side=reading.detector_side,
-            max_side=reading.detector_max_side,
-        )
-    reader, last = Reader(detector), line if len(each) == 1 else SharedSink(line)
+    line, slowdown = TerminalLine(), Slowdown()
+    reader, last = create_reader(each[0].reading), line if len(each) == 1 else SharedSink(line)
     enhancer = functools.cache(load_enhancer)
     nodes, failures = cameras.assembled(
         each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown)

@@ -1,36 +1,92 @@
-"""Reader: find the text in an enhanced frame."""
+"""Reader: find the text in an enhanced frame, and what it says."""
 
+import logging
 import threading
+from collections.abc import Sequence
 
 from common.frame import Region
 from common.pixels import Bytes
-from common.text_detection import TextDetector
+from common.text_crops import text_size
+from common.text_detection import TextDetector, create_detector
+from common.text_recognition import CTCRecognizer, TextRecognizer
+from edge_node.settings import Reading
+
+log = logging.getLogger(__name__)
+
+MOST: int = 64  # regions of a frame whose text is read
 
 
 class Reader:
     """Reads frames with a detector; `Reader(None)` (`--detector none`) finds nothing, at no cost.
 
     Several nodes of one process may share it: it reads one frame at a time, so that memory stays bounded.
+
+    Args:
+        recognizer: reads what the regions say; without one they have no text.
+        most: of a frame so many regions are read, those with the largest text, so that a page full of small print
+            holds nothing up; the others keep their outlines and have no text.
     """
 
-    def __init__(self, detector: TextDetector | None) -> None:
-        self.detector = detector
+    def __init__(
+        self, detector: TextDetector | None, recognizer: TextRecognizer | None = None, *, most: int = MOST
+    ) -> None:
+        self.detector, self.recognizer, self.most = detector, recognizer, most
+        self.left_out = 0  # regions so far that were not read
         self._lock = threading.Lock()
 
     def load(self) -> None:
-        """Load the detector's model before the first frame, so that what it lacks is known at the start.
+        """Load the models before the first frame, so that what they lack is known at the start.
 
         Raises:
-            SettingsError, WeightsError: the detector's package or weights are missing.
+            SettingsError, WeightsError: a package or weights are missing.
         """
-        load = getattr(self.detector, "load", None)
-        if load is not None:
-            with self._lock:
-                load()
+        with self._lock:
+            for model in (self.detector, self.recognizer):
+                load = getattr(model, "load", None)
+                if self.detector is not None and load is not None:
+                    load()
 
     def read(self, rgb: Bytes) -> tuple[Region, ...]:
-        """Text regions of an (H, W, 3) uint8 RGB image; raises what the detector raises."""
+        """Text regions of an (H, W, 3) uint8 RGB image; raises what detector and recogniser raise."""
         if self.detector is None:
             return ()
         with self._lock:
-            return self.detector.detect(rgb)
+            regions = self.detector.detect(rgb)
+            if self.recognizer is None or not regions:
+                return regions
+            places = self._largest(regions)
+            read = self.recognizer.recognize(rgb, [regions[i] for i in places])
+            texts = dict(zip(places, read, strict=True))
+            return tuple(texts.get(i, region) for i, region in enumerate(regions))
+
+    def _largest(self, regions: Sequence[Region]) -> list[int]:
+        """Places of those with the largest text, at most `most`, in their order."""
+        places = list(range(len(regions)))
+        if len(regions) <= self.most:
+            return places
+        if not self.left_out:
+            log.warning(
+                "a frame has %d text regions: only the %d with the largest text are read, in this frame and in others "
+                "like it (--recognize-most)", len(regions), self.most,
+            )  # fmt: skip
+        self.left_out += len(regions) - self.most
+        return sorted(sorted(places, key=lambda i: -text_size(regions[i].polygon)[1])[: self.most])
+
+
+def create_reader(given: Reading) -> Reader:
+    """The reader of these settings; its models are loaded later, by `load`.
+
+    Raises:
+        SettingsError: for a detector that does not exist, or a setting that it refuses.
+    """
+    if given.detector == "none":
+        return Reader(None)
+    detector = create_detector(
+        given.detector,
+        model=given.detector_model,
+        threads=given.detector_threads,
+        limit_side=given.detector_side,
+        max_side=given.detector_max_side,
+    )
+    recognizer = CTCRecognizer(threads=given.detector_threads) if given.recognize else None
+    return Reader(detector, recognizer, most=given.recognize_most)

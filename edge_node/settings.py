@@ -91,13 +91,20 @@ class Choosing:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How text is found."""
+    """How text is found and read (docs/reading.md)."""
 
-    detector: str = option("dbnet", "text detector; none = light up alone")
+    detector: str = option("dbnet", "text detector: dbnet, east, or none = light up alone")
+    detector_model: Path | None = option(
+        None, "the detector's model file; east has none of its own, dbnet has one", metavar="FILE"
+    )
     detector_threads: int = option(0, "CPU threads of the detector; 0 = its own choice")
     detector_side: int = option(736, "frames are scaled to this shorter side for the detector", metavar="PIXELS")
     detector_max_side: int = option(
         2048, "and down to this longer side; less takes less memory and time, and misses small text", metavar="PIXELS"
+    )
+    recognize: bool = option(True, "read what the regions say")
+    recognize_most: int = option(
+        64, "in so many regions of a frame, those with the largest text; others have no text", metavar="N"
     )
 
 
@@ -223,6 +230,7 @@ class EdgeSettings:
             ("--frozen-s", self.live.frozen_s, 0.1),
             ("--open-timeout-s", self.live.open_timeout_s, 0.1),
             ("--detector-max-side", self.reading.detector_max_side, self.reading.detector_side),
+            ("--recognize-most", self.reading.recognize_most, 1),
             ("--min-free-mib", self.care.min_free_mib, 0),
             ("--max-rss-mib", self.care.max_rss_mib, 0),
             ("--max-celsius", self.care.max_celsius, 0),

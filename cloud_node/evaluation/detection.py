@@ -22,6 +22,7 @@ class Outline:
 
     polygon: Polygon
     counts: bool = True
+    text: str = ""  # what it says, where that is known
 
 
 @dataclass(frozen=True)
@@ -67,5 +68,5 @@ def read_outlines(path: Path) -> list[Outline]:
         except ValueError:
             raise SourceError(f"{path}, line {number}: expected x1,y1,x2,y2,x3,y3,x4,y4,text, got {line!r}") from None
         text = values[8].strip() if len(values) > 8 else ""
-        outlines.append(Outline(((x1, y1), (x2, y2), (x3, y3), (x4, y4)), text != DONT_CARE))
+        outlines.append(Outline(((x1, y1), (x2, y2), (x3, y3), (x4, y4)), text != DONT_CARE, text))
     return outlines

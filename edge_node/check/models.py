@@ -1,9 +1,11 @@
-"""Do the detector and the local enhancer load and run here?"""
+"""Do the detector, the recogniser and the local enhancer load and run here?"""
+
+from dataclasses import replace
 
 import numpy as np
 
-from common.text_detection import create_detector
 from edge_node.check.finding import Figure, Group, in_thread, timed
+from edge_node.reader import create_reader
 from edge_node.settings import EdgeSettings
 
 LIMIT_S = 60.0
@@ -18,25 +20,38 @@ async def check_models(given: EdgeSettings, found: Group) -> None:
         figures = await found.within(LIMIT_S, "detector", in_thread(lambda: _detect(given)), ADVICE)
         if figures is not None:
             found.ok("detector", f"{given.reading.detector}: {_times(figures)}", **figures)
+    if given.reading.detector != "none" and given.reading.recognize:
+        figures = await found.within(LIMIT_S, "recogniser", in_thread(lambda: _recognize(given)), ADVICE)
+        if figures is not None:
+            found.ok("recogniser", _times(figures, "a region of 320x48"), **figures)
     figures = await found.within(LIMIT_S, "local enhancer", in_thread(_enhance), ADVICE)
     if figures is not None:
         found.ok("local enhancer", f"{figures['model']}: {_times(figures)}", **figures)
 
 
-def _times(figures: dict[str, Figure]) -> str:
-    return f"loads in {figures['load_ms']:.0f} ms, takes {figures['ms']:.0f} ms for 320x240"
+def _times(figures: dict[str, Figure], of: str = "320x240") -> str:
+    return f"loads in {figures['load_ms']:.0f} ms, takes {figures['ms']:.0f} ms for {of}"
 
 
 def _detect(given: EdgeSettings) -> dict[str, Figure]:
     reading, figures = given.reading, dict[str, Figure]()
     with timed(figures, "load_ms"):
-        detector = create_detector(
-            reading.detector, threads=reading.detector_threads, limit_side=min(reading.detector_side, 240)
-        )
-        if (load := getattr(detector, "load", None)) is not None:
-            load()
+        reader = create_reader(replace(reading, detector_side=min(reading.detector_side, 240), recognize=False))
+        reader.load()
     with timed(figures):
-        detector.detect(_picture())
+        reader.read(_picture())
+    return figures
+
+
+def _recognize(given: EdgeSettings) -> dict[str, Figure]:
+    from common.text_recognition import CTCRecognizer
+
+    figures: dict[str, Figure] = {}
+    with timed(figures, "load_ms"):
+        recognizer = CTCRecognizer(threads=given.reading.detector_threads)
+        recognizer.load()
+    with timed(figures):
+        recognizer.spell(_picture(), ((0, 0), (320, 0), (320, 48), (0, 48)))
     return figures
 
 

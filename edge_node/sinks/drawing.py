@@ -1,4 +1,4 @@
-"""Pictures for people: dark and enhanced side by side, boxes with scores, a caption."""
+"""Pictures for people: dark and enhanced side by side, boxes with what they say or their scores, a caption."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,6 +14,7 @@ PAPER, INK, FAINT, ALARM = (24, 24, 26), (236, 236, 236), (150, 150, 155), (255,
 WAYS = {Route.CLOUD: "", Route.EDGE: " · lit here", Route.NONE: " · as it is"}
 MIN_PANEL, MAX_PANEL = 360, 1920  # width of a panel, pixels
 MAX_SCORES = 60  # more labels than this would hide the picture
+LONGEST_LABEL = 40  # letters
 
 Rectangle = tuple[float, float, float, float]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -64,7 +65,7 @@ def _panel(rgb: Bytes, regions: tuple[Region, ...]) -> Image.Image:
 
 
 def draw_regions(image: Image.Image, regions: tuple[Region, ...], scale: float = 1.0) -> None:
-    """Outline regions on the image, coloured on a black halo, with their scores where they hide no text."""
+    """Outline regions on the image, coloured on a black halo, with labels where they hide no text."""
     draw = ImageDraw.Draw(image)
     line = max(2, round(image.width / 500))
     font = ImageFont.load_default(min(22, max(10, image.width // 55)))
@@ -75,13 +76,21 @@ def draw_regions(image: Image.Image, regions: tuple[Region, ...], scale: float =
         draw.line([*outline, outline[0], outline[1]], fill=BOX, width=line, joint="curve")
     taken = [_bounds(outline) for outline in outlines]
     for region, bounds in zip(regions, taken[:MAX_SCORES], strict=False):
-        text = f"{region.score:.2f}"
+        text = label_of(region)
         left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
         label = _free_place(bounds, right - left + 4, bottom - top + 4, line, taken, image.size)
         if label is not None:
             taken.append(label)
             draw.rectangle(label, fill=BOX)
             draw.text((label[0] + 2 - left, label[1] + 2 - top), text, fill=HALO, font=font)
+
+
+def label_of(region: Region) -> str:
+    """What a region says and how sure that is, or else how sure the detector is of it."""
+    if not region.text:
+        return f"{region.score:.2f}"
+    text = region.text if len(region.text) <= LONGEST_LABEL else region.text[: LONGEST_LABEL - 1] + "…"
+    return f"{text} {region.confidence:.2f}"
 
 
 def _bounds(outline: list[tuple[float, float]]) -> Rectangle:

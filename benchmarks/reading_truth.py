@@ -1,0 +1,134 @@
+"""What was read of a picture against what it says: for benchmarks/reading.py and benchmarks/confidence.py.
+
+Case does not count (the truth of the receipts is in capitals), and for characters neither do spaces.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from cloud_node.evaluation.detection import Outline, covered
+from common.frame import Region
+from common.polygons import match
+from common.text_crops import text_size
+from common.text_detection import DBNet
+from common.text_recognition import CTCRecognizer
+
+SIDE = 480  # of the detector, as the node's default
+
+
+@dataclass(frozen=True)
+class Read:
+    """One region: what it says, and the probability of each letter."""
+
+    polygon: list[tuple[float, float]]
+    text: str
+    letters: list[float]
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Length and height, in pixels."""
+        return text_size(self.polygon)
+
+
+class Pipeline:
+    """The node's detector and recogniser, on one thread; keeps what it read in a folder where one is given."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        cv2.setNumThreads(1)
+        self.detector, self.recognizer = DBNet(limit_side=SIDE, threads=1), CTCRecognizer(threads=1)
+        self.recognizer.load()
+        self.cache = cache
+
+    def read(self, rgb: np.ndarray, name: str) -> list[Read]:
+        file = self.cache and self.cache / f"{name}.json"
+        if file and file.exists():
+            return [Read(one["polygon"], one["text"], one["letters"]) for one in json.loads(file.read_text())]
+        made = []
+        for region in self.detector.detect(rgb):
+            spelled = self.recognizer.spell(rgb, region.polygon)
+            made.append(Read(list(region.polygon), spelled.text, list(spelled.letters)))
+        if file:
+            file.write_text(json.dumps([vars(one) for one in made]))
+        return made
+
+
+def letters(text: str) -> str:
+    return "".join(text.upper().split())
+
+
+def edits(one: str, other: str) -> int:
+    """Levenshtein distance."""
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        last, row[0] = row[0], i
+        for j, b in enumerate(other, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (a != b))
+    return row[-1]
+
+
+def by_line(read: Sequence[Read], truth: Sequence[Outline]) -> tuple[list[str], list[str]]:
+    """What was read of each line of the truth, left to right, and what was read elsewhere.
+
+    A region belongs to the line on which most of it lies, if that is more than half of it.
+    """
+    boxes = [np.asarray(outline.polygon) for outline in truth]
+    parts: list[list[tuple[float, str]]] = [[] for _ in truth]
+    elsewhere = []
+    for one in read:
+        box, shares = np.asarray(one.polygon), {}
+        for j, other in enumerate(boxes):
+            if (box.min(axis=0) < other.max(axis=0)).all() and (other.min(axis=0) < box.max(axis=0)).all():
+                shares[j] = covered(Region(tuple(one.polygon), 1.0), truth[j].polygon)
+        best = max(shares, key=lambda j: shares[j], default=None)
+        if best is not None and shares[best] > 0.5:
+            parts[best].append((float(box[:, 0].min()), one.text))
+        else:
+            elsewhere.append(one.text)
+    return [" ".join(text for _, text in sorted(part)) for part in parts], elsewhere
+
+
+def score(read: Sequence[Read], truth: Sequence[Outline]) -> np.ndarray:
+    """(words read right where they stand, words, character errors, characters).
+
+    Characters of a line that was not found are errors, and so is what was read where nothing stands.
+    """
+    lines, elsewhere = by_line(read, truth)
+    right = words = wrong = characters = 0
+    for line, outline in zip(lines, truth, strict=True):
+        if not outline.counts:
+            continue
+        there = Counter(outline.text.upper().split())
+        right += (there & Counter(line.upper().split())).total()
+        words += there.total()
+        wrong += edits(letters(line), letters(outline.text))
+        characters += len(letters(outline.text))
+    wrong += sum(len(letters(text)) for text in elsewhere)
+    return np.array([right, words, wrong, characters], float)
+
+
+def labelled(read: Sequence[Read], truth: Sequence[Outline]) -> list[tuple[Read, bool]]:
+    """Regions whose truth is known, and whether all letters are right.
+
+    Known are those that match a line at IoU 0.5, and those that lie on no line, which are wrong; the rest, parts of
+    lines, are left out, as is what spells nothing.
+    """
+    polygons: Any = [outline.polygon for outline in truth]
+    pairs = {i: j for i, j in match([one.polygon for one in read], polygons)}
+    made = []
+    for i, one in enumerate(read):
+        if i in pairs:
+            right = letters(one.text) == letters(truth[pairs[i]].text)
+        elif any(covered(Region(tuple(one.polygon), 1.0), polygon) > 0.05 for polygon in polygons):
+            continue
+        else:
+            right = False
+        if one.text:
+            made.append((one, right))
+    return made

