@@ -92,7 +92,7 @@ class CloudNode:
         self._warn_of_addresses()
         # From the main thread: the child server is tied to the life of the thread that made it.
         url = settings.nats or await self._embed()
-        self._broker = await Broker.connect(url, name=self.name)
+        self._broker = await Broker.connect(url, name=self.name, replicas=settings.nats_replicas)
         await self._broker.ensure_streams()
         self._publisher = Publisher(
             self._broker,

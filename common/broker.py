@@ -86,13 +86,14 @@ class Broker:
         essential: StreamLimits = ESSENTIAL_LIMITS,
         others: StreamLimits = OTHER_LIMITS,
         remembered_edges: int = REMEMBERED_EDGES,
+        replicas: int = 1,
     ) -> None:
         self._connection = Connection(servers, name=name, on_state=self._state_changed)
         self._part_bytes = part_bytes
         self._streams = {ESSENTIAL_STREAM: essential, OTHER_STREAM: others}
         self._ensured = False
         self._edges: OrderedDict[str, None] = OrderedDict()  # the latest at the end
-        self._remembered_edges = remembered_edges
+        self._remembered_edges, self._replicas = remembered_edges, replicas
         self._making = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
         self._acks: set[asyncio.Future[object]] = set()
@@ -109,6 +110,7 @@ class Broker:
         essential: StreamLimits = ESSENTIAL_LIMITS,
         others: StreamLimits = OTHER_LIMITS,
         remembered_edges: int = REMEMBERED_EDGES,
+        replicas: int = 1,
     ) -> "Broker":
         """Connect, once within `timeout_s`, and stay connected from then on.
 
@@ -119,6 +121,7 @@ class Broker:
             essential: bounds of the stream of essential results, kept on file.
             others: bounds of the stream of all others, kept in memory.
             remembered_edges: edges whose consumers are made again by themselves, at most.
+            replicas: servers of a NATS cluster that hold a copy of each stream, 1..5.
 
         Raises:
             BrokerUnavailable: no server answers in time, or it refuses.
@@ -130,6 +133,7 @@ class Broker:
             essential=essential,
             others=others,
             remembered_edges=remembered_edges,
+            replicas=replicas,
         )
         await broker._connection.open(timeout_s)
         return broker
@@ -312,7 +316,7 @@ class Broker:
 
     async def _ensure_streams(self) -> None:
         for stream, limits in self._streams.items():
-            config = _stream_config(stream, limits)
+            config = _stream_config(stream, limits, self._replicas)
             with self._explained(f"stream {stream}"):
                 js = self._connection.client.jetstream(timeout=REQUEST_TIMEOUT_S)
                 try:
@@ -357,7 +361,7 @@ class Broker:
             raise BrokerUnavailable(f"NATS at {self.address} did not answer about {what}: {error}") from error
 
 
-def _stream_config(stream: str, limits: StreamLimits) -> StreamConfig:
+def _stream_config(stream: str, limits: StreamLimits, replicas: int) -> StreamConfig:
     essential = stream == ESSENTIAL_STREAM
     priorities = [item for item in Priority if (stream_of(item) == stream)]
     return StreamConfig(
@@ -371,5 +375,5 @@ def _stream_config(stream: str, limits: StreamLimits) -> StreamConfig:
         max_age=limits.max_age_s,
         max_msgs_per_subject=limits.max_messages_per_subject,
         duplicate_window=min(DUPLICATE_WINDOW_S, limits.max_age_s),
-        num_replicas=1,
+        num_replicas=replicas,
     )
