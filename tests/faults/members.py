@@ -5,6 +5,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +45,7 @@ class Member:
     starts: int = 0
     fell: int = 0  # how often it ended by itself
     stopped: bool = False  # nobody starts it
-    pid_since_s: float = 0.0
+    clock_s: float = field(default_factory=time.monotonic)  # 0 of the log
     exits: list[int] = field(default_factory=list)
     _ended_s: float = 0.0
 
@@ -73,13 +74,20 @@ class Member:
         paths = [str(SKEWED), str(ROOT), str(ROOT / "proto")]
         env = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": ":".join(paths)}
         env |= {"LAMPLIGHT_SKEW_FILE": str(self.skew_file), "OMP_NUM_THREADS": "1"}
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*self.prefix, *self.host.prefix, *self.command()],
-                cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+        self.process = subprocess.Popen(
+            [*self.prefix, *self.host.prefix, *self.command()],
+            cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        threading.Thread(target=self._write_down, args=(self.process,), daemon=True).start()
         self.starts += 1
-        self.stopped, self.pid_since_s, self._ended_s = False, time.monotonic(), 0.0
+        self.stopped, self._ended_s = False, 0.0
+
+    def _write_down(self, process: "subprocess.Popen[bytes]") -> None:
+        """What it says, with the second of the laboratory's clock in front."""
+        assert process.stdout is not None
+        with self.log.open("ab", buffering=0) as log, process.stdout:
+            for line in process.stdout:
+                log.write(f"{time.monotonic() - self.clock_s:8.2f} ".encode() + line)
 
     def care(self) -> None:
         """Start it again when it ended by itself, after a while."""

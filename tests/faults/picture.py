@@ -11,7 +11,14 @@ import matplotlib.pyplot as plt  # noqa: E402
 from town import Edge  # noqa: E402
 from trial import Trial  # noqa: E402
 
-COLORS = {"kill": "#c0392b", "cut": "#e67e22", "slow": "#f1c40f", "pause": "#8e44ad", "disk": "#16a085", "skew": "#7f8c8d"}
+COLORS = {
+    "kill": "#c0392b",
+    "cut": "#e67e22",
+    "slow": "#f1c40f",
+    "pause": "#8e44ad",
+    "disk": "#16a085",
+    "skew": "#7f8c8d",
+}
 BIN_S = 2.0
 
 
@@ -72,6 +79,6 @@ def title(trial: Trial) -> str:
     readings = sum(verdict.readings for verdict in trial.verdicts)
     broken = f"{len(trial.problems)} PROMISES BROKEN" if trial.problems else "no promise broken"
     return (
-        f"{len(trial.faults)} faults in {trial.quiet_s:.0f} s, {readings:,} readings, {promised:,} frames kept: {broken}; "
-        f"settled {trial.settled_s - trial.quiet_s:.0f} s after the last fault"
+        f"{len(trial.faults)} faults in {trial.quiet_s:.0f} s, {readings:,} readings, {promised:,} frames kept: "
+        f"{broken}; settled {trial.settled_s - trial.quiet_s:.0f} s after the last fault"
     )

@@ -65,8 +65,4 @@ def plan(seed: int, seconds: float, count: int, members: Sequence[str]) -> list[
 
 
 def _meet(one: Fault, other: Fault) -> bool:
-    return (
-        one.member == other.member
-        and one.start_s < other.end_s + GAP_S
-        and other.start_s < one.end_s + GAP_S
-    )
+    return one.member == other.member and one.start_s < other.end_s + GAP_S and other.start_s < one.end_s + GAP_S

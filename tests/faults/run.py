@@ -5,7 +5,7 @@
 Two cloud nodes without a network, a NATS cluster of three with replicated streams and three edges, as real processes on
 hosts of their own (tests/links/), each with a link of its own. A seeded plan kills with -9, cuts and slows links, stops
 with SIGSTOP, fills disks and sets clocks wrong. Then it waits until all has settled, judges what is on the disks, and
-writes trial.json, timeline.png and the logs to DIR. Ends with 1 when a promise was broken. Needs root; see docs/faults.md.
+writes trial.json, timeline.png and the logs to DIR. Ends with 1 when a promise was broken. Needs root (docs/faults.md).
 """
 
 import argparse

@@ -21,7 +21,7 @@ RETRY_S: Final = 10
 # Each edge looks at something else, so that its pictures can be told from those of the others.
 EDGES: Final = (
     ("testsrc", ("--priority", "essential", "--local", "off")),
-    ("smptehdbars", ("--keep-all", "--priority", "secondary", "--essential-region", "0.6,0.6,0.4,0.4", "--local", "off")),
+    ("testsrc2", ("--keep-all", "--priority", "secondary", "--essential-region", "0.1,0.1,0.2,0.2", "--local", "off")),
     ("rgbtestsrc", ("--keep-all", "--local", "off")),
 )  # fmt: skip
 

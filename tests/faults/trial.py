@@ -94,6 +94,8 @@ def run(town: Town, faults: Sequence[Fault], seconds: float, say: Say, settle_s:
     before = {name: level for name, member in town.members.items() if (level := member.level())}
 
     trial.began_s = time.monotonic()
+    for member in town.members.values():
+        member.clock_s = trial.began_s
     _break(town, trial, seconds, say)
     trial.quiet_s = time.monotonic() - trial.began_s
     say("the faults are over; waiting for the spools")

@@ -1,7 +1,7 @@
 """A wall clock that can be set from outside, for the Python code of one process: this folder goes on its PYTHONPATH.
 
-LAMPLIGHT_SKEW_FILE holds the offset, int64 nanoseconds; it may change at any time. What C code reads is not changed: with
-its waits on absolute times it would hang in ways that a clock which really jumps does not bring about.
+LAMPLIGHT_SKEW_FILE holds the offset, int64 nanoseconds; it may change at any time. What C code reads stays: its
+waits until absolute times would hang in ways that a clock which really jumps does not bring about.
 """
 
 import mmap
