@@ -20,6 +20,8 @@ class Verdict:
     promised: int = 0
     problems: list[str] = field(default_factory=list)
     outcomes: Counter[str] = field(default_factory=Counter)
+    priorities: Counter[str] = field(default_factory=Counter)
+    paths: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)  # of what failed
 
 
@@ -55,6 +57,8 @@ def judge(
     verdict = Verdict(edge, len(lines), len(promised))
     seen = Counter(line["frame"] for line in lines)
     verdict.outcomes = Counter(line["outcome"] for line in lines)
+    verdict.priorities = Counter(line["priority"] for line in lines)
+    verdict.paths = Counter(line["path"] for line in lines)
     _say(verdict, "has no reading and was promised one", sorted(set(promised) - set(seen) - set(held)))
     _say(verdict, "is still in the spool", sorted(held))
     _say(verdict, "has more than one reading", sorted(frame for frame, count in seen.items() if count > 1))

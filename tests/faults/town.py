@@ -22,7 +22,7 @@ RETRY_S: Final = 10
 EDGES: Final = (
     ("testsrc", ("--priority", "essential", "--local", "off")),
     ("testsrc2", ("--keep-all", "--priority", "secondary", "--essential-region", "0.1,0.1,0.2,0.2", "--local", "off")),
-    ("rgbtestsrc", ("--keep-all", "--local", "off")),
+    ("rgbtestsrc", ("--keep-all",)),  # and lights up by itself while the cloud is away
 )  # fmt: skip
 
 
@@ -73,6 +73,11 @@ class Edge:
     def all_lines(self) -> list[dict[str, Any]]:
         """What is on its disk."""
         return parse(self.readings.read_bytes())[0] if self.readings.exists() else []
+
+    def save(self, folder: Path) -> None:
+        """Its readings, since its disk ends with the laboratory."""
+        if self.readings.exists():
+            (folder / f"{self.member.name}.jsonl").write_bytes(self.readings.read_bytes())
 
     def lines_of_runs(self) -> list[list[dict[str, Any]]]:
         """The same, by the run that wrote them."""

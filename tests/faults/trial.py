@@ -48,6 +48,8 @@ class Trial:
                     "readings": verdict.readings,
                     "promised": verdict.promised,
                     "outcomes": dict(verdict.outcomes),
+                    "priorities": dict(verdict.priorities),
+                    "paths": dict(verdict.paths),
                     "reasons": dict(verdict.reasons),
                 }
                 for verdict in self.verdicts
@@ -84,13 +86,15 @@ def sample(town: Town, trial: Trial) -> None:
     trial.held += [(at_s, name, count) for name, count in town.held().items()]
 
 
-def run(town: Town, faults: Sequence[Fault], seconds: float, say: Say, settle_s: float = 240.0) -> Trial:
+def run(
+    town: Town, faults: Sequence[Fault], seconds: float, say: Say, settle_s: float = 240.0, rest_s: float = REST_S
+) -> Trial:
     """Raises TimeoutError when the laboratory does not come up."""
     trial = Trial(list(faults))
     if not wait(town, lambda: all(len(edge.lines) >= 3 for edge in town.edges.values()), 120.0):
         raise TimeoutError("not every edge had readings within 120 s: see the logs")
     say("every edge has readings; noting levels")
-    wait(town, lambda: False, REST_S)
+    wait(town, lambda: False, rest_s)
     before = {name: level for name, member in town.members.items() if (level := member.level())}
 
     trial.began_s = time.monotonic()
@@ -104,12 +108,13 @@ def run(town: Town, faults: Sequence[Fault], seconds: float, say: Say, settle_s:
     trial.settled_s = time.monotonic() - trial.began_s
     if not settled:
         trial.problems.append(f"not settled {settle_s:.0f} s after the last fault: the spools hold {town.held()}")
-    wait(town, lambda: False, REST_S, trial)  # of quiet, for memory and files
+    wait(town, lambda: False, rest_s, trial)  # of quiet, for memory and files
     _compare(town, trial, before)
     say("stopping the edges, and letting each finish what it kept")
     _stop(town, trial)
     trial.recoveries = recoveries(trial, town.edges)
     for name, edge in town.edges.items():
+        edge.save(town.folder)
         trial.verdicts.append(verdict := _judge(name, edge))
         trial.problems += verdict.problems
         trial.inversions[name] = sum(len(found) for found in _inversions(edge))
