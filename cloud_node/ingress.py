@@ -71,7 +71,7 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         self.draining = ""
         self._models, self._address = models, address
         self._guard = guard or Guard(None)
-        self._opening = 0  # streams that said nothing yet
+        self._opening: dict[str, list[asyncio.Timeout]] = {}  # streams that said nothing yet, by host, oldest first
         self._single: Counter[str] = Counter()  # pictures that wait, by caller
         self._unfinished = Unfinished(settings.limits.max_queued_mib * 2**20)
 
@@ -145,17 +145,28 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         return stream, receiver, pb.CloudMessage(opened=opened)
 
     async def _first(self, context: grpc.aio.ServicerContext) -> pb.Open:
-        """The message that opens a stream. Many that say nothing do not pile up."""
-        if self._opening >= self.settings.limits.max_edges:
-            raise Overloaded(f"{self._opening} streams are being opened already: try again in a second")
-        self._opening += 1
+        """The message that opens a stream. Many that say nothing do not pile up, and keep nobody out: for one too many
+        the oldest goes, of the host that has most.
+        """
+        host, opening = context.peer().rpartition(":")[0], self._opening
+        most_at_once = self.settings.limits.max_edges
+        if sum(map(len, opening.values())) >= most_at_once:
+            most = opening[max(opening, key=lambda other: len(opening[other]))]
+            most.pop(0).reschedule(0.0)
+        waiting = opening.setdefault(host, [])
         try:
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
+            async with asyncio.timeout(OPEN_TIMEOUT_S) as limit:
+                waiting.append(limit)
                 first = await context.read()
         except TimeoutError:
+            if limit not in waiting:
+                raise Overloaded(f"{most_at_once} streams are being opened already: try again in a second") from None
             raise StreamRefused(f"no Open within {OPEN_TIMEOUT_S:g} s") from None
         finally:
-            self._opening -= 1
+            if limit in waiting:
+                waiting.remove(limit)
+            if not waiting and opening.get(host) is waiting:
+                del opening[host]
         if first is grpc.aio.EOF or first.WhichOneof("message") != "open":
             raise StreamRefused("the first message of a stream must be Open")
         return first.open

@@ -100,7 +100,8 @@ class CloudNode:
         self._warn_of_addresses()
         # From the main thread: the child server is tied to the life of the thread that made it.
         url = settings.nats or await self._embed()
-        self._broker = await Broker.connect(url, name=self.name, login=self._trust.login)
+        login, replicas = self._trust.login, settings.nats_replicas
+        self._broker = await Broker.connect(url, name=self.name, login=login, replicas=replicas)
         await self._broker.ensure_streams()
         self._publisher = Publisher(
             self._broker,

@@ -107,6 +107,7 @@ class CloudSettings:
     )  # fmt: skip
     nats: str = option("", "NATS server with JetStream; without it one is started", metavar="URL", secret=True)
     nats_advertise: str = option("", "NATS address to give to edges, if not --nats", metavar="URL", secret=True)
+    nats_replicas: int = option(1, "servers of a NATS cluster that hold a copy of each result, 1..5; 3 outlive one")
     result_format: ImageFormat = option(ImageFormat.JPEG, "how results come back if the edge does not say")
     quality: int = option(0, "1..100 for JPEG and WebP; 0 = as measured best for reading text")
     grace_s: float = option(10.0, "seconds to finish accepted frames when stopping")
@@ -145,6 +146,8 @@ class CloudSettings:
             ("--grace-s", self.grace_s, 0),
             ("--trace-slow-ms", self.telling.trace_slow_ms, 0),
         )
+        if not 1 <= self.nats_replicas <= 5:
+            raise ValueError(f"--nats-replicas {self.nats_replicas}: 1..5")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"--port {self.port}: 0..65535")
         if self.gpus is not None and self.device:

@@ -87,13 +87,14 @@ class Broker:
         others: StreamLimits = OTHER_LIMITS,
         remembered_edges: int = REMEMBERED_EDGES,
         login: Callable[[], Login] | None = None,
+        replicas: int = 1,
     ) -> None:
         self._connection = Connection(servers, name=name, on_state=self._state_changed, login=login)
         self._part_bytes = part_bytes
         self._streams = {ESSENTIAL_STREAM: essential, OTHER_STREAM: others}
         self._ensured = False
         self._edges: OrderedDict[str, None] = OrderedDict()  # the latest at the end
-        self._remembered_edges = remembered_edges
+        self._remembered_edges, self._replicas = remembered_edges, replicas
         self._making = asyncio.Lock()
         self._restoring: asyncio.Task[None] | None = None
         self._acks: set[asyncio.Future[object]] = set()
@@ -111,6 +112,7 @@ class Broker:
         others: StreamLimits = OTHER_LIMITS,
         remembered_edges: int = REMEMBERED_EDGES,
         login: Callable[[], Login] | None = None,
+        replicas: int = 1,
     ) -> "Broker":
         """Connect, once within `timeout_s`, and stay connected from then on.
 
@@ -122,6 +124,7 @@ class Broker:
             others: bounds of the stream of all others, kept in memory.
             remembered_edges: edges whose consumers are made again by themselves, at most.
             login: who this node is, and TLS; asked before each connection.
+            replicas: servers of a NATS cluster that hold a copy of each stream, 1..5.
 
         Raises:
             BrokerUnavailable: no server answers in time, or it refuses.
@@ -134,6 +137,7 @@ class Broker:
             others=others,
             remembered_edges=remembered_edges,
             login=login,
+            replicas=replicas,
         )
         await broker._connection.open(timeout_s)
         return broker
@@ -316,7 +320,7 @@ class Broker:
 
     async def _ensure_streams(self) -> None:
         for stream, limits in self._streams.items():
-            config = _stream_config(stream, limits)
+            config = _stream_config(stream, limits, self._replicas)
             with self._explained(f"stream {stream}"):
                 js = self._connection.client.jetstream(timeout=REQUEST_TIMEOUT_S)
                 try:
@@ -361,7 +365,7 @@ class Broker:
             raise BrokerUnavailable(f"NATS at {self.address} did not answer about {what}: {error}") from error
 
 
-def _stream_config(stream: str, limits: StreamLimits) -> StreamConfig:
+def _stream_config(stream: str, limits: StreamLimits, replicas: int) -> StreamConfig:
     essential = stream == ESSENTIAL_STREAM
     priorities = [item for item in Priority if (stream_of(item) == stream)]
     return StreamConfig(
@@ -375,5 +379,5 @@ def _stream_config(stream: str, limits: StreamLimits) -> StreamConfig:
         max_age=limits.max_age_s,
         max_msgs_per_subject=limits.max_messages_per_subject,
         duplicate_window=min(DUPLICATE_WINDOW_S, limits.max_age_s),
-        num_replicas=1,
+        num_replicas=replicas,
     )

@@ -35,6 +35,10 @@ def server_options() -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # a second node on the same port must fail, not share
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.max_concurrent_streams", 128),  # of one connection
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.max_connection_idle_ms", 300_000),  # without any stream
+        ("grpc.max_metadata_size", 8 * 1024),
+        ("grpc.absolute_max_metadata_size", 16 * 1024),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

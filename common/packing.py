@@ -27,7 +27,10 @@ DEFAULT_QUALITY: Final = 75
 JPEG_SUBSAMPLING: Final = "4:2:0"
 WEBP_METHOD: Final = 0
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # files looked for in folders
+JPEG_SCAN: Final = b"\xff\xda"
 ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+MAX_WINDOW_BYTES: Final = 8 * 2**20  # of a zstd frame that is smaller: what its specification asks decoders to take
+MAX_SCANS: Final = 64  # of a progressive JPEG: each is a walk over all pixels, and an empty one takes a few bytes
 SAMPLE_BYTES: Final = 8_192  # a filter is chosen by this much
 SAMPLE_EVERY: Final = 65_536  # of so much
 
@@ -155,6 +158,8 @@ def check(packed: PackedImage, *, max_pixels: int = MAX_PIXELS) -> int:
         raise CorruptImage(f"{what} is broken: {error}") from None
     if header.content_size != expected or not header.has_checksum:
         raise CorruptImage(f"{what} claims {header.content_size} bytes, expected {expected} and a checksum")
+    if header.window_size > max(expected, MAX_WINDOW_BYTES):
+        raise CorruptImage(f"{what} asks for a window of {header.window_size} bytes to unpack {expected}")
     return expected
 
 
@@ -228,6 +233,8 @@ def decode(image: PackedImage | EncodedImage, *, max_pixels: int = MAX_PIXELS) -
     try:
         with Image.open(io.BytesIO(image.data), formats=[name]) as file:
             check_pixels(file.width, file.height, max_pixels)
+            if name == "JPEG" and (scans := image.data.count(JPEG_SCAN)) > MAX_SCANS:
+                raise CorruptImage(f"JPEG file has {scans} scans, {MAX_SCANS} at most")
             if file.size != (image.width, image.height):
                 raise CorruptImage(f"{name} file is {file.width}x{file.height}, claimed {image.width}x{image.height}")
             return rgb_of(file)

@@ -21,6 +21,7 @@ from common.errors import SettingsError
 
 S = TypeVar("S")
 PREFIX = "LAMPLIGHT_"
+FILE_BYTES = 1024 * 1024  # of a settings file, at most
 
 
 def option(
@@ -141,11 +142,17 @@ class TomlFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            text = path.read_text(encoding="utf-8")
+            with path.open("rb") as file:
+                data = file.read(FILE_BYTES + 1)
+            if len(data) > FILE_BYTES:
+                raise SettingsError(f"settings file {path}: it has more than {FILE_BYTES:,} bytes")
+            text = data.decode("utf-8")
             self.tree: dict[str, Any] = tomllib.loads(text)
         except OSError as error:
             raise SettingsError(f"settings file {path}: {error.strerror}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except RecursionError:
+            raise SettingsError(f"settings file {path}: lists or tables in it are too deep") from None
+        except ValueError as error:  # no UTF-8, no TOML, a number with too many digits, a path with a zero byte
             raise SettingsError(f"settings file {path}: {error}") from None
         self._lines: dict[tuple[str, ...], int] = {}
         table: tuple[str, ...] = ()
@@ -176,7 +183,7 @@ def _key(row: str) -> tuple[str, ...]:
     """The names of a header or of a key that has a number for a value; empty for any other line."""
     try:
         at: Any = tomllib.loads(row)
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return ()
     names: list[str] = []
     while isinstance(at, dict) and at:

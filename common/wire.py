@@ -9,6 +9,7 @@ from common.pixels import ColorMatrix, ColorRange, PixelFormat
 from lamplight.v1 import frame_pb2, image_pb2, result_pb2
 
 MAX_TRACEPARENT, MAX_TRACESTATE = 55, 512  # characters, W3C Trace Context 3.2.2 and 3.3.1.5
+MAX_REASON, MAX_NAME, MAX_STAGES = 1_000, 128, 64  # of a result: each ends in a line of its edge's readings
 YUV = {PixelFormat.I420, PixelFormat.I422, PixelFormat.NV12, PixelFormat.YUYV}
 
 
@@ -129,7 +130,7 @@ def result_to_proto(result: Result) -> result_pb2.Result:
 
 
 def result_from_proto(message: result_pb2.Result) -> Result:
-    """Raises ImageError for an image or outcome that this version does not know."""
+    """Raises ImageError for an image or outcome that this version does not know; texts that are too long are cut."""
     try:
         outcome = Outcome(message.outcome)
         if outcome is Outcome.AS_IS:
@@ -149,11 +150,11 @@ def result_from_proto(message: result_pb2.Result) -> Result:
         captured_unix_ns=message.captured_unix_ns,
         outcome=outcome,
         image=image,
-        reason=message.reason,
-        model=message.model,
+        reason=message.reason[:MAX_REASON],
+        model=message.model[:MAX_NAME],
         sharpness_before=message.sharpness_before,
         sharpness_after=message.sharpness_after,
-        stages_ns={stage.stage: stage.ns for stage in message.stages},
+        stages_ns={stage.stage[:MAX_NAME]: stage.ns for stage in message.stages[:MAX_STAGES]},
         batch_size=message.batch_size,
         trace=trace_from_proto(message.trace),
     )

@@ -238,6 +238,8 @@ class Downlink:
             return await self._refuse([message], error)
         if part.edge != self._edge or part.session not in self._sessions:
             self.foreign += 1
+            if part.edge != self._edge:
+                log.error("a result of edge %s came here: the NATS server's permissions are wrong", part.edge)
             return await _acknowledge([message])
         if part.key in self._done:
             self.duplicates += 1

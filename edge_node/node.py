@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE_S = 5.0  # for what is on its way when someone stops the node
 SOURCE_END_S = 1.0  # for a source to say why it ended
+LONGEST_RETRY_S = 60.0  # whatever a cloud node says
 KEPT_WAITING = 8  # frames of a live source that wait to be kept
 
 
@@ -218,7 +219,7 @@ class EdgeNode:
             if not finish.done():
                 log.warning("stopping: %d frames are on their way", self.in_hand.frames)
                 self.source.close()
-                await self.captured.close(discard=True)
+                await self.captured.close(discard=not self.source.live)  # of a live one some have to be kept
                 take.cancel()
                 self.backlog.stopping = True
                 await self.in_hand.changed()
@@ -269,7 +270,7 @@ class EdgeNode:
         if self.takeover.lights(rejected.sequence):
             return
         if rejected.retry_after_ms:
-            self._delivery.again(flight, rejected.retry_after_ms / 1000)
+            self._delivery.again(flight, min(rejected.retry_after_ms / 1000, LONGEST_RETRY_S))
         elif rejected.reason != pb.REJECT_REASON_DUPLICATE:  # then its result is to come
             self._settle(rejected.sequence, Outcome.FAILED, f"the cloud node refused it: {rejected.detail}")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from common import packing
+from common.errors import CorruptImage
 from common.frame import FrameId, Outcome, Priority, Result
 from common.identity import identity_of
 from common.pixels import Bytes
@@ -144,7 +145,11 @@ class Results:
         if result.image is not None:
             try:
                 with flight.timeline.stage("unpack"):
-                    loop = asyncio.get_running_loop()
+                    loop, sent = asyncio.get_running_loop(), flight.frame.image
+                    if (result.image.width, result.image.height) != (sent.width, sent.height):
+                        raise CorruptImage(
+                            f"{result.image.width}x{result.image.height} for a frame of {sent.width}x{sent.height}"
+                        )
                     enhanced = await loop.run_in_executor(self.pixels, _decoded, result.image, flight.size)
             except Exception as error:
                 result = replace(result, outcome=Outcome.FAILED, reason=f"the result came back broken: {error}")

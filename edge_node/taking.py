@@ -86,18 +86,27 @@ class Taking:
         except QueueClosed:
             return
         except asyncio.CancelledError:
-            if self._waiting is not None and self._may_wait_apart(self._waiting):
-                await self._forward_one(self._waiting)
-            elif self._waiting is not None:
-                self.captured.dropped += 1
+            await self._leave()
             raise
+
+    async def _leave(self) -> None:
+        """The node stops: what waits and must not be lost goes into the spool, the rest is dropped and counted."""
+        waiting, self._waiting = self._waiting, None
+        while waiting is not None or len(self.captured):
+            frame = waiting or await self._judge(await self.captured.get())
+            waiting = None
+            if self._may_wait_apart(frame):
+                frame.route = None
+                await self._forward_one(frame)
+            else:
+                self.captured.dropped += 1
 
     async def _next(self) -> _Taken:
         """The next frame that goes, with its route."""
         while True:
             captured = await self.captured.first()
-            verdict = await asyncio.get_running_loop().run_in_executor(self.pixels, self.gate.judge, captured.image)
-            frame = self._judged(captured, verdict)
+            frame = await self._judge(captured)
+            verdict = frame.verdict
             if self.source.live and not frame.kept and not verdict.essential and len(self.captured) > 1:
                 self.captured.dropped += await self.captured.take(captured)  # the queue is long for kept ones alone
                 continue
@@ -114,7 +123,8 @@ class Taking:
             self.gate.take(verdict)
             return frame
 
-    def _judged(self, captured: Captured, verdict: Verdict) -> _Taken:
+    async def _judge(self, captured: Captured) -> _Taken:
+        verdict = await asyncio.get_running_loop().run_in_executor(self.pixels, self.gate.judge, captured.image)
         priority = Priority.ESSENTIAL if verdict.essential else self.settings.sending.priority
         may_be_sent = verdict.light and self.takeover.router.mode is not LocalMode.ONLY
         return _Taken(captured, verdict, priority, kept=may_be_sent and self.backlog.keeping.keeps(priority))
@@ -196,8 +206,14 @@ class Taking:
             await asyncio.shield(task)  # no more frames in memory than the disk takes
 
     async def _forward(self, frame: _Taken) -> None:
-        flight = self._begin(frame)
-        flight.here = frame.route in (Route.EDGE, Route.NONE)
+        here = frame.route in (Route.EDGE, Route.NONE)
+        try:
+            flight = self._begin(frame)
+        except Exception:
+            log.exception("a frame of %s could not be taken", frame.captured.name)
+            self.captured.dropped += 1
+            return await self.in_hand.left(here)
+        flight.here = here
         if frame.route is Route.CLOUD:
             flight.pixels = self.takeover.keeps(frame.captured.image)
         if frame.route is not None:

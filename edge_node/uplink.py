@@ -125,23 +125,23 @@ class Uplink:
         """Keep a stream open until `close`.
 
         Raises:
-            StreamRefused: the cloud node refused the very first stream.
+            StreamRefused: every cloud node refused, before any served.
             CloudUnavailable: none answered within `connect_timeout_s`.
         """
-        away_since, said, refusals = time.monotonic(), "", 0
+        away_since, said, refusing, served_once = time.monotonic(), "", set[str](), False
         while not self._closing:
             opened_s, refused, where = 0.0, False, self.address
             try:
                 async with contextlib.aclosing(self._stream()) as stream:
                     async for _ in stream:
-                        opened_s, away_since, said, refusals = time.monotonic(), 0.0, "", -1
+                        opened_s, away_since, said, served_once = time.monotonic(), 0.0, "", True
                 reason = "the stream ended"
             except grpc.aio.AioRpcError as error:
                 reason = explained(error.details() or error.code().name, self._identity)
                 refused = error.code() is not grpc.StatusCode.UNAVAILABLE
-                if refusals >= 0 and error.code() in REFUSED:  # never served, and no wait will change it
-                    refusals += 1
-                    if refusals >= len(self.clouds.addresses):
+                if not served_once and error.code() in REFUSED:  # no wait will change it
+                    refusing.add(where)
+                    if refusing >= set(self.clouds.addresses):
                         raise StreamRefused(f"cloud node {where}: {reason}") from None
             except TimeoutError as error:
                 reason = str(error) or "no answer"

@@ -12,7 +12,8 @@ SUFFIX = ".frame"
 YEAR_S = 366 * 24 * 3600
 _FIELDS = re.compile(
     r"(?P<order>\d{1,18})\.(?P<priority>[123])\.(?P<session>[A-Za-z0-9_-]{1,64})\.(?P<sequence>\d{1,20})"
-    r"\.(?P<readings_bytes>\d{1,18})\.(?P<unix_s>\d{1,12})\.(?P<boot>[0-9a-f]{8})\.(?P<up_s>\d{1,12})\.frame"
+    r"\.(?P<readings_bytes>\d{1,18})\.(?P<unix_s>\d{1,12})\.(?P<boot>[0-9a-f]{8})\.(?P<up_s>\d{1,12})\.frame",
+    re.ASCII,
 )
 
 

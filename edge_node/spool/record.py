@@ -3,18 +3,21 @@
 import json
 import struct
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 
 from google.protobuf.message import DecodeError
 
 from common import wire
+from common.channel import MAX_MESSAGE_BYTES
 from common.errors import CorruptImage, ImageError
 from common.frame import Frame, FrameId
+from common.packing import check_pixels
 from lamplight.v1 import frame_pb2
 
 MAGIC = b"LAMPSPL1"
 _HEAD = struct.Struct("<8sIIQ")  # magic, CRC-32 of all that follows it, bytes of the description, bytes of the frame
 DESCRIPTION_BYTES = 64 * 1024  # at most
+RECORD_BYTES = MAX_MESSAGE_BYTES + 2 * DESCRIPTION_BYTES  # a larger file is none of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,14 @@ class Description:
     @property
     def id(self) -> FrameId:
         return FrameId(self.edge, self.session, self.sequence)
+
+
+_KINDS = (str, str, int, str, int, int, int, int, str)
+
+
+def _values(description: Description) -> tuple[object, ...]:
+    *most, size, sent_as = astuple(description)
+    return (*most, *size, sent_as)
 
 
 class CorruptRecord(CorruptImage):
@@ -69,8 +80,12 @@ def describe(data: bytes) -> Description:
     try:
         fields = json.loads(data[_HEAD.size : _HEAD.size + described])
         width, height = fields["size"]
-        return Description(**fields | {"size": (width, height)})
-    except (ValueError, TypeError, KeyError) as error:
+        description = Description(**fields | {"size": (width, height)})
+        check_pixels(width, height)
+        if any(type(value) is not kind for value, kind in zip(_values(description), _KINDS, strict=True)):
+            raise TypeError("a value is of another type")
+        return description
+    except (ValueError, TypeError, KeyError, RecursionError, ImageError) as error:
         raise CorruptRecord(f"its description is broken: {error}") from None
 
 

@@ -38,6 +38,6 @@ def settled_ids(readings: Path, start: int, wanted: Collection[str]) -> set[str]
 def _whole(line: bytes) -> bool:
     try:
         json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -14,7 +14,7 @@ from pathlib import Path
 from common.errors import SpoolFull, SpoolInUse
 from common.frame import Frame, Priority
 from edge_node.spool.entry import SUFFIX, Entry, Moment, from_file_name, now, sync_folder
-from edge_node.spool.record import DESCRIPTION_BYTES, CorruptRecord, Description, decode, describe, encode
+from edge_node.spool.record import DESCRIPTION_BYTES, RECORD_BYTES, CorruptRecord, Description, decode, describe, encode
 from edge_node.spool.settled import settled_ids
 
 log = logging.getLogger(__name__)
@@ -136,6 +136,8 @@ class Spool:
             CorruptRecord: its file is gone or damaged: `set_aside` it.
             OSError: the disk does not give it.
         """
+        if entry.size > RECORD_BYTES:
+            raise CorruptRecord(f"it has {entry.size:,} bytes, more than any frame")
         try:
             frame, description = decode((self.folder / entry.file_name).read_bytes())
         except FileNotFoundError:
@@ -221,9 +223,9 @@ class Spool:
     def _scan(self) -> None:
         moment, found = self._clock(), []
         with os.scandir(self.folder) as files:
-            listed = [(file.name, file.stat().st_size) for file in files if file.name.endswith(SUFFIX)]
+            listed = [(file.name, _size_of(file)) for file in files if file.name.endswith(SUFFIX)]
         for name, size in sorted(listed):
-            entry = from_file_name(name, self.edge, size, moment)
+            entry = from_file_name(name, self.edge, size, moment) if size >= 0 else None
             if entry is None:
                 self._set_aside(name)
             else:
@@ -261,6 +263,11 @@ class Spool:
     def _free(self) -> int:
         disk = os.statvfs(self.folder)
         return disk.f_bavail * disk.f_frsize
+
+
+def _size_of(file: "os.DirEntry[str]") -> int:
+    """-1 for what is no file, as a pipe that would never end."""
+    return file.stat().st_size if file.is_file(follow_symlinks=False) else -1
 
 
 def _make_folder(folder: Path) -> None:

@@ -161,7 +161,9 @@ class Strand:
             column = pairs.get(row, parts.get(row, -1))
             track.missed += column < 0
             covered = np.delete(table.around[row], column) if column >= 0 else table.around[row]
-            within = table.inside[whole, column].sum() > (whole[row] and table.inside[row, column]) if column >= 0 else 0
+            within = (
+                table.inside[whole, column].sum() > (whole[row] and table.inside[row, column]) if column >= 0 else 0
+            )
             track.stand_apart(column >= 0, bool(covered.any() or within))
         fresh = [column for column in range(len(ids)) if not ids[column]]
         room = self._most - (len(ids) - len(fresh))

@@ -175,6 +175,7 @@ def hostile_payloads() -> dict[str, bytes]:
         "bomb without a size": zstd(bytes(1 << 25), size=False),
         "claims the size, holds less": forged(zstd(content[:-9], checksum=True), len(content)),
         "claims the size, holds more": forged(zstd(bytes(1 << 20)), len(content)),
+        "sound, but with a window of 128 MiB": forged(good, len(content)),
         "gzip": zlib.compress(content),
         "not compressed": content,
     }
@@ -340,6 +341,17 @@ def test_broken_files_are_corrupt(image_format: ImageFormat) -> None:
             assert decode(replace(encoded, data=bytes(data))).shape == (40, 60, 3)
         except ImageError:
             pass
+
+
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    file = io.BytesIO()
+    Image.fromarray(picture()).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    assert decode(EncodedImage(ImageFormat.JPEG, 60, 40, data)).shape == (40, 60, 3)
+    last = data.rindex(b"\xff\xda")
+    slow = data[:last] + data[last:-2] * 1000 + data[-2:]
+    with pytest.raises(CorruptImage, match="scans, 64 at most"):
+        decode(EncodedImage(ImageFormat.JPEG, 60, 40, slow))
 
 
 def test_pictures_stand_upright() -> None:

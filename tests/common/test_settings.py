@@ -73,6 +73,31 @@ def test_a_wrong_file_is_named_with_its_line(tmp_path: Path, text: str, message:
         load(Outer, ["--config", str(file)], {})
 
 
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"size = " + b"[" * 5000, "too deep"),
+        (b"x = " + b"{a=" * 5000, "too deep"),
+        (b"size = " + b"9" * 5000, "digits"),
+        (b"#" * 2**20 + b"#", "more than 1,048,576 bytes"),
+        (b"name = '\xff'", "utf-8"),
+        (b"\0", "s.toml"),
+    ],
+)
+def test_a_hostile_file_is_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    file = tmp_path / "s.toml"
+    file.write_bytes(data)
+    with pytest.raises(SettingsError, match=message):
+        load(Outer, ["--config", str(file)], {})
+
+
+def test_a_file_without_end_and_a_name_that_cannot_be() -> None:
+    with pytest.raises(SettingsError, match="more than 1,048,576 bytes"):
+        load(Outer, ["--config", "/dev/zero"], {})
+    with pytest.raises(SettingsError, match="null byte"):
+        load(Outer, ["--config", "a\0b"], {})
+
+
 def test_a_missing_file() -> None:
     with pytest.raises(SettingsError, match="nowhere.toml: No such file"):
         load(Outer, ["--config", "nowhere.toml"], {})

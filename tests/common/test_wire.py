@@ -82,3 +82,11 @@ def test_numbers_of_a_newer_version_are_told() -> None:
         wire.result_from_proto(result_pb2.Result(outcome=int(Outcome.AS_IS)))
     with pytest.raises(CorruptImage, match="carries no image"):
         wire.frame_from_proto(frame_pb2.Frame(sequence=3), "e", "s")
+
+
+def test_texts_of_a_result_that_are_too_long_are_cut() -> None:
+    stages = [result_pb2.StageTime(stage=f"{number}" + "s" * 10_000, ns=1) for number in range(1000)]
+    message = result_pb2.Result(outcome=1, reason="r" * 10**6, model="m" * 10**6, stages=stages)
+    result = wire.result_from_proto(message)
+    assert (len(result.reason), len(result.model), len(result.stages_ns)) == (1_000, 128, 64)
+    assert max(map(len, result.stages_ns)) == 128

@@ -23,12 +23,14 @@ from common.pixels import RawImage
 from common.settings import load
 from edge_node import backlog as backlog_module
 from edge_node import node as node_module
+from edge_node.gate import Gate
 from edge_node.node import EdgeNode
 from edge_node.reader import Reader
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import JsonLines
 from edge_node.sources import Captured
 from edge_node.spool import Spool
+from edge_node.taking import Taking
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import frame_pb2
 
@@ -157,6 +159,56 @@ async def test_what_is_on_its_way_when_it_is_stopped_stays_kept(tmp_path: Path) 
     assert len(lines(tmp_path)) == 3 and not held(tmp_path)
 
 
+async def test_what_waits_to_be_kept_when_it_is_stopped_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera that is faster than the disk: its frames wait in the queue, and a stop loses none that it took in."""
+    taken: list[EdgeNode] = []
+    slow = threading.Event()
+    judge = Gate.judge
+
+    def judge_slowly(gate: Gate, image: RawImage) -> object:
+        slow.wait(0.05)
+        return judge(gate, image)
+
+    monkeypatch.setattr(Gate, "judge", judge_slowly)
+    camera = Camera(every_s=0.002)
+    queued: list[int] = []
+
+    def enough() -> bool:
+        [node] = taken
+        if len(node.captured) < 5:
+            return False
+        queued.append(len(node.captured))
+        return True
+
+    settings = ["--camera", "0", "--cloud", "127.0.0.1:1", "--edge", "e", "--output", str(tmp_path), "--keep-all"]
+    made = load(EdgeSettings, settings, {})
+    taken.append(EdgeNode(made, camera, Reader(None), [JsonLines(tmp_path / "readings.jsonl")]))
+    monkeypatch.setattr(node_module, "STOP_GRACE_S", 20.0)
+    await run_node(taken[0], enough)
+    counted = len(held(tmp_path)) + len(lines(tmp_path))
+    assert counted == taken[0].ledger._next and counted >= queued[0]
+    assert len(taken[0].captured) == 0
+
+
+async def test_a_frame_that_cannot_be_begun_is_counted_and_the_next_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, failed = Taking._begin, []
+
+    def begin_second(taking: Taking, frame: object) -> object:
+        if not failed:
+            failed.append(frame)
+            raise RuntimeError("no memory")
+        return begin(taking, frame)
+
+    monkeypatch.setattr(Taking, "_begin", begin_second)
+    async with serving(Script(refuse)) as address:
+        node = await run(address, Camera(3), tmp_path, "--keep-all", connected=True)
+    assert len(lines(tmp_path)) + node.captured.dropped == 3 and failed
+
+
 async def test_without_keep_all_only_essential_frames_are_kept(tmp_path: Path) -> None:
     async with serving(Script(refuse)) as address:
         await run(address, Camera(2), tmp_path)
@@ -228,8 +280,10 @@ async def test_a_spool_that_cannot_be_written_stops_nothing(tmp_path: Path, capl
     assert "is not kept" in caplog.text and "another --spool" in caplog.text
 
 
-async def test_a_result_of_before_the_restart_settles_its_frame(tmp_path: Path) -> None:
-    """No place in the window: nothing can be sent, and the result that waited in NATS is enough."""
+@pytest.mark.parametrize("size", [(48, 64), (4800, 6400)])
+async def test_a_result_of_before_the_restart_settles_its_frame(tmp_path: Path, size: tuple[int, int]) -> None:
+    """No place in the window: nothing can be sent, and the result that waited in NATS is enough. A picture of another
+    size than the frame's is none of it, however little it took to send."""
     fill(tmp_path, Priority.ESSENTIAL, Priority.ESSENTIAL)
     async with running_server() as server:
         broker = await Broker.connect(server.url)
@@ -237,7 +291,7 @@ async def test_a_result_of_before_the_restart_settles_its_frame(tmp_path: Path) 
         consumers = await broker.ensure_consumers("e")
         publisher = Publisher(broker)
         publishing = asyncio.create_task(publisher.run())
-        jpeg = packing.encode(np.zeros((48, 64, 3), np.uint8), ImageFormat.JPEG, 75)
+        jpeg = packing.encode(np.zeros((*size, 3), np.uint8), ImageFormat.JPEG, 75)
         assert isinstance(jpeg, EncodedImage)
         spool = spool_of(tmp_path)  # it was sent in half its size
         [_, second] = spool
@@ -263,7 +317,9 @@ async def test_a_result_of_before_the_restart_settles_its_frame(tmp_path: Path) 
         await asyncio.gather(publishing, return_exceptions=True)
         await broker.close()
     [line] = lines(tmp_path)
-    assert (line["frame"], line["outcome"], line["model"]) == ("e/old/1", "enhanced", "m-1")
+    sound = size == (48, 64)
+    assert (line["frame"], line["outcome"], line["model"]) == ("e/old/1", "enhanced" if sound else "failed", "m-1")
+    assert line["reason"] == ("" if sound else "the result came back broken: 6400x4800 for a frame of 64x48")
     assert line["sent_as"] == "size 0.5" and held(tmp_path) == ["e/old/0"] and not script.frames
 
 

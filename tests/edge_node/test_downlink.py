@@ -224,7 +224,7 @@ async def test_parts_of_two_attempts_are_never_mixed(server, cloud) -> None:
 
 async def test_incomplete_results_are_bounded(server, cloud) -> None:
     inbox = Inbox()
-    async with listening(server, cloud.consumers, inbox, assembly_bytes=2500) as downlink:
+    async with listening(server, cloud.consumers, inbox, assembly_bytes=4500) as downlink:
         for sequence in range(5):
             key = f"{EDGE}/{SESSION}/{sequence}/0"
             await cloud.broker.send(forged(1, 2, b"x" * 1000, 2000, key=key))

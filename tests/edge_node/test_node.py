@@ -12,6 +12,7 @@ from scripted import Answer, Script, rejected, serving
 
 from common.errors import CloudUnavailable, SourceError
 from common.settings import load
+from edge_node import node as node_module
 from edge_node.node import EdgeNode
 from edge_node.reader import Reader
 from edge_node.settings import EdgeSettings
@@ -170,3 +171,18 @@ async def test_the_limit_counts_frames_that_were_taken(serve, photos: Path) -> N
 
     _, address = await serve(refuse)
     assert len((await run(address, photos, "--limit", "3")).kept) == 3
+
+
+async def test_a_cloud_node_that_says_to_wait_for_weeks_is_asked_sooner(
+    serve, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_module, "LONGEST_RETRY_S", 0.01)
+
+    async def weeks(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
+        if frame.attempt < 2:
+            return rejected(frame, pb.REJECT_REASON_OVERLOADED, retry_after_ms=2**32 - 1)
+        return rejected(frame, pb.REJECT_REASON_MALFORMED)
+
+    _, address = await serve(weeks)
+    node = await run(address, photos)
+    assert len(node.kept) == 5

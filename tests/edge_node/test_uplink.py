@@ -239,3 +239,11 @@ async def test_credit_alone_says_that_frames_arrived() -> None:
 
 def test_addresses_get_their_ports() -> None:
     assert with_ports("a, b:7 ,[::1]:9,") == "a:50051,b:7,[::1]:9"
+
+
+async def test_one_that_refuses_is_not_all_while_another_is_away(free_port: int) -> None:
+    """It used to end when one node had refused as often as the list is long."""
+    async with serving() as (_, refusing):
+        edge = Edge(f"{refusing},127.0.0.1:{free_port}", edge="not a name")
+        async with running(edge):
+            await edge.until(lambda: edge.uplink.clouds._rounds >= 3)

@@ -1,8 +1,11 @@
 """What the spool promises on a sound disk, and what it says on one that is not."""
 
+import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,9 @@ from hypothesis import strategies as st
 from common.errors import SpoolError, SpoolFull, SpoolInUse
 from common.frame import Priority
 from edge_node.spool import CorruptRecord, Spool
+from edge_node.spool.entry import from_file_name, now
+from edge_node.spool.record import decode
+from edge_node.spool.settled import settled_ids
 from edge_node.spool.status import describe
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -293,3 +299,51 @@ print([entry.id.sequence for entry in spool])
     done = subprocess.run([sys.executable, "-c", program, tmp_path], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "File too large\n[0, 2]\n", done.stderr
     assert len(list(tmp_path.glob("*.frame"))) == 2 and len(list(tmp_path.iterdir())) == 3
+
+
+def hostile_record(**changes: object) -> bytes:
+    """A kept frame with a sound checksum whose description says something else."""
+    fields = {"edge": "pole", "session": "s1", "sequence": 0, "name": "", "bytes_raw": 5, "captured_unix_ns": 1,
+              "size": [4, 4], "sent_as": "lossless"} | changes  # fmt: skip
+    description = json.dumps(fields).encode()
+    rest = struct.pack("<IQ", len(description), 0) + description
+    return struct.pack("<8sI", b"LAMPSPL1", zlib.crc32(rest)) + rest
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"size": [4]}, {"size": "44"}, {"size": [65_535, 65_535]}, {"size": ["4", 4]}, {"name": ["x"]}, {"bytes_raw": 1.5},
+     {"captured_unix_ns": "now"}, {"sequence": None}, {"sent_as": 7}, {"more": 1}, {"edge": True}],
+)  # fmt: skip
+def test_a_description_of_other_kinds_is_corrupt(changes: dict[str, object]) -> None:
+    with pytest.raises(CorruptRecord, match="its description is broken"):
+        decode(hostile_record(**changes))
+
+
+def test_a_description_without_end_is_corrupt() -> None:
+    deep = b"[" * 60_000
+    rest = struct.pack("<IQ", len(deep), 0) + deep
+    with pytest.raises(CorruptRecord, match="its description is broken"):
+        decode(struct.pack("<8sI", b"LAMPSPL1", zlib.crc32(rest)) + rest)
+
+
+def test_what_is_no_file_or_too_large_for_a_frame_is_set_aside_unread(open_spool, make_frame) -> None:
+    """A pipe would never end, and a file of a terabyte fits into no memory."""
+    spool = open_spool()
+    entry = spool.store(make_frame(0), "", 0, 0)
+    os.mkfifo(spool.folder / entry.file_name.replace("000000000000", "000000000001"))
+    (spool.folder / entry.file_name.replace("000000000000", "000000000002")).symlink_to("/dev/zero")
+    with (spool.folder / entry.file_name.replace("000000000000", "000000000003")).open("wb") as file:
+        file.truncate(2**40)
+    assert len(open_spool()) == 1
+
+
+def test_a_line_without_end_is_no_reading(tmp_path: Path) -> None:
+    (tmp_path / "readings.jsonl").write_text('{"frame": "pole/s1/0", "x": ' + "[" * 100_000 + "\n")
+    assert settled_ids(tmp_path / "readings.jsonl", 0, {"pole/s1/0"}) == set()
+
+
+def test_names_with_other_digits_are_not_ours() -> None:
+    name = "000000000001.2.s.1.0.1700000000.0123abcd.77.frame"
+    assert from_file_name(name, "pole", 1, now()) is not None
+    assert from_file_name(name.replace(".77.", ".\u0667\u0667."), "pole", 1, now()) is None

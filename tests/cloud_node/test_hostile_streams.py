@@ -1,0 +1,125 @@
+"""Callers that mean harm, against a cloud node's front on a real gRPC server: many, slow, half-open, oversized."""
+
+import asyncio
+import contextlib
+import socket
+
+import grpc
+import grpc.aio
+import psutil
+import pytest
+from hand_edges import good, hand_edges, serving
+from results import until
+
+from cloud_node.settings import CloudSettings, Limits
+from common.channel import MAX_MESSAGE_BYTES, client_options
+from lamplight.v1 import enhancement_pb2 as pb
+from lamplight.v1 import enhancement_pb2_grpc
+
+HALF_OPEN, CONNECTIONS = 500, 5
+STREAM_BYTES = 160 * 1024  # of memory for one of them, both ends of the connection in this process
+
+
+async def test_half_open_streams_are_bounded_and_keep_nobody_out() -> None:
+    """benchmarks/half_open.py does it with ten thousand, from processes of their own."""
+    async with (
+        serving(CloudSettings(limits=Limits(max_edges=100))) as (front, address),
+        contextlib.AsyncExitStack() as all,
+    ):
+        before = psutil.Process().memory_info().rss
+        calls = []
+        for _ in range(CONNECTIONS):
+            channel = await all.enter_async_context(grpc.aio.insecure_channel(address, options=client_options()))
+            stub = enhancement_pb2_grpc.EnhancementStub(channel)
+            calls += [stub.Stream() for _ in range(HALF_OPEN // CONNECTIONS)]
+        await asyncio.gather(*(call.wait_for_connection() for call in calls))
+        waiting = front.ingress._opening
+        await until(lambda: sum(call.done() for call in calls) == HALF_OPEN - 100)
+        assert sum(map(len, waiting.values())) == 100
+        async with hand_edges(address) as make:
+            edge = make()
+            await edge.open("cam", "s")  # it comes last, and is served
+            await edge.frame(good())
+            assert (await edge.verdict()).sequence == 0
+        assert psutil.Process().memory_info().rss - before < HALF_OPEN * STREAM_BYTES
+        refused = next(call for call in calls if call.done())
+        assert await refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in calls:
+            call.cancel()
+        await until(lambda: not waiting)
+
+
+async def test_connections_that_say_nothing_or_drip_keep_nobody_out() -> None:
+    """TCP without HTTP/2, and HTTP/2 a byte at a time."""
+    async with serving() as (_, address), contextlib.AsyncExitStack() as all:
+        host, _, port = address.rpartition(":")
+        writers = []
+        for number in range(300):
+            _, writer = await asyncio.open_connection(host, int(port))
+            all.callback(writer.close)
+            if number % 2:
+                writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[: number % 24])
+            writers.append(writer)
+        async with hand_edges(address) as make:
+            edge = make()
+            await edge.open("cam", "s")
+            for sequence in range(3):
+                writers[2 * sequence + 1].write(b"\0")
+                await edge.frame(good(sequence))
+                assert (await edge.verdict()).sequence == sequence
+
+
+async def test_oversized_headers_are_refused_and_the_connection_lives() -> None:
+    async with serving() as (front, address), grpc.aio.insecure_channel(address) as channel:
+        stub = enhancement_pb2_grpc.EnhancementStub(channel)
+        for size in (20_000, 1_000_000):
+            call = stub.Stream(metadata=[("x-large", "x" * size)])
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await call.write(pb.EdgeMessage(open=pb.Open(edge="cam", session="s")))
+                await call.read()
+                raise AssertionError("it was taken")
+            assert error.value.code() in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
+        assert not front.streams.live
+        call = stub.Stream(metadata=[("x-small", "x" * 100)])
+        await call.write(pb.EdgeMessage(open=pb.Open(edge="cam", session="s")))
+        assert (await call.read()).WhichOneof("message") == "opened"
+        call.cancel()
+
+
+async def test_a_message_that_announces_more_than_it_may_is_refused_unread() -> None:
+    """10 GB in the prefix of a message, and a few bytes behind it: by hand, since no client of gRPC's would do so."""
+    async with serving() as (_, address):
+        host, _, port = address.rpartition(":")
+        for announced in (MAX_MESSAGE_BYTES + 1, 2**32 - 1):
+            answer = await asyncio.to_thread(raw_message, host, int(port), announced)
+            assert b"Received message larger than max" in answer or b"grpc-status" in answer or b"\x03" in answer
+        async with hand_edges(address) as make:
+            await make().open("cam", "s")
+
+
+def raw_message(host: str, port: int, announced: int) -> bytes:
+    """Open a stream with HTTP/2 by hand, say how long the message is, and wait for the end of the stream."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    def literal(name: bytes, value: bytes) -> bytes:
+        return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+    headers = b"".join(
+        literal(name, value)
+        for name, value in (
+            (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/lamplight.v1.Enhancement/Stream"),
+            (b":authority", b"a"), (b"te", b"trailers"), (b"content-type", b"application/grpc"),
+        )
+    )  # fmt: skip
+    with socket.create_connection((host, port), timeout=30) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, headers))
+        connection.sendall(frame(0, 0, 1, b"\0" + announced.to_bytes(4, "big") + b"few bytes"))
+        answer = b""
+        while b"larger than max" not in answer and len(answer) < 100_000:
+            data = connection.recv(65_536)
+            if not data:
+                break
+            answer += data
+        return answer
