@@ -1,0 +1,170 @@
+"""Into the database: sights by their id, in few and short transactions, and out again when there are too many."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from edge_node.readings.fold import GAP, look, trigrams
+from edge_node.readings.rows import COLUMNS, Row
+from edge_node.readings.schema import open_to_write
+
+KNOWN_WORDS: Final = 20_000  # in memory, so that those seen before cost no statement
+FREE_PAGES: Final = 256  # given back to the file system at a time, 1 MiB
+_SET = ", ".join(f"{name} = :{name}" for name in COLUMNS if name not in ("key", "id", "crop", "crop_bytes"))
+_INSERT = f"INSERT INTO sights ({', '.join(COLUMNS)}) VALUES ({', '.join(f':{name}' for name in COLUMNS)})"
+_UPDATE = f"UPDATE sights SET {_SET} WHERE key = :key"
+_PICTURE = "UPDATE sights SET crop = :crop, crop_bytes = :crop_bytes WHERE key = :key"
+_CROPS = "UPDATE totals SET value = value + ? WHERE name = 'crop_bytes'"
+
+
+class Writer:
+    """One database, from one thread at a time.
+
+    Raises:
+        ReadingsError: it is from a newer version, or needs an SQLite with FTS5.
+        sqlite3.DatabaseError: it is damaged or cannot be opened; every method raises it too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database, self.indexed = open_to_write(path)
+        self._known: set[str] = set()
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Keep these, all or none; one with an id that is there replaces that, and keeps its crop if it has none."""
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            next_key: dict[int, int] = {}
+            crops = sum(self._put(row, next_key) for row in rows)
+            if crops:
+                database.execute(_CROPS, (crops,))
+            database.execute("COMMIT")
+        except BaseException:
+            self._back()
+            raise
+
+    def remove(self, keys: Sequence[int]) -> list[str]:
+        """Remove these, all or none; returns the crops that belonged to them, relative to the output folder."""
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            crops, size, gone = [], 0, set[str]()
+            for key in keys:
+                row = database.execute("SELECT folded, crop, crop_bytes FROM sights WHERE key = ?", (key,)).fetchone()
+                if row is None:
+                    continue
+                self._unindex(key, row[0])
+                database.execute("DELETE FROM sights WHERE key = ?", (key,))
+                gone.update(row[0].split())
+                crops += [row[1]] if row[1] else []
+                size += row[2]
+            self._forget_words(gone)
+            if size:
+                database.execute(_CROPS, (-size,))
+            database.execute("COMMIT")
+            return crops
+        except BaseException:
+            self._back()
+            raise
+
+    def before(self, unix_ns: int, limit: int) -> list[int]:
+        """Keys of what was last seen before, the oldest first."""
+        cutoff = (unix_ns, unix_ns // 10**6, limit)
+        statement = "SELECT key FROM sights WHERE last_ns < ? AND key < ? ORDER BY key LIMIT ?"
+        return [key for (key,) in self._database.execute(statement, cutoff)]
+
+    def oldest(self, limit: int) -> list[int]:
+        """Keys of what was seen first."""
+        return [key for (key,) in self._database.execute("SELECT key FROM sights ORDER BY key LIMIT ?", (limit,))]
+
+    @property
+    def used_bytes(self) -> int:
+        """Of the database without its free pages, and of the crops."""
+        pages, free, size = (self._pragma(name) for name in ("page_count", "freelist_count", "page_size"))
+        (crops,) = self._database.execute("SELECT value FROM totals WHERE name = 'crop_bytes'").fetchone()
+        return (pages - free) * size + int(crops)
+
+    def give_back(self) -> bool:
+        """Return some free pages to the file system; whether there are more."""
+        self._database.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
+        return self._pragma("freelist_count") > 0
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _put(self, row: Row, next_key: dict[int, int]) -> int:
+        """Returns by how many bytes the crops have grown."""
+        database = self._database
+        known = "SELECT key, folded, crop_bytes FROM sights WHERE id = ?"
+        old = database.execute(known, (row["id"],)).fetchone()
+        if old is None:
+            key = self._free_key(row["first_ns"] // 10**6, next_key)
+            database.execute(_INSERT, {**row, "key": key})
+            self._index(key, row["folded"])
+            return int(row["crop_bytes"])
+        key, folded, crop_bytes = old
+        database.execute(_UPDATE, {**row, "key": key})
+        if folded != row["folded"]:
+            self._unindex(key, folded)
+            self._index(key, row["folded"])
+            self._forget_words(set(folded.split()))
+        if not row["crop"]:
+            return 0
+        database.execute(_PICTURE, {**row, "key": key})
+        return int(row["crop_bytes"]) - int(crop_bytes)
+
+    def _free_key(self, key: int, next_key: dict[int, int]) -> int:
+        begin, key = key, max(key, next_key.get(key, key))
+        while self._database.execute("SELECT 1 FROM sights WHERE key = ?", (key,)).fetchone() is not None:
+            key += 1
+        next_key[begin] = key + 1
+        return key
+
+    def _index(self, key: int, folded: str) -> None:
+        if not folded:
+            return
+        if self.indexed:
+            self._database.execute("INSERT INTO grams (rowid, folded) VALUES (?, ?)", (key, folded))
+        new = set(folded.split()) - self._known
+        for word in new:
+            seems = f"{GAP}{look(word)}{GAP}"
+            insert = "INSERT INTO words (word, look) VALUES (?, ?) ON CONFLICT DO NOTHING"
+            cursor = self._database.execute(insert, (word, seems))
+            if self.indexed and cursor.rowcount:
+                self._database.execute("INSERT INTO word_grams (rowid, look) VALUES (?, ?)", (cursor.lastrowid, seems))
+        if len(self._known) > KNOWN_WORDS:
+            self._known.clear()
+        self._known |= new
+
+    def _unindex(self, key: int, folded: str) -> None:
+        if folded and self.indexed:
+            self._database.execute("INSERT INTO grams (grams, rowid, folded) VALUES ('delete', ?, ?)", (key, folded))
+
+    def _forget_words(self, gone: set[str]) -> None:
+        """Take words that no row has any more out of the list; one that cannot be told may stay."""
+        for word in gone if self.indexed else ():
+            wanted = all_of(trigrams(f"{GAP}{word}{GAP}"))
+            if self._database.execute("SELECT 1 FROM grams WHERE grams MATCH ? LIMIT 1", (wanted,)).fetchone():
+                continue
+            self._known.discard(word)
+            row = self._database.execute("DELETE FROM words WHERE word = ? RETURNING id, look", (word,)).fetchone()
+            if row is not None:
+                self._database.execute("INSERT INTO word_grams (word_grams, rowid, look) VALUES ('delete', ?, ?)", row)
+
+    def _back(self) -> None:
+        self._known.clear()
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def all_of(grams: Sequence[str]) -> str:
+    """An FTS5 expression for all of these trigrams; quoted, so that nothing in them is syntax.
+
+    >>> all_of(["exi", 'a"b'])
+    '"exi" AND "a""b"'
+    """
+    return " AND ".join(f'"{gram.replace(chr(34), chr(34) * 2)}"' for gram in grams)
