@@ -78,16 +78,17 @@ def needle(word: str) -> str:
 
 def spans(text: str, found: Sequence[str]) -> list[tuple[int, int]]:
     """Where in a text the needles or words (with gaps) that were found in its folded form stand, [start, end)."""
-    folds, places = GAP, [0, 0]
-    previous = 0  # the end of the word before
+    parts, places, previous = [], [0], 0  # of each character of the folded text, where it comes from
     for match in _WORD.finditer(_kept_apart(text)):
-        for at in range(match.start(), match.end()):
-            shown = plain(text[at])
-            if not folds.endswith(GAP) and at == match.start():
-                folds, places = folds + GAP, [*places, previous, at]
-            folds, places = folds + shown, places + [at] * len(shown)
-        previous = match.end()
-    folds, places = folds + GAP, [*places, len(text), len(text)]
+        start, end = match.span()
+        each = [text[start:end].lower()] if text.isascii() else [plain(character) for character in text[start:end]]
+        parts.append("".join(each))
+        places += [previous, start]
+        places += range(start, end) if text.isascii() else (
+            start + number for number, shown in enumerate(each) for _ in shown
+        )  # fmt: skip
+        previous = end
+    folds, places = joined(parts), [*places[1:], len(text), len(text)]
     marked = []
     for wanted in found:
         at = folds.find(wanted)
@@ -112,6 +113,9 @@ def merged(marked: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _kept_apart(text: str) -> str:
     """The text with as many characters: letters plain, accents that follow them as letters, all else spaces."""
+
+    if text.isascii():
+        return text
 
     def one(character: str) -> str:
         bare = plain(character)

@@ -26,8 +26,9 @@ def look_alikes(database: sqlite3.Connection, word: str, indexed: bool) -> list[
     close = []
     for other, looks in _candidates(database, seems, edits, within, indexed):
         looks = looks.strip()
-        # A short one alone: in other words there would be too many.
-        if near(seems, looks, within=within and len(word) > 3) <= edits:
+        # Within others with one edit less: there would be too many.
+        inside = within and len(word) > 3 and near(seems, looks, within=True) < max(1, edits)
+        if inside or near(seems, looks) <= edits:
             close.append(other)
     ranked = sorted((round(cost(word, other), 3), other) for other in close)
     return [Seems(f"{GAP}{other}{GAP}", at) for at, other in ranked[:TAKEN] if 0 < at <= most(len(word))]

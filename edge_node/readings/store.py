@@ -19,6 +19,7 @@ from edge_node.readings.writer import all_of
 NAME: Final = "readings.db"
 FOREVER_NS: Final = 2**62
 PAGE: Final = 1000  # rows at a time when all are read
+MOST_RANKED: Final = 400  # rows with reading errors of which the likest are chosen
 LONGEST_TEXT: Final = 256
 LONGEST_SPAN: Final = 26  # 2^26 minutes: over a hundred years
 
@@ -184,13 +185,17 @@ def _nearest(
     found: list[Hit],
 ) -> list[Hit]:
     """More rows after those that were found: the likest first, the newest of these first."""
-    for most in sorted({seems.cost for one in near for seems in one if seems.cost > 0}):
-        if len(found) >= limit:
-            break
-        level = [[seems for seems in one if seems.cost <= most] for one in near]
-        have = frozenset(row["key"] for row, _, _ in found)
-        found = found + _search(database, indexed, level, window, camera, limit - len(found), have)
-    return sorted(found, key=lambda hit: hit[1])  # stable: the newest stay first
+    have = frozenset(row["key"] for row, _, _ in found)
+    more = _search(database, indexed, near, window, camera, MOST_RANKED, have)
+    if len(more) == MOST_RANKED:  # there are others, older and perhaps liker
+        for most in sorted({seems.cost for one in near for seems in one if seems.cost > 0}):
+            if len(found) >= limit:
+                return found
+            level = [[seems for seems in one if seems.cost <= most] for one in near]
+            have = frozenset(row["key"] for row, _, _ in found)
+            found = found + _search(database, indexed, level, window, camera, limit - len(found), have)
+        more = []
+    return sorted(found + more, key=lambda hit: hit[1])[:limit]  # stable: the newest stay first
 
 
 def _match(folded: str, wanted: Wanted) -> tuple[float, list[str]] | None:
