@@ -1,5 +1,6 @@
 """How much is kept, and for how long: the oldest goes, a little at a time."""
 
+import math
 import time
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ STEP: Final = 100  # rows at a time: some milliseconds
 LOOK_EVERY_S: Final = 10.0
 DAY_NS: Final = 86_400 * 10**9
 MIB: Final = 2**20
-TIDY: Final = 0.97  # of the bound, down to which rows go once it is reached
+TIDY: Final = 0.95  # of the bound, down to which rows go once it is reached
 
 
 class Bounds:
@@ -26,7 +27,8 @@ class Bounds:
     def __init__(self, folder: Path, days: float, mib: float) -> None:
         self._folder, self._days, self._bytes = folder, days, mib * MIB
         self._not_before_s = 0.0
-        self._over = False
+        self._to_go = 0  # rows
+        self._untidy = False
         self.removed = 0  # rows, in all
 
     def step(self, writer: Writer) -> bool:
@@ -42,9 +44,13 @@ class Bounds:
             for name in writer.remove(keys):
                 remove_crop(self._folder, name)
             self.removed += len(keys)
+            self._untidy = True
             return True
         if writer.give_back():
             return True
+        if self._untidy:
+            writer.tidy()
+            self._untidy = False
         self._not_before_s = time.monotonic() + LOOK_EVERY_S
         if oldest := writer.oldest(1):
             remove_days_before(self._folder, oldest[0] * 10**6)
@@ -53,6 +59,9 @@ class Bounds:
     def _too_much(self, writer: Writer) -> list[int]:
         if self._days and (keys := writer.before(time.time_ns() - int(self._days * DAY_NS), STEP)):
             return keys
-        used = writer.used_bytes
-        self._over = used > self._bytes * (TIDY if self._over else 1)
-        return writer.oldest(STEP) if self._over else []
+        if not self._to_go and not self._untidy and (used := writer.used_bytes) > self._bytes:
+            # Not until it is enough: what an index gives free shows only when its parts are merged, some time later.
+            self._to_go = math.ceil(writer.rows * (1 - TIDY * self._bytes / used))
+        keys = writer.oldest(min(STEP, self._to_go))
+        self._to_go = max(0, self._to_go - len(keys)) if keys else 0
+        return keys

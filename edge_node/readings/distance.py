@@ -9,8 +9,7 @@ CONFUSED: Final = 0.2  # a letter for one that looks the same
 ALIKE: Final = 0.5  # for one that looks much the same
 WITHIN: Final = 0.2  # more, where it is a part of a longer word
 _ALIKE: Final = frozenset(
-    frozenset(pair)
-    for pair in ("uv", "ce", "co", "hn", "ft", "17", "4a", "0d", "od", "0q", "oq", "yv", "hb", "3b", "6b")
+    frozenset(pair) for pair in ("uv", "ce", "co", "hn", "ft", "17", "0d", "od", "0q", "oq", "yv", "hb", "3b", "6b")
 )
 _PAIRS: Final = (("rn", "m"), ("vv", "w"), ("cl", "d"), ("nn", "m"), ("ii", "u"), ("li", "h"))
 

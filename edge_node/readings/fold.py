@@ -10,7 +10,7 @@ _BY_CHARACTER = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-
 _WORD = re.compile(rf"[{_BY_CHARACTER}]|[^\W_{_BY_CHARACTER}]+")
 _NO_MARK = str.maketrans({"ø": "o", "đ": "d", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d"})
 
-_LOOKS = str.maketrans("01i5826 9q".replace(" ", ""), "ollsbzggg")
+_LOOKS = str.maketrans("01i58269q4", "ollsbzggga")
 _LOOK_PAIRS: Final = (("rn", "m"), ("vv", "w"), ("cl", "d"))
 
 

@@ -44,11 +44,13 @@ CREATE TABLE sights (
 CREATE INDEX lasting ON sights (span, key) WHERE span > 0;
 CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE, look TEXT NOT NULL);
 CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO totals VALUES ('crop_bytes', 0);
+INSERT INTO totals VALUES ('crop_bytes', 0), ('rows', 0);
 """
 INDEXES: Final = """
 CREATE VIRTUAL TABLE grams USING fts5(folded, content='sights', content_rowid='key',
     tokenize='trigram case_sensitive 1', detail='none', columnsize=0);
+CREATE VIRTUAL TABLE row_words USING fts5(folded, content='sights', content_rowid='key',
+    tokenize='ascii', detail='none', columnsize=0);
 CREATE VIRTUAL TABLE word_grams USING fts5(look, content='words', content_rowid='id',
     tokenize='trigram case_sensitive 1', detail='none', columnsize=0);
 """

@@ -14,7 +14,7 @@ from edge_node.readings.fold import GAP, needle, plain, spans, trigrams, words
 from edge_node.readings.fuzzy import Seems, look_alikes
 from edge_node.readings.rows import MINUTE_NS, SELECTED, Found, found_of
 from edge_node.readings.schema import is_broken, open_to_read
-from edge_node.readings.writer import all_of
+from edge_node.readings.writer import quoted
 
 NAME: Final = "readings.db"
 FOREVER_NS: Final = 2**62
@@ -74,7 +74,7 @@ class Store:
                 database = self._open()
                 found = _search(database, self._indexed, wanted, window, plain(camera), limit)
                 if fuzzy and wanted and len(found) < limit:
-                    near = [[one[0], *look_alikes(database, one[0].text.strip(), self._indexed)] for one in wanted]
+                    near = [look_alikes(database, one[0].word, self._indexed) for one in wanted]
                     found = _nearest(database, self._indexed, near, window, plain(camera), limit, found)
             except sqlite3.Error as error:
                 self._close()
@@ -113,7 +113,7 @@ class Store:
         """How many are kept. Raises ReadingsError as `search`."""
         with self._lock:
             try:
-                (count,) = self._open().execute("SELECT count(*) FROM sights").fetchone()
+                (count,) = self._open().execute("SELECT value FROM totals WHERE name = 'rows'").fetchone()
             except sqlite3.Error as error:
                 self._close()
                 raise self._trouble(error) from None
@@ -185,6 +185,8 @@ def _nearest(
     found: list[Hit],
 ) -> list[Hit]:
     """More rows after those that were found: the likest first, the newest of these first."""
+    if not all(near):
+        return found  # there is a word that nothing is like
     have = frozenset(row["key"] for row, _, _ in found)
     more = _search(database, indexed, near, window, camera, MOST_RANKED, have)
     if len(more) == MOST_RANKED:  # there are others, older and perhaps liker
@@ -222,10 +224,11 @@ def _candidates(database: sqlite3.Connection, indexed: bool, wanted: Wanted, win
             given += [seems.text for seems in one]
         rows = database.execute(f"SELECT {SELECTED} FROM sights s WHERE {where} ORDER BY s.key DESC", given)
     else:
+        index, match = expression(wanted)
         rows = database.execute(
-            f"SELECT {SELECTED} FROM grams g CROSS JOIN sights s ON s.key = g.rowid "
-            "WHERE g.grams MATCH ? AND g.rowid BETWEEN ? AND ? AND s.last_ns >= ? ORDER BY g.rowid DESC",
-            (expression(wanted), oldest, newest, since),
+            f"SELECT {SELECTED} FROM {index} g CROSS JOIN sights s ON s.key = g.rowid "
+            f"WHERE g.{index} MATCH ? AND g.rowid BETWEEN ? AND ? AND s.last_ns >= ? ORDER BY g.rowid DESC",
+            (match, oldest, newest, since),
         )
     yield from rows
     if oldest:
@@ -244,21 +247,18 @@ def _lasting(database: sqlite3.Connection, oldest: int, since: int) -> list[Any]
     return sorted(found, key=lambda row: -row["key"])
 
 
-def expression(wanted: Wanted) -> str:
-    """An FTS5 expression that every text matches in which something is found for each word.
+def expression(wanted: Wanted) -> tuple[str, str]:
+    """Which index has every text in which something is found for each word, and an FTS5 expression for that.
 
-    >>> expression([[Seems("exit", 0), Seems("  ex1t  ", 0.2)]])
-    '(("exi" AND "xit") OR ("  e" AND "x1t" AND "t  "))'
+    >>> expression([[Seems("exit", 0)], [Seems(" no", 0)]])
+    ('grams', '"exi" AND "xit" AND " no"')
+    >>> expression([[Seems("  exit  ", 0), Seems("  ex1t  ", 0.2)], [Seems("  no  ", 0)]])
+    ('row_words', '("exit" OR "ex1t") AND ("no")')
     """
-    each = (" OR ".join(f"({all_of(_grams(seems.text))})" for seems in one) for one in wanted)
-    return " AND ".join(f"({one})" for one in each)
-
-
-def _grams(text: str) -> list[str]:
-    """Trigrams that cover it: all of a part of a word, and of a whole one, which is rarer, as few as will do."""
-    if not text.startswith(GAP):
-        return trigrams(text)
-    return list({text[at : at + 3]: at for at in (*range(0, len(text) - 2, 3), len(text) - 3)})
+    if all(seems.text.startswith(GAP) and seems.text.endswith(GAP) for one in wanted for seems in one):
+        each = (" OR ".join(quoted(seems.word) for seems in one) for one in wanted)
+        return "row_words", " AND ".join(f"({one})" for one in each)
+    return "grams", " AND ".join(quoted(gram) for (seems,) in wanted for gram in trigrams(seems.text))
 
 
 def _of_camera(row: Any, name: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from edge_node.readings.fold import GAP, look, trigrams
+from edge_node.readings.fold import GAP, look
 from edge_node.readings.rows import COLUMNS, Row
 from edge_node.readings.schema import open_to_write
 
@@ -14,7 +14,7 @@ _SET = ", ".join(f"{name} = :{name}" for name in COLUMNS if name not in ("key", 
 _INSERT = f"INSERT INTO sights ({', '.join(COLUMNS)}) VALUES ({', '.join(f':{name}' for name in COLUMNS)})"
 _UPDATE = f"UPDATE sights SET {_SET} WHERE key = :key"
 _PICTURE = "UPDATE sights SET crop = :crop, crop_bytes = :crop_bytes WHERE key = :key"
-_CROPS = "UPDATE totals SET value = value + ? WHERE name = 'crop_bytes'"
+_ADD = "UPDATE totals SET value = value + ? WHERE name = ?"
 
 
 class Writer:
@@ -36,9 +36,8 @@ class Writer:
         database.execute("BEGIN IMMEDIATE")
         try:
             next_key: dict[int, int] = {}
-            crops = sum(self._put(row, next_key) for row in rows)
-            if crops:
-                database.execute(_CROPS, (crops,))
+            changes = [self._put(row, next_key) for row in rows]
+            self._add(sum(new for new, _ in changes), sum(crops for _, crops in changes))
             database.execute("COMMIT")
         except BaseException:
             self._back()
@@ -49,7 +48,7 @@ class Writer:
         database = self._database
         database.execute("BEGIN IMMEDIATE")
         try:
-            crops, size, gone = [], 0, set[str]()
+            crops, rows, size, gone = [], 0, 0, set[str]()
             for key in keys:
                 row = database.execute("SELECT folded, crop, crop_bytes FROM sights WHERE key = ?", (key,)).fetchone()
                 if row is None:
@@ -58,10 +57,9 @@ class Writer:
                 database.execute("DELETE FROM sights WHERE key = ?", (key,))
                 gone.update(row[0].split())
                 crops += [row[1]] if row[1] else []
-                size += row[2]
+                rows, size = rows + 1, size + row[2]
             self._forget_words(gone)
-            if size:
-                database.execute(_CROPS, (-size,))
+            self._add(-rows, -size)
             database.execute("COMMIT")
             return crops
         except BaseException:
@@ -82,19 +80,26 @@ class Writer:
     def used_bytes(self) -> int:
         """Of the database without its free pages, and of the crops."""
         pages, free, size = (self._pragma(name) for name in ("page_count", "freelist_count", "page_size"))
-        (crops,) = self._database.execute("SELECT value FROM totals WHERE name = 'crop_bytes'").fetchone()
-        return (pages - free) * size + int(crops)
+        return (pages - free) * size + self._total("crop_bytes")
+
+    @property
+    def rows(self) -> int:
+        return self._total("rows")
 
     def give_back(self) -> bool:
         """Return some free pages to the file system; whether there are more."""
         self._database.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
         return self._pragma("freelist_count") > 0
 
+    def tidy(self) -> None:
+        """Bring what is in the log into the database itself, which is cut to its size with that."""
+        self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
     def close(self) -> None:
         self._database.close()
 
-    def _put(self, row: Row, next_key: dict[int, int]) -> int:
-        """Returns by how many bytes the crops have grown."""
+    def _put(self, row: Row, next_key: dict[int, int]) -> tuple[int, int]:
+        """Returns how many rows there are more, and by how many bytes the crops have grown."""
         database = self._database
         known = "SELECT key, folded, crop_bytes FROM sights WHERE id = ?"
         old = database.execute(known, (row["id"],)).fetchone()
@@ -102,7 +107,7 @@ class Writer:
             key = self._free_key(row["first_ns"] // 10**6, next_key)
             database.execute(_INSERT, {**row, "key": key})
             self._index(key, row["folded"])
-            return int(row["crop_bytes"])
+            return 1, int(row["crop_bytes"])
         key, folded, crop_bytes = old
         database.execute(_UPDATE, {**row, "key": key})
         if folded != row["folded"]:
@@ -110,9 +115,17 @@ class Writer:
             self._index(key, row["folded"])
             self._forget_words(set(folded.split()))
         if not row["crop"]:
-            return 0
+            return 0, 0
         database.execute(_PICTURE, {**row, "key": key})
-        return int(row["crop_bytes"]) - int(crop_bytes)
+        return 0, int(row["crop_bytes"]) - int(crop_bytes)
+
+    def _add(self, rows: int, crop_bytes: int) -> None:
+        for name, change in (("rows", rows), ("crop_bytes", crop_bytes)):
+            if change:
+                self._database.execute(_ADD, (change, name))
+
+    def _total(self, name: str) -> int:
+        return int(self._database.execute("SELECT value FROM totals WHERE name = ?", (name,)).fetchone()[0])
 
     def _free_key(self, key: int, next_key: dict[int, int]) -> int:
         begin, key = key, max(key, next_key.get(key, key))
@@ -125,7 +138,8 @@ class Writer:
         if not folded:
             return
         if self.indexed:
-            self._database.execute("INSERT INTO grams (rowid, folded) VALUES (?, ?)", (key, folded))
+            for index in ("grams", "row_words"):
+                self._database.execute(f"INSERT INTO {index} (rowid, folded) VALUES (?, ?)", (key, folded))
         new = set(folded.split()) - self._known
         for word in new:
             seems = f"{GAP}{look(word)}{GAP}"
@@ -138,14 +152,15 @@ class Writer:
         self._known |= new
 
     def _unindex(self, key: int, folded: str) -> None:
-        if folded and self.indexed:
-            self._database.execute("INSERT INTO grams (grams, rowid, folded) VALUES ('delete', ?, ?)", (key, folded))
+        for index in ("grams", "row_words") if folded and self.indexed else ():
+            delete = f"INSERT INTO {index} ({index}, rowid, folded) VALUES ('delete', ?, ?)"
+            self._database.execute(delete, (key, folded))
 
     def _forget_words(self, gone: set[str]) -> None:
-        """Take words that no row has any more out of the list; one that cannot be told may stay."""
+        """Take words that no row has any more out of the list."""
         for word in gone if self.indexed else ():
-            wanted = all_of(trigrams(f"{GAP}{word}{GAP}"))
-            if self._database.execute("SELECT 1 FROM grams WHERE grams MATCH ? LIMIT 1", (wanted,)).fetchone():
+            used = "SELECT 1 FROM row_words WHERE row_words MATCH ? LIMIT 1"
+            if self._database.execute(used, (quoted(word),)).fetchone():
                 continue
             self._known.discard(word)
             row = self._database.execute("DELETE FROM words WHERE word = ? RETURNING id, look", (word,)).fetchone()
@@ -161,10 +176,10 @@ class Writer:
         return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def all_of(grams: Sequence[str]) -> str:
-    """An FTS5 expression for all of these trigrams; quoted, so that nothing in them is syntax.
+def quoted(term: str) -> str:
+    """A term of an FTS5 expression in which nothing is syntax.
 
-    >>> all_of(["exi", 'a"b'])
-    '"exi" AND "a""b"'
+    >>> quoted('a"b')
+    '"a""b"'
     """
-    return " AND ".join(f'"{gram.replace(chr(34), chr(34) * 2)}"' for gram in grams)
+    return '"' + term.replace('"', '""') + '"'
