@@ -18,6 +18,7 @@ LamplightError
 ├── SpoolError               the edge's spool of kept frames cannot be used
 │   ├── SpoolInUse           another edge node keeps its frames there
 │   └── SpoolFull            no room, even without what is less urgent or older
+├── ReadingsError            the database of kept readings cannot be used
 └── PortInUse                the address to listen on is taken
 """
 
@@ -148,3 +149,9 @@ class SpoolInUse(SpoolError):
 
 class SpoolFull(SpoolError):
     """No room for a frame, even without what is less urgent or older."""
+
+
+class ReadingsError(LamplightError):
+    """The database of kept readings cannot be used."""
+
+    exit_code = 2  # as grep's: 1 says that nothing was found

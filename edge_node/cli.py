@@ -27,7 +27,7 @@ DESCRIPTION = """Read text in the dark.
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
 What works and what does not: `python -m edge_node check`, with the same flags; what is kept and not yet read:
-`... spool`; where one frame's time went: `... trace`;
+`... spool`; what was read: `... search TEXT` and `... export`; where one frame's time went: `... trace`;
 one picture: `... enhance IN OUT`; load on a cloud node: `... load` (see their --help)."""
 
 EPILOG = """examples:
@@ -71,6 +71,14 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.waterfall import trace
 
             return trace(rest)
+        case ["search", *rest]:
+            from edge_node.readings.command import search
+
+            return search(rest)
+        case ["export", *rest]:
+            from edge_node.readings.export import export
+
+            return export(rest)
     return _watch(arguments)
 
 
@@ -137,8 +145,26 @@ def _node(
     if given.output.video:
         pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
     bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
-    sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded]
+    sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded, *_kept(given)]
     return EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
+
+
+def _kept(given: EdgeSettings) -> "list[Sink]":
+    """The sink that keeps readings to be searched."""
+    from edge_node.readings.sink import KeptReadings
+    from edge_node.sinks.annotated_images import picture_name
+
+    if not given.kept.keep_readings:
+        return []
+    return [
+        KeptReadings(
+            given.output.output,
+            days=given.kept.keep_days,
+            mib=given.kept.readings_mib,
+            min_free_mib=given.care.min_free_mib,
+            picture_of=(lambda shown: f"annotated/{picture_name(shown.reading)}") if given.output.annotate else None,
+        )
+    ]
 
 
 def list_cameras() -> int:

@@ -173,6 +173,18 @@ class Telling:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What was read is kept to be searched: python -m edge_node search (docs/readings.md)."""
+
+    keep_readings: bool = option(True, "in DIR/readings.db, and the best view of each text in DIR/sights/")
+    keep_days: float = option(30.0, "what was last seen before goes; 0 = never", metavar="DAYS")
+    readings_mib: int = option(1024, "room for all of it; when it is full the oldest goes", metavar="MIB")
+
+    def __post_init__(self) -> None:
+        check_least(("--keep-days", self.keep_days, 0), ("--readings-mib", self.readings_mib, 1))
+
+
+@dataclass(frozen=True, slots=True)
 class EdgeSettings:
     """Settings of `python -m edge_node`."""
 
@@ -209,6 +221,7 @@ class EdgeSettings:
     fusing: Fusing = group(Fusing)
     keep: Keep = group(Keep)
     telling: Telling = group(Telling)
+    kept: Kept = group(Kept)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None) and not self.list_cameras:

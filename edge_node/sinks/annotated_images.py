@@ -7,6 +7,7 @@ from typing import Final
 
 from PIL import Image
 
+from common.frame import Reading
 from edge_node.sinks.drawing import annotate
 from edge_node.sinks.sink import Failures, Shown, check_writable
 
@@ -32,13 +33,17 @@ class AnnotatedImages:
             return
         content = io.BytesIO()
         Image.fromarray(picture).save(content, "JPEG", quality=QUALITY)
-        reading = shown.reading
-        path = self.folder / f"{reading.id.sequence:06d}-{safe_stem(reading.name)}.jpg"
+        path = self.folder / picture_name(shown.reading)
         with self.failures.counted():
             path.write_bytes(content.getvalue())
 
     def close(self) -> None:
         """Nothing is left open between frames."""
+
+
+def picture_name(reading: Reading) -> str:
+    """The file name of a frame's picture."""
+    return f"{reading.id.sequence:06d}-{safe_stem(reading.name)}.jpg"
 
 
 def safe_stem(name: str) -> str:

@@ -1,0 +1,67 @@
+"""How much is kept, and for how long: the oldest goes, a little at a time."""
+
+import math
+import time
+from pathlib import Path
+from typing import Final
+
+from edge_node.readings.pictures import remove_crop, remove_days_before
+from edge_node.readings.writer import Writer
+
+STEP: Final = 100  # rows at a time: some milliseconds
+LOOK_EVERY_S: Final = 10.0
+DAY_NS: Final = 86_400 * 10**9
+MIB: Final = 2**20
+TIDY: Final = 0.95  # of the bound, down to which rows go once it is reached
+
+
+class Bounds:
+    """Of one database and the pictures of its sights.
+
+    Args:
+        folder: of the output, where the pictures are.
+        days: what was last seen before goes; 0 = never.
+        mib: of the database and the pictures.
+    """
+
+    def __init__(self, folder: Path, days: float, mib: float) -> None:
+        self._folder, self._days, self._bytes = folder, days, mib * MIB
+        self._not_before_s = 0.0
+        self._to_go = 0  # rows
+        self._untidy = False
+        self.removed = 0  # rows, in all
+
+    def step(self, writer: Writer) -> bool:
+        """Remove a few rows with their pictures, or give back some room to the disk; whether there is more to do.
+
+        Raises:
+            sqlite3.Error: as the writer's.
+        """
+        if time.monotonic() < self._not_before_s:
+            return False
+        keys = self._too_much(writer)
+        if keys:
+            for name in writer.remove(keys):
+                remove_crop(self._folder, name)
+            self.removed += len(keys)
+            self._untidy = True
+            return True
+        if writer.give_back():
+            return True
+        if self._untidy:
+            writer.tidy()
+            self._untidy = False
+        self._not_before_s = time.monotonic() + LOOK_EVERY_S
+        if oldest := writer.oldest(1):
+            remove_days_before(self._folder, oldest[0] * 10**6)
+        return False
+
+    def _too_much(self, writer: Writer) -> list[int]:
+        if self._days and (keys := writer.before(time.time_ns() - int(self._days * DAY_NS), STEP)):
+            return keys
+        if not self._to_go and not self._untidy and (used := writer.used_bytes) > self._bytes:
+            # Not until it is enough: what an index gives free shows only when its parts are merged, some time later.
+            self._to_go = math.ceil(writer.rows * (1 - TIDY * self._bytes / used))
+        keys = writer.oldest(min(STEP, self._to_go))
+        self._to_go = max(0, self._to_go - len(keys)) if keys else 0
+        return keys

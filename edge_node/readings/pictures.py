@@ -1,0 +1,64 @@
+"""The best view of a sight as a JPEG: sights/YYYY-MM-DD/ID.jpg in the output folder."""
+
+import contextlib
+import io
+import shutil
+import time
+from pathlib import Path
+from typing import Final
+
+from PIL import Image
+
+from common.pixels import Bytes
+from edge_node.sinks.annotated_images import safe_stem
+
+FOLDER: Final = "sights"
+QUALITY: Final = 85
+
+
+def keep_crop(folder: Path, id: str, first_unix_ns: int, crop: Bytes) -> tuple[str, int]:
+    """Write it, whole or not at all; an earlier one of the same sight is replaced.
+
+    Args:
+        folder: of the output.
+        crop: (H, W, 3) uint8 RGB.
+
+    Returns:
+        Its path in the folder, and its bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = io.BytesIO()
+    Image.fromarray(crop).save(content, "JPEG", quality=QUALITY)
+    day = time.strftime("%Y-%m-%d", time.localtime(first_unix_ns / 1e9))
+    name = f"{FOLDER}/{day}/{safe_stem(id)}.jpg"
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    try:
+        beside.write_bytes(content.getvalue())
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise
+    return name, len(content.getvalue())
+
+
+def remove_crop(folder: Path, name: str) -> None:
+    """Remove one, and the folder of its day if it was the last; one that is gone is gone."""
+    path = folder / name
+    if not path.resolve().is_relative_to((folder / FOLDER).resolve()):
+        return  # a database that someone else wrote
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+        path.parent.rmdir()
+
+
+def remove_days_before(folder: Path, unix_ns: int) -> None:
+    """Days that no row is of any more: pictures of a node that was killed before it had written their rows."""
+    first = time.strftime("%Y-%m-%d", time.localtime(unix_ns / 1e9))
+    for day in (folder / FOLDER).glob("????-??-??"):
+        if day.name < first:
+            shutil.rmtree(day, ignore_errors=True)

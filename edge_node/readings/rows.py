@@ -1,0 +1,128 @@
+"""What is kept of a sight, and what a search gives of it."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from common.frame import FrameId, Priority, Reading, Region, Route
+from edge_node.readings.fold import folded
+from edge_node.sights import Sight
+
+COLUMNS: Final = (
+    "key", "id", "edge", "name", "text", "folded", "confidence", "score", "first_ns", "last_ns", "span", "frames",
+    "session", "sequence", "polygon", "width", "height", "priority", "path", "ended", "crop", "crop_bytes", "picture",
+)  # fmt: skip
+SELECTED: Final = ", ".join(f"s.{name}" for name in COLUMNS)
+MINUTE_NS: Final = 60 * 10**9
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A kept reading: a sight, or one region of one frame where nothing is tracked."""
+
+    id: str
+    text: str
+    edge: str
+    name: str  # the camera or file
+    confidence: float  # 0..1, of the text
+    score: float  # 0..1, of the detector
+    first_unix_ns: int
+    last_unix_ns: int
+    frames: int  # that it was seen in
+    best: FrameId  # the frame with the best view
+    polygon: tuple[tuple[float, float], ...]  # there, in pixels
+    size: tuple[int, int]  # of that frame, width and height; 0 where it is not known
+    priority: Priority
+    path: Route
+    ended: bool
+    crop: Path | None  # the best view, a JPEG
+    picture: Path | None  # the frame with its boxes, where such pictures are kept
+    cost: float = 0.0  # of reading errors between what was looked for and the text; 0 is none
+    spans: tuple[tuple[int, int], ...] = ()  # of the text, [start, end): what was looked for
+
+
+def row_of(sight: Sight, picture: str = "") -> Row:
+    """A sight's columns, without its key and its crop.
+
+    Args:
+        picture: the frame with its boxes, relative to the output folder.
+    """
+    return {
+        "id": _clean(sight.id),
+        "edge": _clean(sight.edge),
+        "name": _clean(sight.name),
+        "text": _clean(sight.text),
+        "folded": folded(_clean(sight.text)),
+        "confidence": _finite(sight.confidence),
+        "score": _finite(sight.score),
+        "first_ns": sight.first_unix_ns,
+        "last_ns": max(sight.last_unix_ns, sight.first_unix_ns),
+        "span": span_of(sight.last_unix_ns - sight.first_unix_ns),
+        "frames": sight.frames,
+        "session": sight.best.session,
+        "sequence": sight.best.sequence,
+        "polygon": json.dumps([[round(_finite(x), 1), round(_finite(y), 1)] for x, y in sight.polygon]),
+        "width": sight.size[0],
+        "height": sight.size[1],
+        "priority": int(sight.priority),
+        "path": sight.path.value,
+        "ended": int(sight.ended),
+        "crop": "",
+        "crop_bytes": 0,
+        "picture": picture,
+    }
+
+
+def sight_of(reading: Reading, region: Region, number: int, size: tuple[int, int]) -> Sight:
+    """One region of one frame as a sight that ends with it, where nothing is tracked."""
+    return Sight(
+        id=f"{reading.id.session}-{reading.id.sequence}.{number}",
+        edge=reading.id.edge,
+        name=reading.name,
+        text=region.text,
+        confidence=region.confidence,
+        score=region.score,
+        first_unix_ns=reading.captured_unix_ns,
+        last_unix_ns=reading.captured_unix_ns,
+        frames=1,
+        best=reading.id,
+        polygon=region.polygon,
+        size=size,
+        priority=reading.priority,
+        path=reading.path,
+        ended=True,
+    )
+
+
+def found_of(row: Any, folder: Path, cost: float = 0.0, spans: tuple[tuple[int, int], ...] = ()) -> Found:
+    """A row as a search gives it; paths are in `folder`, and None where the file is gone."""
+    return Found(
+        row["id"], row["text"], row["edge"], row["name"], row["confidence"], row["score"],
+        row["first_ns"], row["last_ns"], row["frames"],
+        FrameId(row["edge"], row["session"], row["sequence"]),
+        tuple((float(x), float(y)) for x, y in json.loads(row["polygon"])),
+        (row["width"], row["height"]), Priority(row["priority"]), Route(row["path"]), bool(row["ended"]),
+        _there(folder, row["crop"]), _there(folder, row["picture"]), cost, spans,
+    )  # fmt: skip
+
+
+def span_of(ns: int) -> int:
+    """A class of how long something was in sight: 0 for under a minute, k for under 2^k minutes."""
+    return (max(0, ns) // MINUTE_NS).bit_length()
+
+
+def _there(folder: Path, name: str) -> Path | None:
+    return folder / name if name and (folder / name).is_file() else None
+
+
+def _clean(text: str) -> str:
+    """Without what SQLite's text cannot hold: lone surrogates of file names that are not UTF-8, and NUL."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "")
+
+
+def _finite(value: float) -> float:
+    return float(value) if math.isfinite(value) else 0.0

@@ -1,0 +1,185 @@
+"""Into the database: sights by their id, in few and short transactions, and out again when there are too many."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from edge_node.readings.fold import GAP, look
+from edge_node.readings.rows import COLUMNS, Row
+from edge_node.readings.schema import open_to_write
+
+KNOWN_WORDS: Final = 20_000  # in memory, so that those seen before cost no statement
+FREE_PAGES: Final = 256  # given back to the file system at a time, 1 MiB
+_SET = ", ".join(f"{name} = :{name}" for name in COLUMNS if name not in ("key", "id", "crop", "crop_bytes"))
+_INSERT = f"INSERT INTO sights ({', '.join(COLUMNS)}) VALUES ({', '.join(f':{name}' for name in COLUMNS)})"
+_UPDATE = f"UPDATE sights SET {_SET} WHERE key = :key"
+_PICTURE = "UPDATE sights SET crop = :crop, crop_bytes = :crop_bytes WHERE key = :key"
+_ADD = "UPDATE totals SET value = value + ? WHERE name = ?"
+
+
+class Writer:
+    """One database, from one thread at a time.
+
+    Raises:
+        ReadingsError: it is from a newer version, or needs an SQLite with FTS5.
+        sqlite3.DatabaseError: it is damaged or cannot be opened; every method raises it too.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._database, self.indexed = open_to_write(path)
+        self._known: set[str] = set()
+
+    def put(self, rows: Sequence[Row]) -> None:
+        """Keep these, all or none; one with an id that is there replaces that, and keeps its crop if it has none."""
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            next_key: dict[int, int] = {}
+            changes = [self._put(row, next_key) for row in rows]
+            self._add(sum(new for new, _ in changes), sum(crops for _, crops in changes))
+            database.execute("COMMIT")
+        except BaseException:
+            self._back()
+            raise
+
+    def remove(self, keys: Sequence[int]) -> list[str]:
+        """Remove these, all or none; returns the crops that belonged to them, relative to the output folder."""
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            crops, rows, size, gone = [], 0, 0, set[str]()
+            for key in keys:
+                row = database.execute("SELECT folded, crop, crop_bytes FROM sights WHERE key = ?", (key,)).fetchone()
+                if row is None:
+                    continue
+                self._unindex(key, row[0])
+                database.execute("DELETE FROM sights WHERE key = ?", (key,))
+                gone.update(row[0].split())
+                crops += [row[1]] if row[1] else []
+                rows, size = rows + 1, size + row[2]
+            self._forget_words(gone)
+            self._add(-rows, -size)
+            database.execute("COMMIT")
+            return crops
+        except BaseException:
+            self._back()
+            raise
+
+    def before(self, unix_ns: int, limit: int) -> list[int]:
+        """Keys of what was last seen before, the oldest first."""
+        cutoff = (unix_ns, unix_ns // 10**6, limit)
+        statement = "SELECT key FROM sights WHERE last_ns < ? AND key < ? ORDER BY key LIMIT ?"
+        return [key for (key,) in self._database.execute(statement, cutoff)]
+
+    def oldest(self, limit: int) -> list[int]:
+        """Keys of what was seen first."""
+        return [key for (key,) in self._database.execute("SELECT key FROM sights ORDER BY key LIMIT ?", (limit,))]
+
+    @property
+    def used_bytes(self) -> int:
+        """Of the database without its free pages, and of the crops."""
+        pages, free, size = (self._pragma(name) for name in ("page_count", "freelist_count", "page_size"))
+        return (pages - free) * size + self._total("crop_bytes")
+
+    @property
+    def rows(self) -> int:
+        return self._total("rows")
+
+    def give_back(self) -> bool:
+        """Return some free pages to the file system; whether there are more."""
+        self._database.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
+        return self._pragma("freelist_count") > 0
+
+    def tidy(self) -> None:
+        """Bring what is in the log into the database itself, which is cut to its size with that."""
+        self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _put(self, row: Row, next_key: dict[int, int]) -> tuple[int, int]:
+        """Returns how many rows there are more, and by how many bytes the crops have grown."""
+        database = self._database
+        known = "SELECT key, folded, crop_bytes FROM sights WHERE id = ?"
+        old = database.execute(known, (row["id"],)).fetchone()
+        if old is None:
+            key = self._free_key(row["first_ns"] // 10**6, next_key)
+            database.execute(_INSERT, {**row, "key": key})
+            self._index(key, row["folded"])
+            return 1, int(row["crop_bytes"])
+        key, folded, crop_bytes = old
+        database.execute(_UPDATE, {**row, "key": key})
+        if folded != row["folded"]:
+            self._unindex(key, folded)
+            self._index(key, row["folded"])
+            self._forget_words(set(folded.split()))
+        if not row["crop"]:
+            return 0, 0
+        database.execute(_PICTURE, {**row, "key": key})
+        return 0, int(row["crop_bytes"]) - int(crop_bytes)
+
+    def _add(self, rows: int, crop_bytes: int) -> None:
+        for name, change in (("rows", rows), ("crop_bytes", crop_bytes)):
+            if change:
+                self._database.execute(_ADD, (change, name))
+
+    def _total(self, name: str) -> int:
+        return int(self._database.execute("SELECT value FROM totals WHERE name = ?", (name,)).fetchone()[0])
+
+    def _free_key(self, key: int, next_key: dict[int, int]) -> int:
+        begin, key = key, max(key, next_key.get(key, key))
+        while self._database.execute("SELECT 1 FROM sights WHERE key = ?", (key,)).fetchone() is not None:
+            key += 1
+        next_key[begin] = key + 1
+        return key
+
+    def _index(self, key: int, folded: str) -> None:
+        if not folded:
+            return
+        if self.indexed:
+            for index in ("grams", "row_words"):
+                self._database.execute(f"INSERT INTO {index} (rowid, folded) VALUES (?, ?)", (key, folded))
+        new = set(folded.split()) - self._known
+        for word in new:
+            seems = f"{GAP}{look(word)}{GAP}"
+            insert = "INSERT INTO words (word, look) VALUES (?, ?) ON CONFLICT DO NOTHING"
+            cursor = self._database.execute(insert, (word, seems))
+            if self.indexed and cursor.rowcount:
+                self._database.execute("INSERT INTO word_grams (rowid, look) VALUES (?, ?)", (cursor.lastrowid, seems))
+        if len(self._known) > KNOWN_WORDS:
+            self._known.clear()
+        self._known |= new
+
+    def _unindex(self, key: int, folded: str) -> None:
+        for index in ("grams", "row_words") if folded and self.indexed else ():
+            delete = f"INSERT INTO {index} ({index}, rowid, folded) VALUES ('delete', ?, ?)"
+            self._database.execute(delete, (key, folded))
+
+    def _forget_words(self, gone: set[str]) -> None:
+        """Take words that no row has any more out of the list."""
+        for word in gone if self.indexed else ():
+            used = "SELECT 1 FROM row_words WHERE row_words MATCH ? LIMIT 1"
+            if self._database.execute(used, (quoted(word),)).fetchone():
+                continue
+            self._known.discard(word)
+            row = self._database.execute("DELETE FROM words WHERE word = ? RETURNING id, look", (word,)).fetchone()
+            if row is not None:
+                self._database.execute("INSERT INTO word_grams (word_grams, rowid, look) VALUES ('delete', ?, ?)", row)
+
+    def _back(self) -> None:
+        self._known.clear()
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def quoted(term: str) -> str:
+    """A term of an FTS5 expression in which nothing is syntax.
+
+    >>> quoted('a"b')
+    '"a""b"'
+    """
+    return '"' + term.replace('"', '""') + '"'
