@@ -23,11 +23,15 @@ S = TypeVar("S")
 PREFIX = "LAMPLIGHT_"
 
 
-def option(default: Any, help: str, *, metavar: str = "", flag: str = "", positional: bool = False) -> Any:
-    """A setting: its default, its one line of help, and how its flag is called if not as the field."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "metavar": metavar, "flag": flag, "positional": positional}
-    )
+def option(
+    default: Any, help: str, *, metavar: str = "", flag: str = "", positional: bool = False, apart: str = ","
+) -> Any:
+    """A setting: its default, its one line of help, and how its flag is called if not as the field.
+
+    A tuple's items are kept `apart` by this text; its flag may also be given several times.
+    """
+    metadata = {"help": help, "metavar": metavar, "flag": flag, "positional": positional, "apart": apart}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def group(cls: type[S]) -> S:
@@ -61,6 +65,16 @@ class _Leaf:
     @property
     def dest(self) -> str:
         return ".".join(self.path)
+
+    @property
+    def is_list(self) -> bool:
+        return typing.get_origin(self.kind) is tuple
+
+    def items(self, *texts: str) -> Any:
+        """What was given on the command line or in the environment, for `convert`."""
+        return (
+            [item for text in texts for item in text.split(self.field.metadata["apart"])] if self.is_list else texts[0]
+        )
 
 
 def _leaves(cls: type, path: tuple[str, ...] = ()) -> list[_Leaf]:
@@ -227,7 +241,7 @@ def parser(
         if metadata["positional"]:
             sections[at].add_argument(leaf.dest, **{k: v for k, v in arguments.items() if k != "default"})
         else:
-            if leaf.dest in repeated:
+            if leaf.dest in repeated or leaf.is_list:
                 arguments |= {"action": "append"}
             sections[at].add_argument(leaf.flag, dest=leaf.dest, **arguments)
     return made
@@ -288,12 +302,13 @@ def load_each(
     replaced = set()
     for leaf in leaves:
         if environ.get(leaf.variable):
-            over[leaf.path] = convert(leaf.kind, environ[leaf.variable], leaf.variable)
+            over[leaf.path] = convert(leaf.kind, leaf.items(environ[leaf.variable]), leaf.variable)
             replaced |= {leaf.path} if leaf.dest in repeated else set()
         if leaf.dest in repeated:
             several += [{leaf.path: convert(leaf.kind, value, leaf.flag)} for value in given[leaf.dest] or ()]
         elif given[leaf.dest] is not None:
-            over[leaf.path] = convert(leaf.kind, given[leaf.dest], leaf.flag)
+            value = leaf.items(*given[leaf.dest]) if leaf.is_list else given[leaf.dest]
+            over[leaf.path] = convert(leaf.kind, value, leaf.flag)
     if several:  # the flags say which ones: what the file and the environment say of that does not count
         chosen = {(name,) for name in repeated}
         base = {path: value for path, value in base.items() if path not in chosen}
