@@ -118,8 +118,10 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
 def _node(
     given: EdgeSettings, reader: "Reader", line: "Sink", enhancer: "LocalEnhancer | None", slowdown: "Slowdown"
 ) -> "EdgeNode":
+    from edge_node.alerts.options import alerts
     from edge_node.node import EdgeNode
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
+    from edge_node.sinks.options import published
     from edge_node.sources import open_source
     from edge_node.sources.fused import fuse
 
@@ -138,8 +140,14 @@ def _node(
     if given.output.video:
         pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
     bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
-    sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded]
-    return EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
+    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), line, *bounded]
+    elsewhere = published(given.sinks, given.name)
+    watchful = alerts(given.alerts, given.sinks, given.name, folder, shows=[line])
+    sinks += [sink for sink in (elsewhere, watchful) if sink is not None]
+    node = EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
+    if watchful is not None:
+        watchful.gate = node.gate
+    return node
 
 
 def list_cameras() -> int:

@@ -9,9 +9,11 @@ from common.channel import DEFAULT_PORT
 from common.frame import Priority
 from common.packing import ImageFormat
 from common.settings import check_least, group, option
+from edge_node.alerts.options import AlertOptions
 from edge_node.areas import Area, parse_areas
 from edge_node.gate import GateMode
 from edge_node.route import LocalMode
+from edge_node.sinks.options import SinkOptions
 from edge_node.sources.options import LiveOptions
 
 NAME_LENGTH = 64  # of an edge, at most
@@ -168,6 +170,8 @@ class EdgeSettings:
     care: Care = group(Care)
     fusing: Fusing = group(Fusing)
     keep: Keep = group(Keep)
+    sinks: SinkOptions = group(SinkOptions)
+    alerts: AlertOptions = group(AlertOptions)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None) and not self.list_cameras:
