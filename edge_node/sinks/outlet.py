@@ -120,7 +120,8 @@ class Outlet:
         """Wait for the end after `finish`; what is left then is counted and said."""
         self._thread.join(self._flush_s + 2 * CLOSE_S)
         with self._lock:
-            self.counts["left"] += len(self._queue) + self._on_way
+            if left := len(self._queue) + self._on_way:
+                self.counts["left"] += left
             self._queue.clear()
             self._on_way = 0
         lost = {reason: count for reason, count in self.counts.items() if count and reason != "delivered"}
