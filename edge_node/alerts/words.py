@@ -19,12 +19,12 @@ def fold(text: str, *, sought: bool = False) -> list[str]:
         sought: it is not read but typed by someone, whose capitals mean nothing.
 
     >>> fold("No  exït-5!"), fold("B1LL"), fold("8ill")
-    (['n0', 'ex1t5'], ['81ll'], ['81łł'])
+    (['n0', 'ex1t', '5'], ['81ll'], ['81łł'])
     """
     decomposed = unicodedata.normalize("NFKD", text.replace("l", SMALL_L))
-    plain = "".join(sign for sign in decomposed if not unicodedata.combining(sign))
-    words = [_look(word, capitals=not sought and word.isupper() and len(word) > 2) for word in plain.split()]
-    return [word for word in words if word]
+    plain = (sign for sign in decomposed if not unicodedata.combining(sign))
+    words = "".join(sign if sign.isalnum() or sign == "|" else " " for sign in plain).split()
+    return [_look(word, capitals=not sought and word.isupper() and len(word) > 2) for word in words]
 
 
 def _look(word: str, capitals: bool) -> str:

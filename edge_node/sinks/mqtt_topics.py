@@ -80,8 +80,9 @@ class MqttTopics:
 
         delay_s = FIRST_DELAY_S
         while True:
+            dialled = self._dial()
             try:
-                async with self._dial() as client:
+                async with dialled as client:
                     for topic, payload in self._hello:
                         await client.publish(topic, payload, qos=1, retain=True)
                     await client.publish(self._status_topic, "online", qos=1, retain=True)
@@ -96,6 +97,7 @@ class MqttTopics:
             finally:
                 self._client = None
                 self._up.clear()
+                _look_at(dialled)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_DELAY_S)
 
@@ -114,3 +116,10 @@ class MqttTopics:
             keepalive=KEEP_ALIVE_S,
             tls_context=ssl.create_default_context() if address.scheme == "mqtts" else None,
         )
+
+
+def _look_at(client: "aiomqtt.Client") -> None:
+    """aiomqtt does not always look at why a connection ended, and asyncio complains about that at length."""
+    for ended in (getattr(client, "_connected", None), getattr(client, "_disconnected", None)):
+        if isinstance(ended, asyncio.Future) and ended.done() and not ended.cancelled():
+            ended.exception()

@@ -23,7 +23,9 @@ plugins:
 class Broker:
     """Listens on loopback from `start` on; killed, it forgets everything."""
 
-    def __init__(self, folder: Path, port: int, password: str = "", certificate: tuple[Path, Path] | None = None) -> None:
+    def __init__(
+        self, folder: Path, port: int, password: str = "", certificate: tuple[Path, Path] | None = None
+    ) -> None:
         self.port, self._config = port, folder / "broker.yaml"
         plugins = "  amqtt.plugins.authentication.AnonymousAuthPlugin:\n    allow_anonymous: true"
         if password:

@@ -66,9 +66,9 @@ async def test_a_camera_shows_up_in_home_assistant_with_what_it_read_last(broker
 
 
 async def test_alerts_are_events_in_home_assistant(broker: Broker) -> None:
-    outlet = Outlet("alerts", mqtt_topics(url(broker, "home"), "gate-1", "alert", "ha"))
     async with aiomqtt.Client("127.0.0.1", broker.port, username="edge", password="pass@word") as client:
-        await client.subscribe("home/gate-1/alert", qos=1)
+        await client.subscribe("home/gate-1/alert", qos=1)  # before another connects: this broker mixes them up
+        outlet = Outlet("alerts", mqtt_topics(url(broker, "home"), "gate-1", "alert", "ha"))
         outlet.put(Message("a", b'{"event": "alert"}', "alert"))
         async with asyncio.timeout(60):
             async for message in client.messages:

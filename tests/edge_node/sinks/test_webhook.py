@@ -193,7 +193,9 @@ def test_a_webhook_that_comes_back_gets_what_waited_and_no_secret_is_logged(
 
 def test_retry_after_is_seconds_or_a_date() -> None:
     assert retry_after_s("120") == 120 and 0 < retry_after_s(formatdate(4e9, usegmt=True)) < 4e9
-    assert [retry_after_s(text) for text in ("", "soon", "-5", "Sun, 06 Nov 1994 08:49:37 GMT", "9" * 400)][:4] == [0] * 4
+    assert [retry_after_s(text) for text in ("", "soon", "-5", "Sun, 06 Nov 1994 08:49:37 GMT", "9" * 400)][:4] == [
+        0
+    ] * 4
 
 
 @pytest.mark.parametrize("url", ["http://", "ftp://host/x", "http://a b/", "http://host:99999/", "http://host/\x01"])
