@@ -27,7 +27,8 @@ DESCRIPTION = """Read text in the dark.
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
 What works and what does not: `python -m edge_node check`, with the same flags; what is kept and not yet read:
-`... spool`; one picture: `... enhance IN OUT`; load on a cloud node: `... load` (see their --help)."""
+`... spool`; what edges publish on NATS: `... listen`; one picture: `... enhance IN OUT`;
+load on a cloud node: `... load` (see their --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -66,6 +67,10 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.spool.status import show
 
             return show(rest)
+        case ["listen", *rest]:
+            from edge_node.listen import listen
+
+            return listen(rest)
     return _watch(arguments)
 
 

@@ -108,3 +108,23 @@ async def test_a_wrong_password_is_said(broker: Broker, monkeypatch: pytest.Monk
     with pytest.raises(NotDelivered, match="not connected: .*"):
         await carrier.send(Message("a", b"1"))
     await carrier.close()
+
+
+async def test_tls_is_verified(
+    tmp_path: Path, free_port: int, certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = Broker(tmp_path, free_port, certificate=certificate).start()
+    address = f"mqtts://127.0.0.1:{free_port}"
+    monkeypatch.setattr("edge_node.sinks.mqtt_topics.WAIT_S", 1.0)
+    carrier = mqtt_topics(address, "gate-1", "reading", "off")
+    await carrier.open()
+    with pytest.raises(NotDelivered, match="CERTIFICATE_VERIFY_FAILED"):
+        await carrier.send(Message("a", b"1"))
+    await carrier.close()
+    monkeypatch.setattr("edge_node.sinks.mqtt_topics.WAIT_S", 30.0)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    trusting = mqtt_topics(address, "gate-1", "reading", "off")
+    await trusting.open()
+    await trusting.send(Message("a", b"1"))
+    await trusting.close()
+    broker.kill()

@@ -1,9 +1,7 @@
 """A webhook against real HTTP servers of every kind, plain and TLS."""
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -150,17 +148,6 @@ async def test_a_slow_server_is_given_up_in_time() -> None:
 async def test_nobody_there(free_port: int) -> None:
     with pytest.raises(NotDelivered, match="ConnectError"):
         await send(f"http://user:topsecret@127.0.0.1:{free_port}/token")
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*command.split(), *names], check=True, capture_output=True)
-    return certificate, key
 
 
 async def test_tls_is_verified(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
