@@ -25,13 +25,23 @@ FILE_BYTES = 1024 * 1024  # of a settings file, at most
 
 
 def option(
-    default: Any, help: str, *, metavar: str = "", flag: str = "", positional: bool = False, secret: bool = False
+    default: Any,
+    help: str,
+    *,
+    metavar: str = "",
+    flag: str = "",
+    positional: bool = False,
+    apart: str = ",",
+    secret: bool = False,
 ) -> Any:
     """A setting: its default, its one line of help, and how its flag is called if not as the field.
 
-    A `secret` one may hold a password: it is in no repr and in no message, and its help says where it belongs.
+    A tuple's items are kept `apart` by this text; its flag may also be given several times. A `secret` one may hold a
+    password: it is in no repr and in no message, and its help says where it belongs.
     """
-    metadata = {"help": help, "metavar": metavar, "flag": flag, "positional": positional, "secret": secret}
+    metadata = {
+        "help": help, "metavar": metavar, "flag": flag, "positional": positional, "apart": apart, "secret": secret,
+    }  # fmt: skip
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
@@ -80,6 +90,16 @@ class _Leaf:
     def read(self, value: Any, where: str) -> Any:
         """The value as this setting's type. Raises SettingsError."""
         return convert(self.kind, value, where, self.field.metadata["secret"])
+
+    @property
+    def is_list(self) -> bool:
+        return typing.get_origin(self.kind) is tuple
+
+    def items(self, *texts: str) -> Any:
+        """What was given on the command line or in the environment, for `read`."""
+        return (
+            [item for text in texts for item in text.split(self.field.metadata["apart"])] if self.is_list else texts[0]
+        )
 
 
 def _leaves(cls: type, path: tuple[str, ...] = ()) -> list[_Leaf]:
@@ -254,7 +274,7 @@ def parser(
         if metadata["positional"]:
             sections[at].add_argument(leaf.dest, **{k: v for k, v in arguments.items() if k != "default"})
         else:
-            if leaf.dest in repeated:
+            if leaf.dest in repeated or leaf.is_list:
                 arguments |= {"action": "append"}
             sections[at].add_argument(leaf.flag, dest=leaf.dest, **arguments)
     return made
@@ -315,12 +335,12 @@ def load_each(
     replaced = set()
     for leaf in leaves:
         if environ.get(leaf.variable):
-            over[leaf.path] = leaf.read(environ[leaf.variable], leaf.variable)
+            over[leaf.path] = leaf.read(leaf.items(environ[leaf.variable]), leaf.variable)
             replaced |= {leaf.path} if leaf.dest in repeated else set()
         if leaf.dest in repeated:
             several += [{leaf.path: leaf.read(value, leaf.flag)} for value in given[leaf.dest] or ()]
         elif given[leaf.dest] is not None:
-            over[leaf.path] = leaf.read(given[leaf.dest], leaf.flag)
+            over[leaf.path] = leaf.read(leaf.items(*given[leaf.dest]) if leaf.is_list else given[leaf.dest], leaf.flag)
     if several:  # the flags say which ones: what the file and the environment say of that does not count
         chosen = {(name,) for name in repeated}
         base = {path: value for path, value in base.items() if path not in chosen}

@@ -27,8 +27,8 @@ DESCRIPTION = """Read text in the dark.
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
 What works and what does not: `python -m edge_node check`, with the same flags; what is kept and not yet read:
-`... spool`; what was read: `... search TEXT` and `... export`; where one frame's time went: `... trace`;
-one picture: `... enhance IN OUT`; load on a cloud node: `... load` (see their --help)."""
+`... spool`; what was read: `... search TEXT` and `... export`; what edges publish on NATS: `... listen`; where one
+frame's time went: `... trace`; one picture: `... enhance IN OUT`; load on a cloud node: `... load` (see their --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -79,6 +79,10 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.readings.export import export
 
             return export(rest)
+        case ["listen", *rest]:
+            from edge_node.listen import listen
+
+            return listen(rest)
     return _watch(arguments)
 
 
@@ -125,8 +129,10 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
 def _node(
     given: EdgeSettings, reader: "Reader", line: "Sink", enhancer: "LocalEnhancer | None", slowdown: "Slowdown"
 ) -> "EdgeNode":
+    from edge_node.alerts.options import alerts
     from edge_node.node import EdgeNode
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
+    from edge_node.sinks.options import published
     from edge_node.sources import open_source
     from edge_node.sources.fused import fuse
 
@@ -145,8 +151,14 @@ def _node(
     if given.output.video:
         pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
     bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
-    sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded, *_kept(given)]
-    return EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
+    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), line, *bounded, *_kept(given)]
+    elsewhere = published(given.sinks, given.name)
+    watchful = alerts(given.alerts, given.sinks, given.name, folder, shows=[line])
+    sinks += [sink for sink in (elsewhere, watchful) if sink is not None]
+    node = EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
+    if watchful is not None:
+        watchful.gate = node.gate
+    return node
 
 
 def _kept(given: EdgeSettings) -> "list[Sink]":

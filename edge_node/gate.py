@@ -61,16 +61,31 @@ class Gate:
         self._mode, self._areas = mode, areas
         self._taken: Glance | None = None
         self._text_in_sight = False
+        self._watched: dict[str, Area] = {}
+
+    @property
+    def watched(self) -> tuple[Area, ...]:
+        """Parts that are essential for a while: where something was read that someone waits for."""
+        return tuple(self._watched.values())
+
+    def watch(self, name: str, area: Area) -> None:
+        """Frames are essential until `unwatch` of the same name; from any thread."""
+        self._watched = {**self._watched, name: area}
+
+    def unwatch(self, name: str) -> None:
+        if name in self._watched:
+            self._watched = {other: area for other, area in self._watched.items() if other != name}
 
     def judge(self, image: RawImage) -> Verdict:
         """Judge a frame against the last one taken; changes nothing."""
+        watched = bool(self._watched)
         if self._mode is GateMode.OFF and not self._areas:
-            return Verdict(True, False, "gate off")
+            return Verdict(True, watched, "gate off")
         start_ns = time.perf_counter_ns()
-        look, essential = None, False
+        look, essential = None, watched
         if self._areas:
             look, before = glance(image), self._taken
-            essential = self._text_in_sight or before is None or has_changed(before, look, self._areas)
+            essential = watched or self._text_in_sight or before is None or has_changed(before, look, self._areas)
         light = self._mode is GateMode.OFF or is_dark(image)
         reason = "gate off" if self._mode is GateMode.OFF else "dark" if light else "bright"
         return Verdict(light, essential, reason, look, time.perf_counter_ns() - start_ns)

@@ -10,9 +10,11 @@ from common.frame import Priority
 from common.packing import ImageFormat
 from common.settings import check_least, group, host_and_port, option
 from common.telemetry import SLOW_MS
+from edge_node.alerts.options import AlertOptions
 from edge_node.areas import Area, parse_areas
 from edge_node.gate import GateMode
 from edge_node.route import LocalMode
+from edge_node.sinks.options import SinkOptions
 from edge_node.sources.options import LiveOptions
 
 DEFAULT_CLOUD = f"localhost:{DEFAULT_PORT}"
@@ -222,6 +224,8 @@ class EdgeSettings:
     keep: Keep = group(Keep)
     telling: Telling = group(Telling)
     kept: Kept = group(Kept)
+    sinks: SinkOptions = group(SinkOptions)
+    alerts: AlertOptions = group(AlertOptions)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None) and not self.list_cameras:

@@ -23,7 +23,7 @@ class JsonLines:
         SettingsError: the file cannot be written.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, unit: str = "frames") -> None:
         self.path = Path(path)
         check_writable(self.path.parent)
         try:
@@ -33,13 +33,17 @@ class JsonLines:
         except OSError as error:
             raise SettingsError(f"cannot write readings to {self.path}: {error.strerror}") from None
         self.written = True  # the last line, whole
-        self.failures = Failures(str(self.path))
+        self.failures = Failures(str(self.path), unit)
 
     def write(self, shown: Shown) -> None:
+        self.append(reading_to_json(shown.reading))
+
+    def append(self, item: dict[str, Any]) -> None:
+        """Write an object as a line."""
         if self._file is None:
             self.written = False
             return
-        line = json.dumps(reading_to_json(shown.reading), ensure_ascii=False, allow_nan=False) + "\n"
+        line = json.dumps(item, ensure_ascii=False, allow_nan=False) + "\n"
         # A file name that is not UTF-8 has lone surrogates; as \udcXX they are valid JSON.
         data = line.encode("utf-8", "backslashreplace")
         if self._broken_line:

@@ -1,8 +1,10 @@
 """One sink for several nodes."""
 
 import threading
+from collections.abc import Mapping
+from typing import Any
 
-from edge_node.sinks.sink import Shown, Sink
+from edge_node.sinks.sink import AlertSink, Shown, Sink
 
 
 class SharedSink:
@@ -14,6 +16,11 @@ class SharedSink:
     def write(self, shown: Shown) -> None:
         with self._lock:
             self._sink.write(shown)
+
+    def alerted(self, told: Mapping[str, Any]) -> None:
+        if isinstance(self._sink, AlertSink):
+            with self._lock:
+                self._sink.alerted(told)
 
     def close(self) -> None:
         """One node has ended; the others write on."""

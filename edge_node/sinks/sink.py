@@ -2,11 +2,11 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from common.errors import SettingsError
 from common.frame import Reading
@@ -36,6 +36,15 @@ class Sink(Protocol):
         ...
 
 
+@runtime_checkable
+class AlertSink(Protocol):
+    """A sink that shows alerts."""
+
+    def alerted(self, told: Mapping[str, Any]) -> None:
+        """Show an alert, as the object that docs/alerts.md describes; must not fail or wait."""
+        ...
+
+
 def check_writable(folder: Path) -> None:
     """Make the folder and write a little there.
 
@@ -55,9 +64,9 @@ def check_writable(folder: Path) -> None:
 class Failures:
     """Counts writes that failed; logs the first of a row and how many there were."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, unit: str = "frames") -> None:
         self.count = 0
-        self._what, self._in_a_row = what, 0
+        self._what, self._unit, self._in_a_row = what, unit, 0
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -71,5 +80,5 @@ class Failures:
                 logger.error("cannot write %s: %s; the node goes on without", self._what, error.strerror or error)
         else:
             if self._in_a_row:
-                logger.warning("%s is written again; %d frames are missing there", self._what, self._in_a_row)
+                logger.warning("%s is written again; %d %s are missing there", self._what, self._in_a_row, self._unit)
             self._in_a_row = 0

@@ -3,13 +3,15 @@
 import statistics
 import time
 from collections import Counter, deque
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from common.frame import Outcome, Route
+from edge_node.sinks.sight_json import printable
 from edge_node.sinks.sink import Shown
 
 RECENT: Final = 200  # frames that the median latency is of
@@ -27,7 +29,8 @@ class TerminalLine:
     def __init__(self, total: int | None = None, *, console: Console | None = None, every_s: float = 10.0) -> None:
         self.total, self.every_s = total, every_s
         self.frames = 0
-        self.regions = 0
+        self.regions = self.alerts = 0
+        self._last_alert = ""
         self.outcomes: Counter[Outcome] = Counter()
         self.paths: Counter[Route] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=RECENT)
@@ -67,6 +70,10 @@ class TerminalLine:
         else:
             self._print()
 
+    def alerted(self, told: Mapping[str, Any]) -> None:
+        self.alerts += 1
+        self._last_alert = printable(told["text"])[:40]
+
     def line(self) -> str:
         """The line as plain text."""
         frames = f"{self.frames}/{self.total}" if self.total else f"{self.frames}"
@@ -80,6 +87,8 @@ class TerminalLine:
         for outcome in (Outcome.EXPIRED, Outcome.FAILED):
             if self.outcomes[outcome]:
                 parts.append(f"{self.outcomes[outcome]} {outcome.name.lower()}")
+        if self.alerts:
+            parts.append(f"{self.alerts} alert{'s' if self.alerts > 1 else ''}, the last: {self._last_alert}")
         return "   ".join(parts)
 
     def _rate(self) -> float:
@@ -93,4 +102,4 @@ class TerminalLine:
         return Text(self.line(), no_wrap=True, overflow="ellipsis")
 
     def _print(self) -> None:
-        self._console.print(self.line(), highlight=False, soft_wrap=True)
+        self._console.print(self.line(), highlight=False, soft_wrap=True, markup=False)

@@ -167,3 +167,17 @@ def test_both_commands_have_sensible_defaults() -> None:
     assert edge.camera_size == (640, 480)
     assert edge.sending.result_format is ImageFormat.WEBP
     assert edge.name
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    numbers: tuple[int, ...] = option((), "some numbers")
+    lines: tuple[str, ...] = option((), "lines, with commas in them", apart="\n")
+
+
+def test_a_list_may_be_given_in_parts(tmp_path: Path) -> None:
+    made = load(Lists, ["--numbers", "1,2", "--numbers", "3", "--lines", "a,b", "--lines", "c"], {})
+    assert made == Lists((1, 2, 3), ("a,b", "c"))
+    assert load(Lists, [], {"LAMPLIGHT_LINES": "a,b\nc", "LAMPLIGHT_NUMBERS": "4"}) == Lists((4,), ("a,b", "c"))
+    with pytest.raises(SettingsError, match=r"--numbers: \['1', 'x'\] is not a list of int"):
+        load(Lists, ["--numbers", "1,x"], {})

@@ -83,3 +83,15 @@ def test_text_that_was_read_there_keeps_frames_essential() -> None:
     assert gate.judge(raw(DARK)).essential
     gate.read([Region(((10, 10), (90, 10), (90, 40), (10, 40)), 0.9)], 600, 400)
     assert not gate.judge(raw(DARK)).essential
+
+
+def test_while_something_is_watched_every_frame_is_essential() -> None:
+    for gate in (Gate(), Gate(GateMode.OFF), Gate(areas=(DOOR,))):
+        take(gate, DARK)
+        gate.watch("a", DOOR)
+        gate.watch("b", DOOR)
+        gate.unwatch("a")
+        assert [take(gate, DARK)[1] for _ in range(2)] == [True, True] and gate.watched == (DOOR,)
+        gate.unwatch("b")
+        gate.unwatch("c")
+        assert take(gate, DARK)[1] is False and gate.watched == ()

@@ -1,0 +1,1 @@
+"""Alerts: told at once when a word is read."""

@@ -1,0 +1,73 @@
+"""A NATS subject: each message is published there, and counts as delivered once the server has seen it.
+
+Whoever wants to keep them makes a JetStream stream over the subject: `Nats-Msg-Id` lets it drop what came twice.
+"""
+
+import asyncio
+from typing import Final
+
+import nats.errors
+from nats.aio.client import Client
+
+from common.errors import BrokerUnavailable
+from common.nats_connection import Connection
+from common.subjects import HEADER_MESSAGE_ID, check_edge, header_bytes
+from edge_node.sinks.outlet import Message, NotDelivered, Refused
+
+READINGS: Final = "lamplight.readings"
+ALERTS: Final = "lamplight.alerts"
+WAIT_S: Final = 5.0
+
+
+class NatsSubject:
+    """Publishes on `<subject>.<edge>`, over a connection of its own: results must not wait behind it.
+
+    Args:
+        servers: NATS URLs; one string may name several, with commas.
+    """
+
+    def __init__(self, servers: str, subject: str, edge: str) -> None:
+        self._subject = f"{subject}.{check_edge(edge)}"
+        self._connection = connection(servers, f"edge {edge} {subject.rpartition('.')[2]}")
+        self.where = f"{self._subject} at {self._connection.address}"
+
+    async def open(self) -> None:
+        self._connection.start()
+
+    async def send(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(WAIT_S):
+                client = await self._connection.wait()
+        except TimeoutError:
+            raise NotDelivered("not connected") from None
+        headers = {HEADER_MESSAGE_ID: message.id}
+        size = len(message.body) + header_bytes(headers)
+        if size > client.max_payload:  # nats-py counts the body alone, and the server would hang up
+            raise Refused(f"{size} bytes are more than the server's max_payload of {client.max_payload}")
+        before = client.last_error
+        try:
+            await client.publish(self._subject, message.body, headers=headers)
+            await self._seen(client)
+        except (nats.errors.Error, BrokerUnavailable, OSError) as error:
+            raise NotDelivered(str(error) or type(error).__name__) from None
+        if client.last_error is not before and "permissions violation" in str(client.last_error).lower():
+            raise Refused(f"this login may not publish on {self._subject}")
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def _seen(self, client: Client) -> None:
+        """Wait until the server has read what was published."""
+        # A ping that is given up breaks nats-py when its answer comes after all: it is left to itself.
+        ping = asyncio.create_task(client.flush(timeout=2 * WAIT_S))
+        ping.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.wait({ping}, timeout=WAIT_S)
+        if not ping.done():
+            await self._connection.check()
+            raise NotDelivered(f"no answer within {WAIT_S:g} s")
+        ping.result()
+
+
+def connection(servers: str, name: str) -> Connection:
+    """The one place where readings and alerts get their connection to NATS, with whatever login it takes."""
+    return Connection(servers, name=name)
