@@ -17,6 +17,7 @@ from edge_node.settings import EdgeSettings
 
 if TYPE_CHECKING:
     from edge_node.care import Slowdown
+    from edge_node.live.page import LivePage
     from edge_node.local_enhancer import LocalEnhancer
     from edge_node.node import EdgeNode
     from edge_node.reader import Reader
@@ -97,26 +98,44 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
         )
     reader, last = Reader(detector), line if len(each) == 1 else SharedSink(line)
     enhancer = functools.cache(load_enhancer)
+    page = _page(each[0])
     nodes, failures = cameras.assembled(
-        each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown)
+        each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown, page)
     )
     telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}")
     stop = asyncio.Event()
     with process.stop_on_signals(stop):
         try:
+            if page is not None:
+                page.start({node.settings.name: node for node in nodes})
             summary = lambda: "; ".join(map(_summary, nodes))  # noqa: E731
             async with cared_for(nodes, each[0].care, slowdown, stop, summary) as care:
                 await cameras.side_by_side(nodes, stop, failures)
         finally:
             line.close()
+            if page is not None:
+                await asyncio.to_thread(page.stop)
             await asyncio.to_thread(telemetry.stop)
             for node in nodes:
                 print(f"lamplight: {_summary(node)}", file=sys.stderr)
     return RESTART_EXIT if care.wants_restart else 0
 
 
+def _page(given: EdgeSettings) -> "LivePage | None":
+    if not given.page.live:
+        return None
+    from edge_node.live.page import LivePage
+
+    return LivePage(given.page)
+
+
 def _node(
-    given: EdgeSettings, reader: "Reader", line: "Sink", enhancer: "LocalEnhancer | None", slowdown: "Slowdown"
+    given: EdgeSettings,
+    reader: "Reader",
+    line: "Sink",
+    enhancer: "LocalEnhancer | None",
+    slowdown: "Slowdown",
+    page: "LivePage | None" = None,
 ) -> "EdgeNode":
     from edge_node.node import EdgeNode
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
@@ -139,6 +158,8 @@ def _node(
         pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
     bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
     sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded]
+    if page is not None:
+        sinks.append(page.camera(given.name))
     return EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
 
 

@@ -11,6 +11,7 @@ from common.packing import ImageFormat
 from common.settings import check_least, group, option
 from edge_node.areas import Area, parse_areas
 from edge_node.gate import GateMode
+from edge_node.live.options import Page
 from edge_node.route import LocalMode
 from edge_node.sources.options import LiveOptions
 
@@ -168,6 +169,7 @@ class EdgeSettings:
     care: Care = group(Care)
     fusing: Fusing = group(Fusing)
     keep: Keep = group(Keep)
+    page: Page = group(Page)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None) and not self.list_cameras:
@@ -206,6 +208,11 @@ class EdgeSettings:
     @property
     def name(self) -> str:
         return self.edge or host_name()
+
+    @property
+    def shows_dark(self) -> bool:
+        """Whether a sink wants the dark frame beside the lit one."""
+        return self.output.annotate or self.output.video or bool(self.page.live)
 
     @property
     def spool_folder(self) -> Path:

@@ -262,6 +262,6 @@ class Taking:
             priority=frame.priority,
             trace=timeline.trace,
         )
-        shown = image if settings.output.annotate or settings.output.video else None
+        shown = image if settings.shows_dark else None
         size, captured_ns = (image.width, image.height), taken_ns - waited_ns
         return Flight(sent, captured.name, shown, image.data.size, timeline, captured_ns, size)
