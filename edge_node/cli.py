@@ -98,7 +98,7 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
         )
     reader, last = Reader(detector), line if len(each) == 1 else SharedSink(line)
     enhancer = functools.cache(load_enhancer)
-    page = _page(each[0])
+    page = _page(each)
     nodes, failures = cameras.assembled(
         each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown, page)
     )
@@ -121,12 +121,13 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     return RESTART_EXIT if care.wants_restart else 0
 
 
-def _page(given: EdgeSettings) -> "LivePage | None":
-    if not given.page.live:
+def _page(each: Sequence[EdgeSettings]) -> "LivePage | None":
+    if not each[0].page.live:
         return None
+    from edge_node.live.kept import Kept
     from edge_node.live.page import LivePage
 
-    return LivePage(given.page)
+    return LivePage(each[0].page, Kept([given.output.output for given in each]))
 
 
 def _node(

@@ -1,11 +1,12 @@
 """What the live page answers: its files, the stream, the search."""
 
 import asyncio
+import functools
 import json
-import logging
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,12 +15,11 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from common.errors import LamplightError
 from edge_node.live.viewer import Viewer
 
 if TYPE_CHECKING:
     from edge_node.live.page import LivePage
-
-log = logging.getLogger(__name__)
 
 STATIC: Final = Path(__file__).parent / "static"
 FILES: Final = {
@@ -31,8 +31,13 @@ LONGEST_QUERY: Final = 200  # characters
 MOST_FOUND: Final = 50
 MOST_VIEWERS: Final = 16
 
-Search = Callable[[str, bool, int], Sequence[Mapping[str, Any]]]
-"""Takes a text, whether reading errors are forgiven, and how many are wanted at most; in a thread of its own."""
+
+class Search(Protocol):
+    """Finds kept readings; called in threads. See `Kept`."""
+
+    def search(self, text: str, *, fuzzy: bool, within_s: float, limit: int) -> Sequence[Mapping[str, Any]]: ...
+
+    def crop(self, id: str) -> bytes | None: ...
 
 
 def application(page: "LivePage", search: Search | None) -> ASGIApp:
@@ -48,17 +53,23 @@ def application(page: "LivePage", search: Search | None) -> ASGIApp:
         return Route(f"/{name}", send)
 
     async def found(request: Request) -> Response:
-        text = request.query_params.get("text", "").strip()[:LONGEST_QUERY]
+        asked = request.query_params
+        text, fuzzy, within = asked.get("text", "").strip(), asked.get("fuzzy") == "1", asked.get("within", "0")
         if search is None:
             return JSONResponse({"error": "no readings are kept here to search in"}, 404)
         if not text:
             return JSONResponse({"found": []})
+        if len(text) > LONGEST_QUERY or not re.fullmatch(r"\d{1,9}", within):
+            return JSONResponse({"error": f"a text of at most {LONGEST_QUERY} characters, within=SECONDS"}, 400)
+        find = functools.partial(search.search, text, fuzzy=fuzzy, within_s=float(within), limit=MOST_FOUND)
         try:
-            rows = await asyncio.to_thread(search, text, request.query_params.get("fuzzy") == "1", MOST_FOUND)
-        except Exception as error:
-            log.exception("the search on the live page failed")
-            return JSONResponse({"error": f"the search failed: {error}"}, 500)
-        return JSONResponse({"found": list(rows)})
+            return JSONResponse({"found": list(await asyncio.to_thread(find))})
+        except LamplightError as error:
+            return JSONResponse({"error": str(error)}, 500)
+
+    async def crop(request: Request) -> Response:
+        jpeg = await asyncio.to_thread(search.crop, request.query_params.get("id", "")) if search else None
+        return Response(jpeg, media_type="image/jpeg") if jpeg else Response(status_code=404)
 
     async def home(request: Request) -> Response:  # who has the token already
         return RedirectResponse("/", 303)
@@ -88,6 +99,7 @@ def application(page: "LivePage", search: Search | None) -> ASGIApp:
             Route("/", index),
             *(file(name, kind) for name, kind in FILES.items()),
             Route("/search", found),
+            Route("/crop", crop),
             Route("/token", home, methods=["GET", "POST"]),
             WebSocketRoute("/stream", stream),
         ]

@@ -1,6 +1,6 @@
 // The search over what is kept; where nothing is, over what this page has seen.
 
-import { count, say } from "./words.js";
+import { count, element, say } from "./words.js";
 import { fill, rowOf } from "./readings.js";
 
 const PAUSE_MS = 200; // of typing
@@ -19,7 +19,7 @@ export class Search extends EventTarget {
       this.#timer = setTimeout(() => this.#ask(), PAUSE_MS);
     };
     find("query").addEventListener("input", later);
-    find("fuzzy").addEventListener("change", later);
+    for (const id of ["fuzzy", "within"]) find(id).addEventListener("change", later);
     find("search").addEventListener("submit", (event) => {
       event.preventDefault();
       clearTimeout(this.#timer);
@@ -36,7 +36,7 @@ export class Search extends EventTarget {
     if (!text) return say(find("told"), "");
     const asking = (this.#asking = new AbortController());
     try {
-      const query = new URLSearchParams({ text, fuzzy: find("fuzzy").checked ? "1" : "0" });
+      const query = new URLSearchParams({ text, fuzzy: find("fuzzy").checked ? "1" : "0", within: find("within").value });
       const answer = await fetch(`/search?${query}`, { signal: asking.signal });
       const { found, error } = await answer.json();
       if (answer.ok) this.#show(found, count(found.length, "reading", "readings"));
@@ -53,6 +53,11 @@ export class Search extends EventTarget {
       ...found.map((one) => {
         const row = rowOf();
         fill(row, { note: "", priority: "standard", confidence: null, frames: 1, ...one });
+        mark(row.querySelector(".text"), one);
+        if (one.crop) {
+          const src = `/crop?${new URLSearchParams({ id: one.id })}`;
+          row.firstElementChild.prepend(element("img", { src, alt: "", loading: "lazy" }));
+        }
         row.firstElementChild.addEventListener("click", () => {
           this.dispatchEvent(new CustomEvent("open", { detail: one }));
         });
@@ -60,4 +65,16 @@ export class Search extends EventTarget {
       }),
     );
   }
+}
+
+// Marks what was looked for; spans count characters as Python does, whole code points.
+function mark(node, { text, spans }) {
+  if (!spans?.length) return;
+  const letters = [...text], parts = [];
+  let at = 0;
+  for (const [start, end] of spans) {
+    parts.push(letters.slice(at, start).join(""), element("mark", { text: letters.slice(start, end).join("") }));
+    at = end;
+  }
+  node.replaceChildren(...parts, letters.slice(at).join(""));
 }
