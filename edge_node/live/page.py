@@ -19,7 +19,7 @@ from edge_node.live.app import Search, application
 from edge_node.live.camera import REMEMBERED, Camera, reading_message, sight_message
 from edge_node.live.guard import Guard
 from edge_node.live.options import Page
-from edge_node.live.pictures import Picture, picture_of, tile_of
+from edge_node.live.pictures import TILE_WIDE, Picture, picture_of, tile_of
 from edge_node.live.viewer import Viewer
 from edge_node.sights import Sight
 from edge_node.sinks import Shown
@@ -172,25 +172,28 @@ class LivePage:
                 if shown is None:
                     continue
                 takers = [viewer for viewer in self.viewers if viewer.takes_pictures]
-                if any(v.opened is camera for v in takers) and _is_new(camera.picture, shown):
+                openers = [viewer.wide for viewer in takers if viewer.opened is camera]
+                if openers and _is_new(camera.picture, shown):
                     if now_s >= camera.next_picture_s:
                         camera.next_picture_s = now_s + PICTURE_S
-                        camera.picture = await self._made(picture_of, camera, shown)
+                        camera.picture = await self._made(picture_of, camera, shown, max(openers))
                     else:
                         later_s = min(later_s, camera.next_picture_s - now_s)
-                if any(v.opened is not camera for v in takers) and _is_new(camera.tile, shown):
+                if len(openers) < len(takers) and _is_new(camera.tile, shown):
                     if now_s >= camera.next_tile_s:
                         camera.next_tile_s = now_s + TILE_S
-                        camera.tile = await self._made(tile_of, camera, shown)
+                        camera.tile = await self._made(tile_of, camera, shown, TILE_WIDE)
                     else:
                         later_s = min(later_s, camera.next_tile_s - now_s)
             if later_s < float("inf"):
                 asyncio.get_running_loop().call_later(later_s, self._fresh.set)
 
-    async def _made(self, make: Callable[[str, Shown], Picture], camera: Camera, shown: Shown) -> Picture:
+    async def _made(
+        self, make: Callable[[str, Shown, int], Picture], camera: Camera, shown: Shown, wide: int
+    ) -> Picture:
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._encoder, make, camera.name, shown)
+            return await loop.run_in_executor(self._encoder, make, camera.name, shown, wide)
         except Exception:
             log.exception("a frame could not be shown on the live page")
             return Picture(shown, b"")

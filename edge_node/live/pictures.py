@@ -29,20 +29,20 @@ class Picture:
     message: bytes
 
 
-def picture_of(camera: str, shown: Shown) -> Picture:
-    """The dark and the lit frame, at most 1280 pixels wide; some 8 ms of a core for 1280x720."""
-    dark = _jpeg(to_bgr(shown.dark, MOST_WIDE)) if shown.dark is not None else b""
-    lit = _jpeg(_from_rgb(shown.enhanced, MOST_WIDE)) if shown.enhanced is not None else b""
+def picture_of(camera: str, shown: Shown, wide: int = MOST_WIDE) -> Picture:
+    """The dark and the lit frame, at most so many pixels wide; some 10 ms of a core for 1280x720."""
+    dark = _jpeg(to_bgr(shown.dark, wide)) if shown.dark is not None else b""
+    lit = _jpeg(_from_rgb(shown.enhanced, wide)) if shown.enhanced is not None else b""
     return _packed("picture", camera, shown, reading_to_json(shown.reading), dark, lit)
 
 
-def tile_of(camera: str, shown: Shown) -> Picture:
-    """The lit frame alone (the dark one where there is none), 320 pixels wide."""
+def tile_of(camera: str, shown: Shown, wide: int = TILE_WIDE) -> Picture:
+    """The lit frame alone (the dark one where there is none), small."""
     lit = b""
     if shown.enhanced is not None:
-        lit = _jpeg(_from_rgb(shown.enhanced, TILE_WIDE))
+        lit = _jpeg(_from_rgb(shown.enhanced, wide))
     elif shown.dark is not None:
-        lit = _jpeg(to_bgr(shown.dark, TILE_WIDE))
+        lit = _jpeg(to_bgr(shown.dark, wide))
     return _packed("tile", camera, shown, None, b"", lit)
 
 
@@ -68,7 +68,7 @@ def to_bgr(image: RawImage, most_wide: int) -> Bytes:
     size = _size(image.width, image.height, most_wide)
     y = np.ascontiguousarray(luma[0])
     if size != (image.width, image.height):
-        y = cv2.resize(y, size, interpolation=cv2.INTER_AREA)
+        y = _resized(y, size)
     limited = image.color_range is ColorRange.LIMITED
     scale, offset = (255 / 219, 16.0) if limited else (1.0, 0.0)
     if image.pixel_format is PixelFormat.GRAY8:
@@ -93,9 +93,16 @@ def _bgr_matrix(image: RawImage, scale: float, offset: float) -> "np.ndarray[tup
 def _from_rgb(rgb: Bytes, most_wide: int) -> Bytes:
     size = _size(rgb.shape[1], rgb.shape[0], most_wide)
     if size != (rgb.shape[1], rgb.shape[0]):
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        rgb = _resized(rgb, size)
     bgr: Bytes = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     return bgr
+
+
+def _resized(samples: Bytes, size: tuple[int, int]) -> Bytes:
+    """Down by a little: sharp enough for a look, in a fifth of the time of the mean over areas."""
+    a_little = 2 * size[0] >= samples.shape[1]
+    made: Bytes = cv2.resize(samples, size, interpolation=cv2.INTER_LINEAR if a_little else cv2.INTER_AREA)
+    return made
 
 
 def _size(width: int, height: int, most_wide: int) -> tuple[int, int]:

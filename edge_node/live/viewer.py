@@ -8,10 +8,11 @@ from typing import Any, Final
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from edge_node.live.camera import Camera
-from edge_node.live.pictures import Picture
+from edge_node.live.pictures import MOST_WIDE, Picture
 
 MOST_WAITING: Final = 500  # readings
 MOST_UNSHOWN: Final = 2  # pictures on their way to be shown
+STEP_WIDE: Final = 160  # pixels: a window that changes a little changes nothing
 
 
 class Viewer:
@@ -19,10 +20,13 @@ class Viewer:
 
     Args:
         opened: the camera whose pictures it gets; of the others it gets tiles.
+
+    Attributes:
+        wide: how many pixels of a picture's width it can show.
     """
 
     def __init__(self, socket: WebSocket, cameras: list[Camera], opened: Camera) -> None:
-        self.opened, self.dropped = opened, 0
+        self.opened, self.wide, self.dropped = opened, MOST_WIDE, 0
         self._socket, self._cameras = socket, cameras
         self._waiting: deque[str] = deque()
         self._state = ""
@@ -55,6 +59,8 @@ class Viewer:
         match message:
             case {"shown": int(count)} if 0 < count <= self._unshown:
                 self._unshown -= count
+            case {"wide": int(wide)} if 0 < wide:
+                self.wide = min(MOST_WIDE, -(-wide // STEP_WIDE) * STEP_WIDE)
             case {"open": str(name)} if any(camera.name == name for camera in self._cameras):
                 self.opened = next(camera for camera in self._cameras if camera.name == name)
                 self._sent.pop((name, "picture"), None)

@@ -16,6 +16,7 @@ let names = [];
 
 const receive = {
   hello({ cameras }) {
+    stream.send({ wide: stage.wide });
     if (cameras.join("\n") !== names.join("\n")) {
       names = cameras;
       tiles.cameras = cameras;
@@ -56,6 +57,7 @@ stream.addEventListener("lost", ({ detail }) => {
   standing.lost(detail.reason);
   tiles.health((name) => standing.health(name));
 });
+new ResizeObserver(() => stream.send({ wide: stage.wide })).observe(find("view"));
 stage.addEventListener("painted", ({ detail }) => waterfall(detail, find("stage").classList.contains("held")));
 tiles.addEventListener("open", ({ detail }) => {
   if (standing.camera !== detail) stage.clear();

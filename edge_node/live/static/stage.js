@@ -27,6 +27,11 @@ export class Stage extends EventTarget {
     find("pause").onclick = () => this.hold(this.#held === null);
   }
 
+  // How many pixels of a picture's width can be shown here.
+  get wide() {
+    return Math.max(1, Math.round(find("view").clientWidth * devicePixelRatio));
+  }
+
   // A picture came; `drawn` is called once it is on the screen, and not while nobody looks.
   put(picture, drawn) {
     const { frame } = picture.reading;
