@@ -14,11 +14,11 @@ demo: install ## dark street at night, a cloud node, an edge node: pictures and 
 	$(BIN)/python deploy/demo/run.py
 
 .PHONY: test
-test: install gstreamer ## run every test
+test: install gstreamer chromium ## run every test
 	$(BIN)/python -m pytest
 
 .PHONY: check
-check: install gstreamer ## format, lint, types, import rules, freshness of the generated code, tests
+check: install gstreamer chromium ## format, lint, types, import rules, freshness of the generated code, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy common cloud_node edge_node
@@ -52,7 +52,15 @@ install: .venv/.installed .nats/path ## .venv with everything, and a nats-server
 gstreamer: # an RTSP server for tests, which are skipped where it cannot be had
 	@sh deploy/get-gstreamer.sh >/dev/null || true
 
+.PHONY: chromium
+chromium: # a browser for tests, which are skipped where it cannot be had
+	@sh deploy/get-chromium.sh >/dev/null || true
+
+.PHONY: screenshots
+screenshots: install chromium ## pictures of the live page, into docs/images/
+	$(BIN)/python docs/draw_live.py
+
 .PHONY: clean
 clean: ## remove what was made, the environment included
-	rm -rf .venv .nats .gstreamer demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .nats .gstreamer .chromium demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

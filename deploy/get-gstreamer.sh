@@ -19,33 +19,12 @@ whole() { # whether every library in $1 finds those that it needs
     return 0
 }
 
-again() { "$@" || { say "trying once more"; sleep 2; "$@"; }; }
-
-# APT with its lists, caches and state under $work, so that it needs no root and changes nothing of the system.
-apt_here() {
-    command=$1
-    shift
-    "$command" -qq \
-        -o Dir::State="$work/state" -o Dir::State::Lists="$lists" -o Dir::State::status="$work/state/status" \
-        -o Dir::Cache="$work/cache" -o Dir::Cache::archives="$work/cache/archives" \
-        -o Debug::NoLocking=1 -o APT::Sandbox::User="$(id -un)" "$@"
-}
+. "$project/deploy/apt-here.sh"
 
 debian() {
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT INT TERM
-    mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial"
-    cp /var/lib/dpkg/status "$work/state/status" 2>/dev/null || : >"$work/state/status"
-    lists=/var/lib/apt/lists
-    if ! apt_here apt-cache show libgstrtspserver-1.0-0 2>/dev/null | grep -q '^Package: libgstrtspserver-1.0-0'; then
-        lists="$work/state/lists"
-        again apt_here apt-get update >&2 || { say "the package lists could not be fetched"; return 1; }
-    fi
+    apt_begin libgstrtspserver-1.0-0 || return 1
     # shellcheck disable=SC2086 # one word a package
-    (cd "$work" && again apt_here apt-get download $packages >&2) || return 1
-    for package in "$work"/*.deb; do
-        dpkg -x "$package" "$work/unpacked" || return 1
-    done
+    apt_unpack $packages || return 1
     unpacked=$(dirname "$(find "$work/unpacked" -name libgstrtspserver-1.0.so.0)")
     mkdir -p "$work/target/plugins"
     cp -P "$unpacked"/lib*.so.* "$work/target/"
@@ -61,7 +40,7 @@ if whole "$target" 2>/dev/null; then
     printf '%s\n' "$target"
     exit 0
 fi
-if command -v apt-get >/dev/null && command -v dpkg >/dev/null && debian; then
+if debian; then
     printf '%s\n' "$target"
     exit 0
 fi

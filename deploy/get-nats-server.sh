@@ -16,30 +16,12 @@ usable() { # whether $1 runs and is 2.9 or newer
 
 found() { printf '%s\n' "$1"; exit 0; }
 
-again() { "$@" || { say "trying once more"; sleep 2; "$@"; }; }
-
-# APT with its lists, caches and state under $work, so that it needs no root and changes nothing of the system.
-apt_here() {
-    command=$1
-    shift
-    "$command" -qq \
-        -o Dir::State="$work/state" -o Dir::State::Lists="$lists" -o Dir::State::status="$work/state/status" \
-        -o Dir::Cache="$work/cache" -o Dir::Cache::archives="$work/cache/archives" \
-        -o Debug::NoLocking=1 -o APT::Sandbox::User="$(id -un)" "$@"
-}
+. "$project/deploy/apt-here.sh"
 
 debian() {
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT INT TERM
-    mkdir -p "$work/state/lists/partial" "$work/cache/archives/partial" "$(dirname "$target")"
-    cp /var/lib/dpkg/status "$work/state/status" 2>/dev/null || : >"$work/state/status"
-    lists=/var/lib/apt/lists
-    if ! apt_here apt-cache show nats-server 2>/dev/null | grep -q '^Package: nats-server'; then
-        lists="$work/state/lists"
-        again apt_here apt-get update >&2 || { say "the package lists could not be fetched"; return 1; }
-    fi
-    (cd "$work" && again apt_here apt-get download nats-server >&2) || return 1
-    dpkg -x "$work"/nats-server_*.deb "$work/unpacked" || return 1
+    apt_begin nats-server || return 1
+    apt_unpack nats-server || return 1
+    mkdir -p "$(dirname "$target")"
     cp "$work/unpacked/usr/sbin/nats-server" "$target.new" && chmod 755 "$target.new" && mv "$target.new" "$target"
 }
 

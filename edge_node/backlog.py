@@ -178,9 +178,9 @@ class Backlog:
         logs.remember(id, timeline.trace)
         timeline.add("spool", frame.captured_unix_ns, waited_ns)
         sent = replace(frame, id=id, attempt=attempt, priority=max(priority, frame.priority), trace=timeline.trace)
-        output, dark = self._settings.output, None
+        dark = None
         size = description.size if all(description.size) else (frame.image.width, frame.image.height)
-        if output.annotate or output.video:
+        if self._settings.shows_dark:
             dark = await asyncio.to_thread(_shown, frame.image, size)
         kept: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
         kept.set_result(entry)

@@ -45,7 +45,7 @@ def told_apart(each: Sequence[S]) -> list[S]:
     """
     if len(each) == 1:
         return list(each)
-    for part in ("reading", "care", "telling", "verbose"):
+    for part in ("reading", "care", "telling", "page", "verbose"):
         if any(getattr(one, part) != getattr(each[0], part) for one in each):
             raise SettingsError(f"[[camera]]: {part} is shared by all cameras: set it above the tables")
     shared = Counter(one.name for one in each)

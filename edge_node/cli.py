@@ -17,6 +17,7 @@ from edge_node.settings import EdgeSettings
 
 if TYPE_CHECKING:
     from edge_node.care import Slowdown
+    from edge_node.live.page import LivePage
     from edge_node.local_enhancer import LocalEnhancer
     from edge_node.node import EdgeNode
     from edge_node.reader import Reader
@@ -27,8 +28,8 @@ DESCRIPTION = """Read text in the dark.
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
 What works and what does not: `python -m edge_node check`, with the same flags; what is kept and not yet read:
-`... spool`; what was read: `... search TEXT` and `... export`; what edges publish on NATS: `... listen`; where one
-frame's time went: `... trace`; one picture: `... enhance IN OUT`; load on a cloud node: `... load` (see their --help)."""
+`... spool`; what was read: `... search TEXT` and `... export`; what edges publish on NATS: `... listen`; where a
+frame's time went: `... trace`; one picture: `... enhance IN OUT`; load on a cloud node: `... load` (their --help)."""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -106,8 +107,9 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     line, slowdown = TerminalLine(), Slowdown()
     reader, last = create_reader(each[0].reading), line if len(each) == 1 else SharedSink(line)
     enhancer = functools.cache(load_enhancer)
+    page = _page(each)
     nodes, failures = cameras.assembled(
-        each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown)
+        each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown, page)
     )
     telling = each[0].telling
     sampling = telemetry.Sampling.chosen(telling.trace_sample, telling.trace_slow_ms)
@@ -115,19 +117,37 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     stop = asyncio.Event()
     with process.stop_on_signals(stop):
         try:
+            if page is not None:
+                page.start({node.settings.name: node for node in nodes})
             summary = lambda: "; ".join(map(_summary, nodes))  # noqa: E731
             async with cared_for(nodes, each[0].care, slowdown, stop, summary) as care, measured(nodes, telling):
                 await cameras.side_by_side(nodes, stop, failures)
         finally:
             line.close()
+            if page is not None:
+                await asyncio.to_thread(page.stop)
             await asyncio.to_thread(telemetry.stop)
             for node in nodes:
                 print(f"lamplight: {_summary(node)}", file=sys.stderr)
     return RESTART_EXIT if care.wants_restart else 0
 
 
+def _page(each: Sequence[EdgeSettings]) -> "LivePage | None":
+    if not each[0].page.live:
+        return None
+    from edge_node.live.kept import Kept
+    from edge_node.live.page import LivePage
+
+    return LivePage(each[0].page, Kept([given.output.output for given in each]))
+
+
 def _node(
-    given: EdgeSettings, reader: "Reader", line: "Sink", enhancer: "LocalEnhancer | None", slowdown: "Slowdown"
+    given: EdgeSettings,
+    reader: "Reader",
+    line: "Sink",
+    enhancer: "LocalEnhancer | None",
+    slowdown: "Slowdown",
+    page: "LivePage | None" = None,
 ) -> "EdgeNode":
     from edge_node.alerts.options import alerts
     from edge_node.node import EdgeNode
@@ -155,6 +175,8 @@ def _node(
     elsewhere = published(given.sinks, given.name)
     watchful = alerts(given.alerts, given.sinks, given.name, folder, shows=[line])
     sinks += [sink for sink in (elsewhere, watchful) if sink is not None]
+    if page is not None:
+        sinks.append(page.camera(given.name))
     node = EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
     if watchful is not None:
         watchful.gate = node.gate

@@ -20,6 +20,7 @@ from edge_node.delivery import Delivery
 from edge_node.gate import Gate
 from edge_node.in_hand import InHand
 from edge_node.ledger import Flight, Ledger
+from edge_node.live.state import state_of
 from edge_node.local_enhancer import LocalEnhancer
 from edge_node.metrics import Activity
 from edge_node.packer import Packer
@@ -187,6 +188,10 @@ class EdgeNode:
     def moving(self) -> bool:
         """Whether frames have begun to flow, or can."""
         return self.connected or len(self.captured) > 0
+
+    def state(self) -> dict[str, Any]:
+        """How it stands, for the live page."""
+        return state_of(self, self._uplink, self._results.connected)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run to the end.

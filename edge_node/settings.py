@@ -13,6 +13,7 @@ from common.telemetry import SLOW_MS
 from edge_node.alerts.options import AlertOptions
 from edge_node.areas import Area, parse_areas
 from edge_node.gate import GateMode
+from edge_node.live.options import Page
 from edge_node.route import LocalMode
 from edge_node.sinks.options import SinkOptions
 from edge_node.sources.options import LiveOptions
@@ -226,6 +227,7 @@ class EdgeSettings:
     kept: Kept = group(Kept)
     sinks: SinkOptions = group(SinkOptions)
     alerts: AlertOptions = group(AlertOptions)
+    page: Page = group(Page)
 
     def __post_init__(self) -> None:
         if (self.camera is None) == (self.source is None) and not self.list_cameras:
@@ -265,6 +267,11 @@ class EdgeSettings:
     @property
     def name(self) -> str:
         return self.edge or host_name()
+
+    @property
+    def shows_dark(self) -> bool:
+        """Whether a sink wants the dark frame beside the lit one."""
+        return self.output.annotate or self.output.video or bool(self.page.live)
 
     @property
     def spool_folder(self) -> Path:

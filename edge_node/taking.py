@@ -279,6 +279,6 @@ class Taking:
             trace=timeline.trace,
         )
         logs.remember(sent.id, timeline.trace)
-        shown = image if settings.output.annotate or settings.output.video else None
+        shown = image if settings.shows_dark else None
         size, captured_ns = (image.width, image.height), taken_ns - waited_ns
         return Flight(sent, captured.name, shown, image.data.size, timeline, captured_ns, size)

@@ -1,0 +1,75 @@
+"""The search over kept readings (edge_node.readings), as the live page asks for it."""
+
+import importlib
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any, Final
+
+MOST_CROPS: Final = 1000
+LARGEST_CROP: Final = 4 * 1024 * 1024  # bytes
+
+
+class Kept:
+    """What is kept in these output folders.
+
+    Pictures go out by the id of a reading that was found, never by a path.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._crops: OrderedDict[str, Path] = OrderedDict()
+        self._lock = Lock()
+        self._stores: list[Any] = []
+
+    def search(self, text: str, *, fuzzy: bool, within_s: float, limit: int) -> list[Mapping[str, Any]]:
+        """Readings as JSON, the best first.
+
+        Args:
+            within_s: seen in the last so many seconds; 0 = at any time.
+
+        Raises:
+            LamplightError: it cannot be searched in, with words for people.
+        """
+        readings = importlib.import_module("edge_node.readings")
+        since = time.time_ns() - int(within_s * 1e9) if within_s else None
+        with self._lock:
+            if len(self._stores) < len(self._folders):
+                self._stores = [store for folder in self._folders for store in readings.stores_in(folder)]
+        found = readings.search_all(self._stores, text, fuzzy=fuzzy, since=since, limit=limit)
+        return [self._shown(one) for one in found]
+
+    def crop(self, id: str) -> bytes | None:
+        """The JPEG of a reading that was found lately."""
+        with self._lock:
+            path = self._crops.get(id)
+        try:
+            if path is None or path.stat().st_size > LARGEST_CROP:
+                return None
+            return path.read_bytes()
+        except OSError:
+            return None
+
+    def _shown(self, one: Any) -> Mapping[str, Any]:
+        if one.crop is not None:
+            with self._lock:
+                self._crops[one.id] = one.crop
+                self._crops.move_to_end(one.id)
+                while len(self._crops) > MOST_CROPS:
+                    self._crops.popitem(last=False)
+        return {
+            "id": one.id,
+            "text": one.text,
+            "spans": [list(span) for span in one.spans],
+            "camera": one.edge,
+            "name": one.name,
+            "confidence": round(one.confidence, 4),
+            "first": one.first_unix_ns,
+            "last": one.last_unix_ns,
+            "frames": one.frames,
+            "frame": str(one.best),
+            "priority": one.priority.name.lower(),
+            "crop": one.crop is not None,
+        }

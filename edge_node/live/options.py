@@ -1,0 +1,65 @@
+"""Where the live page listens, and who may see it."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from common.settings import option
+
+LEAST_TOKEN: Final = 16  # characters; a shorter one could be guessed
+LOOPBACK: Final = "127.0.0.1"
+
+
+class Secret(str):
+    """A setting that is never printed."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page in the browser that shows this node at work (docs/live.md)."""
+
+    live: str = option("", "serve the live page, on this machine alone unless HOST says more", metavar="[HOST:]PORT")
+    live_token: Secret = option(
+        Secret(""),
+        f"who opens the page must know this, {LEAST_TOKEN} characters or more; better in the environment, as "
+        "LAMPLIGHT_LIVE_TOKEN",
+        metavar="TOKEN",
+    )
+    live_names: tuple[str, ...] = option(
+        (), "more names that this machine has in a browser's address bar, as that of a proxy", metavar="NAME[,NAME]"
+    )
+
+    def __post_init__(self) -> None:
+        if self.live_token and len(self.live_token) < LEAST_TOKEN:
+            raise ValueError(f"--live-token: at least {LEAST_TOKEN} characters")
+        if self.live and not (is_loopback(self.address[0]) or self.live_token):
+            raise ValueError(
+                f"--live {self.live}: others could watch; give a --live-token of {LEAST_TOKEN} characters or more "
+                "(or LAMPLIGHT_LIVE_TOKEN), or leave the host out"
+            )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port. Raises ValueError when there are none in `live`."""
+        host, colon, port = self.live.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not (port.isascii() and port.isdigit() and int(port) < 65536) or (colon and not host):
+            raise ValueError(f"--live {self.live}: a port, as 8080, or a host and a port, as 192.168.1.20:8080")
+        return host or LOOPBACK, int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there; no name but localhost is trusted to be so.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

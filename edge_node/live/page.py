@@ -1,0 +1,239 @@
+"""The live page: a server in a thread of its own, so that no browser ever costs the node anything but the processor."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Protocol
+
+import uvicorn
+
+from common.errors import PortInUse
+from common.frame import Reading
+from edge_node.live.app import Search, application
+from edge_node.live.camera import REMEMBERED, Camera, reading_message, sight_message
+from edge_node.live.guard import Guard
+from edge_node.live.options import Page
+from edge_node.live.pictures import TILE_WIDE, Picture, picture_of, tile_of
+from edge_node.live.viewer import Viewer
+from edge_node.sights import Sight
+from edge_node.sinks import Shown
+
+log = logging.getLogger(__name__)
+
+PICTURE_S: Final = 0.1  # between pictures of one camera, at least
+TILE_S: Final = 0.5
+STATE_S: Final = 0.5
+START_S: Final = 10.0
+STOP_S: Final = 3.0
+
+
+class Node(Protocol):
+    """What the page asks of an edge node, in the event loop that it runs in."""
+
+    def state(self) -> Mapping[str, Any]: ...
+
+
+class LivePage:
+    """Shows cameras to browsers. While none looks nothing is encoded and no node is asked.
+
+    Args:
+        search: finds kept readings; None where none are kept.
+
+    Raises:
+        PortInUse: the address cannot be listened on.
+    """
+
+    def __init__(self, settings: Page, search: Search | None = None) -> None:
+        self.cameras: list[Camera] = []
+        self.viewers: set[Viewer] = set()
+        self._socket = _listen(*settings.address)
+        self._nodes: dict[str, Node] = {}
+        self._node_loop: asyncio.AbstractEventLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="live pictures")
+        self._fresh = asyncio.Event()
+        config = uvicorn.Config(
+            Guard(application(self, search), settings),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            ws_max_size=4096,
+            ws_per_message_deflate=False,  # JPEGs do not get smaller
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Server(config)
+        self._thread = threading.Thread(target=self._run, name="live page", daemon=True)
+        self._ready = threading.Event()
+
+    @property
+    def url(self) -> str:
+        host, port = self._socket.getsockname()[:2]
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+    def camera(self, name: str) -> Camera:
+        """The sink for a camera, before `start`."""
+        self.cameras.append(Camera(name, self._tell))
+        return self.cameras[-1]
+
+    def start(self, nodes: Mapping[str, Node]) -> None:
+        """Serve; to be called in the event loop that the nodes run in. They are named as their cameras."""
+        self._nodes, self._node_loop = dict(nodes), asyncio.get_running_loop()
+        self._thread.start()
+        self._ready.wait(START_S)
+        log.warning("live page: %s", self.url)
+
+    def stop(self) -> None:
+        """End it soon, whatever browsers do; may be called again, or without `start`."""
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(STOP_S)
+        self._encoder.shutdown(wait=False)
+        self._socket.close()
+
+    # --- the nodes' threads ---
+
+    def _tell(self, camera: Camera, news: "Reading | Sequence[Sight] | None") -> None:
+        if self.viewers and self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has just been closed
+                self._loop.call_soon_threadsafe(self._told, camera, news)
+
+    # --- the page's own thread ---
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception:
+            log.exception("the live page has ended; the node goes on")
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        tasks = [asyncio.create_task(self._encode()), asyncio.create_task(self._watch())]
+        self._ready.set()
+        try:
+            await self._server.serve([self._socket])
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def enter(self, viewer: Viewer) -> None:
+        """A browser came: everything that it needs to begin with."""
+        viewer.put(json.dumps({"type": "hello", "cameras": [camera.name for camera in self.cameras]}))
+        known = [(camera.name, reading) for camera in self.cameras for reading in list(camera.readings)]
+        known.sort(key=lambda one: one[1].captured_unix_ns)
+        before = [reading_message(*one) for one in known[-REMEMBERED:]]
+        before += [sight_message(camera.name, sight) for camera in self.cameras for sight in list(camera.sighted)]
+        viewer.put(json.dumps({"type": "before", "messages": before}))
+        self.viewers.add(viewer)
+        self._fresh.set()
+
+    def leave(self, viewer: Viewer) -> None:
+        self.viewers.discard(viewer)
+        if not self.viewers:
+            for camera in self.cameras:
+                camera.forget()
+
+    def heard(self, viewer: Viewer, message: Any) -> bool:
+        """What a browser said; False when it makes no sense."""
+        known = viewer.heard(message)
+        viewer.wake()
+        self._fresh.set()
+        return known
+
+    def _told(self, camera: Camera, news: "Reading | Sequence[Sight] | None") -> None:
+        if isinstance(news, Reading):
+            self._send(reading_message(camera.name, news))
+            self._fresh.set()
+        else:
+            for sight in news or ():
+                self._send(sight_message(camera.name, sight))
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        text = json.dumps(message)
+        for viewer in self.viewers:
+            viewer.put(text)
+
+    async def _encode(self) -> None:
+        """Make the pictures that somebody waits for, none more often than it can be looked at."""
+        while True:
+            await self._fresh.wait()
+            self._fresh.clear()
+            later_s = float("inf")
+            for camera in self.cameras:
+                now_s, shown = time.monotonic(), camera.newest
+                if shown is None:
+                    continue
+                takers = [viewer for viewer in self.viewers if viewer.takes_pictures]
+                openers = [viewer.wide for viewer in takers if viewer.opened is camera]
+                if openers and _is_new(camera.picture, shown):
+                    if now_s >= camera.next_picture_s:
+                        camera.next_picture_s = now_s + PICTURE_S
+                        camera.picture = await self._made(picture_of, camera, shown, max(openers))
+                    else:
+                        later_s = min(later_s, camera.next_picture_s - now_s)
+                if len(openers) < len(takers) and _is_new(camera.tile, shown):
+                    if now_s >= camera.next_tile_s:
+                        camera.next_tile_s = now_s + TILE_S
+                        camera.tile = await self._made(tile_of, camera, shown, TILE_WIDE)
+                    else:
+                        later_s = min(later_s, camera.next_tile_s - now_s)
+            if later_s < float("inf"):
+                asyncio.get_running_loop().call_later(later_s, self._fresh.set)
+
+    async def _made(
+        self, make: Callable[[str, Shown, int], Picture], camera: Camera, shown: Shown, wide: int
+    ) -> Picture:
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._encoder, make, camera.name, shown, wide)
+        except Exception:
+            log.exception("a frame could not be shown on the live page")
+            return Picture(shown, b"")
+        finally:
+            for viewer in self.viewers:
+                viewer.wake()
+
+    async def _watch(self) -> None:
+        """Tell those who look how the nodes stand."""
+        while True:
+            if self.viewers and self._node_loop is not None:
+                with contextlib.suppress(TimeoutError, RuntimeError):  # a node that hangs, or has ended
+                    asked = asyncio.run_coroutine_threadsafe(self._states(), self._node_loop)
+                    async with asyncio.timeout(STATE_S):
+                        states = await asyncio.wrap_future(asked)
+                    text = json.dumps({"type": "state", "unix_ms": time.time_ns() // 1_000_000, "cameras": states})
+                    for viewer in self.viewers:
+                        viewer.put_state(text)
+            await asyncio.sleep(STATE_S)
+
+    async def _states(self) -> dict[str, Any]:
+        ended = {camera.name: camera.ended for camera in self.cameras}
+        return {name: {**node.state(), "ended": ended.get(name, False)} for name, node in self._nodes.items()}
+
+
+def _is_new(picture: Picture | None, shown: Shown) -> bool:
+    return picture is None or picture.shown is not shown
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to the node."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = error.strerror or error
+        raise PortInUse(f"--live cannot listen on {host}:{port} ({reason}): choose another port, or 0") from None

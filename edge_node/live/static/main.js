@@ -1,0 +1,93 @@
+// Joins the parts: what comes from the edge node goes where it is shown.
+
+import { Readings } from "./readings.js";
+import { Search } from "./search.js";
+import { Stage } from "./stage.js";
+import { Standing } from "./standing.js";
+import { Stream } from "./stream.js";
+import { Tiles } from "./tiles.js";
+import { waterfall } from "./waterfall.js";
+import { say } from "./words.js";
+
+const find = (id) => document.getElementById(id);
+const stage = new Stage(), readings = new Readings(), standing = new Standing(), tiles = new Tiles();
+const search = new Search(readings), stream = new Stream();
+let names = [];
+
+const receive = {
+  hello({ cameras }) {
+    stream.send({ wide: stage.wide });
+    if (cameras.join("\n") !== names.join("\n")) {
+      names = cameras;
+      tiles.cameras = cameras;
+      readings.severalCameras = cameras.length > 1;
+    }
+    const wanted = decodeURIComponent(location.hash.slice(1));
+    tiles.open(cameras.includes(wanted) ? wanted : cameras.includes(tiles.opened) ? tiles.opened : cameras[0]);
+  },
+  before({ messages }) {
+    for (const message of messages) receive[message.type](message, true);
+  },
+  reading({ camera, reading }, before = false) {
+    readings.add(camera, reading);
+    tiles.reading(camera, reading);
+    if (!before) standing.reading(camera, reading.latency_ms);
+  },
+  sight({ camera, sight }) {
+    readings.sight(camera, sight);
+  },
+  picture(picture) {
+    const shown = () => stream.send({ shown: 1 });
+    if (picture.camera === tiles.opened) stage.put(picture, shown);
+    else shown();
+    tiles.put(picture, () => {});
+  },
+  tile(picture) {
+    tiles.put(picture, () => stream.send({ shown: 1 }));
+  },
+  state({ cameras }) {
+    standing.state(cameras);
+    tiles.health((name) => standing.health(name));
+  },
+  dropped() {}, // this browser was too slow for some readings; they are kept all the same
+};
+
+stream.addEventListener("message", ({ detail }) => receive[detail.type]?.(detail));
+stream.addEventListener("lost", ({ detail }) => {
+  standing.lost(detail.reason);
+  tiles.health((name) => standing.health(name));
+});
+new ResizeObserver(() => stream.send({ wide: stage.wide })).observe(find("view"));
+stage.addEventListener("painted", ({ detail }) => waterfall(detail, find("stage").classList.contains("held")));
+tiles.addEventListener("open", ({ detail }) => {
+  if (standing.camera !== detail) stage.clear();
+  standing.camera = detail;
+  say(find("edge"), detail);
+  document.title = `${detail} · Lamplight`;
+  stream.send({ open: detail });
+});
+
+function open({ detail: { camera, frame } }) {
+  if (camera && camera !== tiles.opened) tiles.open(camera);
+  if (stage.has(frame)) stage.show(frame);
+  else say(find("told"), "That frame’s pictures are not in this browser any more.");
+}
+readings.addEventListener("open", open);
+search.addEventListener("open", open);
+
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = event.target.matches("input:not([type=checkbox])");
+  if (event.key === "Escape" && typing) {
+    event.target.value = "";
+    event.target.dispatchEvent(new Event("input"));
+    event.target.blur();
+  }
+  if (typing) return;
+  if (event.key === "/") {
+    event.preventDefault();
+    find("query").focus();
+  } else if (event.key === "b") stage.toggleOutlines();
+  else if (event.key === "k") find("pause").click();
+  else if (/^[1-9]$/.test(event.key)) tiles.openAt(Number(event.key) - 1);
+});
