@@ -1,0 +1,149 @@
+"""Measures one node, has the simulation reproduce it, and then simulates a fleet of a million edges.
+
+    python benchmarks/scaling/run.py measure        # 5 minutes on two quiet cores; writes results/scaling_measured.json
+    python benchmarks/scaling/run.py                # the simulation: results/scaling.json, docs/images/scaling.png
+
+The simulation refuses to go on to the fleet unless it is within 10 % of what was measured: served frames/s, median and
+p95 latency at each load up to 0.8 of the device, served frames/s beyond.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import numpy as np  # noqa: E402
+from fleet import Failure, Fleet, Region  # noqa: E402
+from fleet import simulate as simulate_fleet  # noqa: E402
+from node import Device  # noqa: E402
+from node import simulate as simulate_node  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
+MEASURED, SIMULATED, PICTURE = (
+    RESULTS / "scaling_measured.json",
+    RESULTS / "scaling.json",
+    ROOT / "docs/images/scaling.png",
+)
+CLOSE = 0.10
+TRUSTED_LOAD = 0.85  # above, a short measurement says little of latency
+# Measured elsewhere in this repository (docs/serving.md): what one node's process carries whatever its device, and what
+# a connected edge costs it.
+HOST_FPS, EDGE_BYTES = 140.0, 49_000
+EDGES, REGIONS, EDGE_FPS, SECONDS = 1_000_000, 5, 0.1, 120.0
+FAILURES = (Failure(20, 30, 0, 0.1), Failure(60, 40, 1, 1.0))
+
+
+def validate(measured: dict) -> list[dict]:
+    """Measured beside simulated, load by load."""
+    device = Device(tuple(measured["batch_s"]), len(measured["batch_s"]))
+    rows = []
+    for real in measured["rows"]:
+        load = real["offered_fps"] / device.most_fps
+        made = simulate_node(device, measured["beside_s"], real["offered_fps"], 600.0)
+        compared = ["served_fps"] + (["p50_ms", "p95_ms"] if load <= TRUSTED_LOAD else [])
+        off = {key: made[key] / real[key] - 1 for key in compared}
+        rows.append({"load": load, "measured": real, "simulated": made, "off": off})
+    return rows
+
+
+def bounds(fleet: Fleet, measured: dict, cost_per_hour: float) -> dict:
+    """How many of each thing a million edges need, and what a million frames cost in nodes."""
+    frames = fleet.edges * fleet.fps
+    nodes = fleet.nodes * fleet.regions
+    return {
+        "frames/s": frames,
+        "cloud nodes": nodes,
+        "bound of a node": "its process" if fleet.most_node_fps < fleet.device.most_fps else "its device",
+        "edges of a node": round(fleet.edges / nodes),
+        "memory of a node's connections, MB": round(fleet.edges / nodes * EDGE_BYTES / 1e6, 1),
+        "consumers in NATS": 3 * fleet.edges,
+        "memory of consumers, GB in all": round(fleet.edges * measured["consumers_bytes"] / 1e9, 1),
+        "cost of a million frames, in node-hours": round(nodes / frames * 1e6 / 3600, 3),
+        "at the given price": round(nodes / frames * 1e6 / 3600 * cost_per_hour, 3),
+    }
+
+
+def draw(rows: list[dict], fleets: dict[str, list[Region]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.4), layout="constrained")
+    loads = [row["load"] for row in rows if row["load"] <= 1]
+    for key, color in (("p50_ms", "tab:blue"), ("p95_ms", "tab:orange")):
+        chosen = [row for row in rows if row["load"] <= 1]
+        left.plot(loads, [row["simulated"][key] for row in chosen], color=color, label=f"simulated {key[:3]}")
+        left.plot(loads, [row["measured"][key] for row in chosen], "o", color=color, label=f"measured {key[:3]}")
+    left.set(xlabel="load, share of the engine alone", ylabel="latency, ms", title="One node: simulated and measured")
+    left.set_ylim(bottom=0)
+    left.legend()
+    for region in fleets["fleet"]:
+        times = [second for second, _, _ in region.seconds]
+        right.plot(times, [max(queue, 0.5) for _, queue, _ in region.seconds], label=f"region {region.name}")
+    right.axvspan(20, 50, color="tab:red", alpha=0.1)
+    right.axvspan(60, 100, color="tab:red", alpha=0.2)
+    right.set(xlabel="s", ylabel="frames that wait in a node", yscale="log")
+    right.set_title("A million edges: a tenth of region 0 away, then all of region 1")
+    right.legend(ncol=2, fontsize=8)
+    figure.savefig(PICTURE, dpi=100)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("measure", "simulate"), default="simulate")
+    parser.add_argument(
+        "--preset", default="edge", help="network to measure with (default: edge, so that it ends soon)"
+    )
+    parser.add_argument("--seconds", type=float, default=40.0, help="of each load (default: 40)")
+    parser.add_argument("--price", type=float, default=1.0, help="of a node-hour (default: 1)")
+    given = parser.parse_args()
+    if given.what == "measure":
+        from measure import broker_bytes, measure
+
+        figures = measure(given.preset, given.seconds)
+        figures["consumers_bytes"] = asyncio.run(broker_bytes())
+        MEASURED.write_text(json.dumps(figures, indent=1) + "\n")
+        return
+    measured = json.loads(MEASURED.read_text())
+    rows = validate(measured)
+    for row in rows:
+        print(f"load {row['load']:.2f}: " + ", ".join(f"{key} {value:+.1%}" for key, value in row["off"].items()))
+    worst = max(abs(value) for row in rows for value in row["off"].values())
+    if worst > CLOSE:
+        sys.exit(f"the simulation is {worst:.0%} off: it is not trusted with more")
+    device = Device(tuple(measured["batch_s"]), len(measured["batch_s"]))
+    out: dict = {"validation": rows, "fleets": {}}
+    fleets = {}
+    for name, spare in (("fleet", 0.3), ("no spare", 0.05)):
+        fleet = Fleet(EDGES, REGIONS, EDGE_FPS, device, measured["beside_s"], HOST_FPS, spare)
+        fleets[name] = simulate_fleet(fleet, FAILURES, SECONDS)
+        out["fleets"][name] = bounds(fleet, measured, given.price) | {
+            "longest queue of a node": max(queue for region in fleets[name] for _, queue, _ in region.seconds),
+            "p99, ms": latencies(fleets[name], None),
+            "essential p99, ms": latencies(fleets[name], 0),
+        }
+        print(name, json.dumps(out["fleets"][name], indent=1))
+    SIMULATED.write_text(json.dumps(out, indent=1) + "\n")
+    draw(rows, fleets)
+
+
+def latencies(regions: list[Region], priority: int | None) -> float:
+    """p99 over all regions."""
+    values = [
+        value
+        for region in regions
+        for number, taken in region.node.latencies.items()
+        if priority in (None, number)
+        for value in taken
+    ]
+    return round(float(np.quantile(values, 0.99)) * 1e3, 1) if values else math.nan
+
+
+if __name__ == "__main__":
+    main()
