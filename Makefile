@@ -35,6 +35,11 @@ format: install ## format and tidy the code
 proto: install ## generate the code beside the .proto files
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
 
+.PHONY: docs
+docs: install ## the documentation as a site, in site/
+	PYTHONPATH=.:proto $(BIN)/python docs/generate.py
+	$(BIN)/python -m mkdocs build --quiet
+
 .PHONY: install
 install: .venv/.installed .nats/path ## .venv with everything, and a nats-server
 

@@ -1,0 +1,98 @@
+"""The pages: fresh, whole as a site, and every command on them is one that the code understands."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="--help looks otherwise in other versions of Python")
+def test_the_reference_is_fresh() -> None:
+    for name, text in GENERATE["pages"]().items():
+        assert (ROOT / "docs" / "reference" / name).read_text() == text, f"run python docs/generate.py: {name}"
+
+
+def test_every_message_is_on_the_page() -> None:
+    text = GENERATE["wire_page"]()
+    for file in (ROOT / "proto").rglob("*.proto"):
+        for kind in re.findall(r"^(?:message|enum) (\w+)", file.read_text(), flags=re.MULTILINE):
+            assert f"### {kind}\n" in text
+        for name in re.findall(r"^ +[\w. ]+ (\w+) = \d+;", file.read_text(), flags=re.MULTILINE):
+            assert f"`{name}`" in text
+
+
+def test_the_site_is_whole(tmp_path: Path) -> None:
+    """All pages are in its menu, and no link or anchor is dead: `strict` makes errors of both."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "-f", ROOT / "mkdocs.yml", "-d", tmp_path]
+    built = subprocess.run(command, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    assert (tmp_path / "index.html").is_file()
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text()):
+        assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """(page, command) of every line of code that looks like one."""
+    for page in PAGES:
+        if "reference" in page.parts:
+            continue
+        text = page.read_text()
+        blocks = re.findall(r"^```(?:sh|bash|shell)?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+        indented = re.findall(r"(?:^\n|\A)((?:^ {4}[^\n]*\n)+)", text, flags=re.MULTILINE)
+        for block in [*blocks, *indented]:
+            for line in block.replace("\\\n", " ").splitlines():
+                bare = re.sub(r"^\s*(?:[A-Z_]+=\S+ +)*", "", line).strip()
+                if re.match(r"(?:python3?|make)\b", bare):
+                    yield str(page.relative_to(ROOT)), bare
+
+
+@cache
+def help_texts() -> dict[str, str]:
+    return {name: GENERATE["help_of"](run) for name, run in GENERATE["commands"]()}
+
+
+COMMANDS = sorted(set(commands()))
+
+
+def test_there_are_commands() -> None:
+    assert len(COMMANDS) > 40
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command[:60]}" for page, command in COMMANDS])
+def test_a_command_is_understood(page: str, command: str) -> None:
+    words = shlex.split(command, comments=True)
+    flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+    if words[0] == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        for target in words[1:]:
+            assert "=" in target or re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+        return
+    assert len(words) > 1, command
+    if words[1] == "-m":
+        known = [name for name in help_texts() if command.startswith(name) and command[len(name) :][:1] in ("", " ")]
+        if not known:
+            assert words[2] in ("venv", "pytest", "http.server", "mkdocs"), command
+            return
+        text = help_texts()[max(known, key=len)]
+    elif words[1].endswith(".py"):
+        file = ROOT / words[1]
+        assert file.is_file(), f"{words[1]} is not there"
+        text = file.read_text() + "".join(other.read_text() for other in file.parent.glob("*.py"))
+    else:
+        assert words[1] in ("-c",), command
+        return
+    for flag in flags - {"--help", "--config"}:
+        assert re.search(rf"{flag}\b", text), f"{flag} is unknown there"
