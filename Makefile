@@ -38,7 +38,7 @@ proto: install ## generate the code beside the .proto files
 .PHONY: docs
 docs: install ## the documentation as a site, in site/
 	PYTHONPATH=.:proto $(BIN)/python docs/generate.py
-	$(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 .PHONY: install
 install: .venv/.installed .nats/path ## .venv with everything, and a nats-server

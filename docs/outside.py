@@ -1,0 +1,32 @@
+"""Hook of the site: what pages link to outside docs/ is named there by its path, pictures are taken along."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[1]
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(\.\./([^)#\s]+)[^)]*\)")
+
+
+def on_files(files: Any, *, config: Any) -> Any:
+    for page in list(files.documentation_pages()):
+        if "/" not in page.src_uri:
+            for picture, _, target in LINK.findall(page.content_string):
+                if picture and files.get_file_from_path(name := f"images/{Path(target).name}") is None:
+                    files.append(File.generated(config, name, abs_src_path=str(ROOT / target)))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, **others: Any) -> str:
+    def named(match: re.Match[str]) -> str:
+        picture, text, target = match.groups()
+        if not (ROOT / target).exists():
+            raise PluginError(f"{page.file.src_uri} links to {target}, which is not there")
+        if picture:
+            return f"![{text}](images/{Path(target).name})"
+        return text if target in text else f"{text} (`{target}`)"
+
+    return markdown if "/" in page.file.src_uri else LINK.sub(named, markdown)
