@@ -55,6 +55,12 @@ class SecureClient(Client):  # type: ignore[misc]
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
 
+    def _connect_command(self) -> bytes:
+        with contextlib.suppress(AttributeError):  # else asyncio warns when the server closes: nats-py upgrades a plain one
+            self._transport._io_writer._protocol._over_ssl = True
+        command: bytes = super()._connect_command()
+        return command
+
 
 def masked(url: str) -> str:
     """The URL without its password or token."""

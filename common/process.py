@@ -32,7 +32,6 @@ def configure_logging(verbose: bool) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s" if verbose else "lamplight: %(message)s",
         stream=sys.stderr,
     )
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what it has to say comes as errors of the calls
 
 
 @contextmanager
