@@ -115,7 +115,9 @@ def read_private(path: Path, most: int = MAX_BYTES) -> str:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise SettingsError(f"{path} is no plain file")
-            if os.name == "posix" and found.st_mode & 0o077:
+            # As PostgreSQL has it: what root owns may be for a group, such as a service's, or a systemd credential.
+            theirs = 0o027 if found.st_uid == 0 and os.geteuid() != 0 else 0o077
+            if found.st_mode & theirs:
                 raise SettingsError(
                     f"{path} holds a private key and others can read it ({found.st_mode & 0o777:o}): "
                     f"run `chmod 600 {path}`"
