@@ -35,6 +35,7 @@ DAYS = 365
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+HANDSHAKE_S = 10.0  # with NATS, over a slow link too: its own limit is 2 s
 MOST_BYTES = 64 * 1024 * 1024
 
 
@@ -240,7 +241,7 @@ def _nats_conf(nats: Mapping[str, object]) -> str:
         "port": 4222,
         "max_payload": 8 * 1024 * 1024,
         "jetstream": {"store_dir": "nats-store"},
-        "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"},
+        "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt", "timeout": HANDSHAKE_S},
         "operator": nats["operator"],
         "system_account": nats["system_account"],
         "resolver": {"type": "full", "dir": "nats-accounts", "allow_delete": False, "interval": "2m"},

@@ -100,8 +100,6 @@ async def test_with_an_identity_status_is_for_who_knows_the_token_and_the_certif
             connection.close()
 
     async with asyncio.timeout(30):
-        while server._config.ssl is None:
-            await asyncio.sleep(0.01)
         assert (await asyncio.to_thread(ask, "/livez"))[:2] == (200, b"alive\n")
         assert (await asyncio.to_thread(ask, "/readyz"))[:2] == (200, b"ready\n")
         for token in ("", "x", node.now.http_token[:-1], "é"):
