@@ -23,7 +23,7 @@ from common.subjects import check_edge
 log = logging.getLogger(__name__)
 
 KIND, VERSION = "lamplight edge bundle", 1
-MAX_BYTES = 128 * 1024
+MAX_BYTES = 256 * 1024
 MAX_EDGES, MAX_ADDRESSES, MAX_ADDRESS = 64, 64, 300
 EDGE_API = "lamplight.api"  # where the account of edges has its part of JetStream's $JS.API
 CERTIFICATES = re.compile(r"(-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n)+")
@@ -43,13 +43,13 @@ def inbox_of(edge: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What the file holds. Certificates and keys in PEM; `credentials` as a NATS .creds file."""
+    """What the file holds. Certificates and keys in PEM; `credentials` has a NATS .creds file for each of `edges`."""
 
     edges: tuple[str, ...]
     certificate: str = field(repr=False)
     key: str = field(repr=False)
     authority: str = field(repr=False)
-    credentials: str = field(repr=False)
+    credentials: tuple[str, ...] = field(repr=False)
     cloud: tuple[str, ...]  # HOST:PORT
     nats: tuple[str, ...]  # URLs; none: as the cloud node says
     expires_s: int  # unix; of the certificate and the credentials
@@ -96,7 +96,7 @@ class Bundle:
             certificate=_text(body, "certificate", CERTIFICATES),
             key=_text(body, "key", PRIVATE_KEY),
             authority=_text(body, "authority", CERTIFICATES),
-            credentials=_text(body, "credentials", CREDENTIALS),
+            credentials=_credentials(body),
             cloud=_addresses(body, "cloud"),
             nats=_addresses(body, "nats"),
             expires_s=expires_s,
@@ -165,9 +165,11 @@ class Identity:
         return self._bundle
 
     def login(self, edge: str) -> Login:
-        """For NATS."""
+        """For NATS, as one of the bundle's edges. Raises SettingsError when it is none of them (any more)."""
         bundle = self.bundle
-        return Login(bundle.credentials, trusting(bundle.authority), inbox_of(edge))
+        if edge not in bundle.edges:
+            raise SettingsError(f"identity {self.path} is of {' and '.join(bundle.edges)}, not of {edge}")
+        return Login(bundle.credentials[bundle.edges.index(edge)], trusting(bundle.authority), inbox_of(edge))
 
 
 @functools.cache
@@ -221,6 +223,17 @@ def _edges(body: dict[str, Any]) -> tuple[str, ...]:
         if not isinstance(edge, str):
             raise ValueError("'edges' must be names")
         check_edge(edge[:80])
+    return tuple(found)
+
+
+def _credentials(body: dict[str, Any]) -> tuple[str, ...]:
+    found = body["credentials"]
+    if (
+        not isinstance(found, list)
+        or len(found) != len(body["edges"])
+        or not all(isinstance(item, str) and CREDENTIALS.fullmatch(item) for item in found)
+    ):
+        raise ValueError("'credentials' is not what it should be")
     return tuple(found)
 
 

@@ -56,7 +56,9 @@ class SecureClient(Client):  # type: ignore[misc]
         await super()._process_info(info, initial_connection)
 
     def _connect_command(self) -> bytes:
-        with contextlib.suppress(AttributeError):  # else asyncio warns when the server closes: nats-py upgrades a plain one
+        with contextlib.suppress(
+            AttributeError
+        ):  # else asyncio warns when the server closes: nats-py upgrades a plain one
             self._transport._io_writer._protocol._over_ssl = True
         command: bytes = super()._connect_command()
         return command

@@ -28,7 +28,7 @@ from cloud_node.identity.certificates import Issuer
 from cloud_node.identity.claims import Key
 from common.errors import SettingsError
 from common.files import write_private
-from common.identity import Bundle, read_private
+from common.identity import MAX_EDGES, Bundle, read_private
 from common.subjects import check_edge
 
 DAYS = 365
@@ -45,7 +45,7 @@ class Entry:
 
     edges: tuple[str, ...]
     serial: str  # of the certificate, hexadecimal
-    nkey: str  # public, of the NATS login
+    nkeys: tuple[str, ...]  # public, of the NATS login of each
     issued_s: int
     expires_s: int
     revoked_s: int = 0  # 0 = it is not
@@ -70,7 +70,10 @@ class Authority:
             self.names: tuple[str, ...] = tuple(register["names"])
             self.cloud: tuple[str, ...] = tuple(register["cloud"])
             self.nats: tuple[str, ...] = tuple(register["nats"])
-            self.entries = [Entry(**{**item, "edges": tuple(item["edges"])}) for item in register["entries"]]
+            self.entries = [
+                Entry(**{**item, "edges": tuple(item["edges"]), "nkeys": tuple(item["nkeys"])})
+                for item in register["entries"]
+            ]
         except (ValueError, KeyError, TypeError, nkeys.NkeysError) as error:
             raise SettingsError(f"the authority in {folder} is broken: {type(error).__name__}") from None
 
@@ -131,19 +134,24 @@ class Authority:
         """A new bundle for an edge node with these names, the first its usual one. Former ones stay valid."""
         for edge in edges:
             check_edge(edge)
+        if len(edges) > MAX_EDGES:
+            raise SettingsError(f"{len(edges)} names in one bundle, {MAX_EDGES} at most")
         if len(set(edges)) != len(edges):
             raise SettingsError(f"{','.join(edges)}: a name is there twice")
-        issuer, key = self._issuer(), Key.make(nkeys.PREFIX_BYTE_USER)
-        issued = issuer.client(edges, days)
-        token = claims.edge_user(self._edges, key, edges, issued.expires_s)
-        self.entries.append(Entry(tuple(edges), issued.serial, key.public, int(time.time()), issued.expires_s))
+        issued = self._issuer().client(edges, days)
+        keys = [Key.make(nkeys.PREFIX_BYTE_USER) for _ in edges]
+        tokens = [
+            claims.edge_user(self._edges, key, edge, issued.expires_s) for key, edge in zip(keys, edges, strict=True)
+        ]
+        names = tuple(key.public for key in keys)
+        self.entries.append(Entry(tuple(edges), issued.serial, names, int(time.time()), issued.expires_s))
         self._write()
         return Bundle(
             edges=tuple(edges),
             certificate=issued.chain.decode(),
             key=issued.key.decode(),
             authority=(self.folder / "ca.crt").read_text(),
-            credentials=claims.credentials(token, key),
+            credentials=tuple(map(claims.credentials, tokens, keys)),
             cloud=self.cloud,
             nats=self.nats,
             expires_s=issued.expires_s,
@@ -214,7 +222,10 @@ class Authority:
             self._system.public: claims.system_account(self._operator, self._system),
             self._results.public: claims.results_account(self._operator, self._results, self._edges),
             self._edges.public: claims.edges_account(
-                self._operator, self._edges, self._results, {item.nkey: item.revoked_s for item in void}
+                self._operator,
+                self._edges,
+                self._results,
+                {nkey: item.revoked_s for item in void for nkey in item.nkeys},
             ),
         }
         nats = {

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,15 +87,18 @@ def edges_account(signer: Key, account: Key, results: Key, revoked: Mapping[str,
     return _token(signer, account.public, "edges", {**_account(ACCOUNT_LIMITS), **more})
 
 
-def edge_user(account: Key, user: Key, edges: Sequence[str], expires_s: int) -> str:
-    """An edge fetches and acknowledges its own results, says what it read, and hears nothing but answers to itself."""
-    consumers = [consumer_of(edge, priority) for edge in edges for priority in Priority]
+def edge_user(account: Key, user: Key, edge: str, expires_s: int) -> str:
+    """An edge fetches and acknowledges its own results, says what it read, and hears nothing but answers to itself.
+
+    A login of one edge fits into the 4 KiB that nats-server takes of somebody it does not know yet.
+    """
+    consumers = [consumer_of(edge, priority) for priority in Priority]
     publish = [f"{EDGE_API}.CONSUMER.MSG.NEXT.{item.stream}.{item.name}" for item in consumers]
     publish += [f"{EDGE_API}.CONSUMER.INFO.{item.stream}.{item.name}" for item in consumers]
     publish += [f"{ACK}.{item.stream}.{item.name}.>" for item in consumers]
-    publish += [subject.replace("*", edge) for edge in edges for subject in EDGE_SAYS]
-    allowed = {"pub": {"allow": publish}, "sub": {"allow": [f"{inbox_of(edge)}.>" for edge in edges]}}
-    return _token(account, user.public, edges[0], {"type": "user", **NO_LIMITS, **allowed}, expires_s)
+    publish += [subject.replace("*", edge) for subject in EDGE_SAYS]
+    allowed = {"pub": {"allow": publish}, "sub": {"allow": [f"{inbox_of(edge)}.>"]}}
+    return _token(account, user.public, edge, {"type": "user", **NO_LIMITS, **allowed}, expires_s)
 
 
 def user(account: Key, key: Key, name: str, expires_s: int = 0) -> str:

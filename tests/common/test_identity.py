@@ -32,7 +32,7 @@ def test_what_was_written_is_read(good: str) -> None:
 
 def test_no_secret_is_shown(good: str, tmp_path: Path) -> None:
     body = json.loads(good)
-    seed = body["credentials"].split("\n")[5]
+    seed = body["credentials"][0].split("\n")[5]
     assert seed.startswith("SU")
     shown = repr(Bundle.from_json(good))
     assert "edge-17" in shown and seed not in shown and "PRIVATE" not in shown and "eyJ" not in shown
@@ -87,6 +87,8 @@ def test_no_secret_is_shown(good: str, tmp_path: Path) -> None:
         (lambda text: changed(text, certificate=None), "'certificate' is not what it should be"),
         (lambda text: changed(text, authority=""), "'authority' is not what it should be"),
         (lambda text: changed(text, credentials="-----BEGIN"), "'credentials' is not what it should be"),
+        (lambda text: changed(text, credentials=["-----BEGIN"]), "'credentials' is not what it should be"),
+        (lambda text: changed(text, credentials=2 * json.loads(text)["credentials"]), "'credentials' is not what"),
     ],
 )
 def test_a_hostile_bundle_is_refused_with_the_reason(good: str, tmp_path: Path, change: Any, says: str) -> None:
@@ -100,7 +102,7 @@ def test_a_huge_bundle_takes_no_memory(tmp_path: Path) -> None:
     write_private(file, "")
     os.truncate(file, 10 * 2**30)  # sparse
     tracemalloc.start()
-    with pytest.raises(SettingsError, match="larger than 131,072 bytes"):
+    with pytest.raises(SettingsError, match="larger than 262,144 bytes"):
         read_bundle(file)
     assert tracemalloc.get_traced_memory()[1] < 8 * MAX_BYTES
     tracemalloc.stop()

@@ -21,7 +21,7 @@ from cloud_node.identity.pushing import ClaimsPusher
 from common.broker import Broker
 from common.errors import BrokerUnavailable
 from common.frame import Priority
-from common.identity import EDGE_API, Identity
+from common.identity import EDGE_API, Bundle, Identity
 from common.nats_connection import Connection, Login, SecureClient, close_client
 from common.nats_server import EmbeddedServer
 from common.subjects import HEADER_FRAME, consumer_of
@@ -197,6 +197,15 @@ async def test_an_answer_cannot_be_sent_into_anothers_results(place: Place) -> N
         await client.flush()
         await client.request(api("edge-17", "INFO"), b"")  # those before it were answered
     assert await place.stored("edge-18") == 0 and not said
+
+
+async def test_the_longest_names_and_a_device_of_many_cameras_log_in(place: Place) -> None:
+    names = [f"{'a' * 61}-{number:02d}" for number in range(64)]
+    identity = enrolled(place.authority, *names)
+    assert Bundle.from_json(identity.path.read_text()).edges == tuple(names)
+    await place.broker.ensure_consumers(names[-1])
+    async with session(place.server.edge_url(), identity.login(names[-1])) as (client, _):
+        assert b"num_pending" in (await client.request(api(names[-1], "INFO"), b"")).data
 
 
 async def test_readings_are_heard_by_the_results_account_alone(place: Place) -> None:
