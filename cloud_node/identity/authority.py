@@ -54,6 +54,15 @@ class Entry:
         return "revoked" if self.revoked_s else "expired" if self.expires_s <= now_s else "valid"
 
 
+@dataclass(frozen=True, slots=True)
+class NodeLogin:
+    """A login of the cloud nodes to NATS that was issued."""
+
+    account: str
+    nkey: str
+    revoked_s: int = 0
+
+
 class Authority:
     """Raises SettingsError for what is not there, is broken, or would not be private."""
 
@@ -70,6 +79,7 @@ class Authority:
             self.names: tuple[str, ...] = tuple(register["names"])
             self.cloud: tuple[str, ...] = tuple(register["cloud"])
             self.nats: tuple[str, ...] = tuple(register["nats"])
+            self.logins = [NodeLogin(**item) for item in register["logins"]]
             self.entries = [
                 Entry(**{**item, "edges": tuple(item["edges"]), "nkeys": tuple(item["nkeys"])})
                 for item in register["entries"]
@@ -112,9 +122,10 @@ class Authority:
         write_private(folder / "node" / "server.crt", server.chain)
         write_private(folder / "node" / "server.key", server.key)
         write_private(folder / "node" / "http.token", secrets.token_urlsafe(32) + "\n")
-        _write_register(folder, names, cloud, nats, ())
+        _write_register(folder, names, cloud, nats, (), ())
         made = cls(folder)
-        made._write_nats()
+        made._write_logins()
+        made._write()
         made._write_node()
         return made
 
@@ -178,8 +189,8 @@ class Authority:
         write_private(self.node / "server.key", server.key)
         write_private(self.node / "server.crt", server.chain)
         write_private(self.node / "http.token", secrets.token_urlsafe(32) + "\n")
+        self._write_logins()
         self._write()
-        self._write_nats()
         self._write_node()
 
     def rotate_authority(self) -> None:
@@ -191,26 +202,36 @@ class Authority:
         write_private(self.folder / "ca.key", issuer.key_pem)
 
     def forget_former(self) -> None:
-        """Trust the newest authority alone. Those who hold certificates of the former ones are out."""
+        """Trust the newest authority alone, and the newest logins of the cloud nodes. Who holds former ones is out."""
         issuer = self._issuer()
         newest = Issuer(issuer.certificates[:1], issuer.key)
         if newest.certificates[0].issuer != newest.certificates[0].subject:
             raise SettingsError("the newest authority is under another one, which must stay")
         for folder in (self.node, self.folder):
             write_private(folder / "ca.crt", newest.pem)
+        newest_nkeys = {item.account: item.nkey for item in self.logins}
+        for index, login in enumerate(self.logins):
+            if login.nkey != newest_nkeys[login.account] and not login.revoked_s:
+                self.logins[index] = replace(login, revoked_s=int(time.time()))
+        self._write()
+        self._write_node()
 
     def _issuer(self) -> Issuer:
         key = read_private(self.folder / "ca.key").encode()
         return Issuer.load((self.folder / "ca.crt").read_bytes(), key, str(self.folder))
 
-    def _write(self) -> None:
-        _write_register(self.folder, self.names, self.cloud, self.nats, self.entries)
+    def _void(self, account: str) -> dict[str, int]:
+        return {item.nkey: item.revoked_s for item in self.logins if item.account == account and item.revoked_s}
 
-    def _write_nats(self) -> None:
-        """The cloud nodes' logins."""
+    def _write(self) -> None:
+        _write_register(self.folder, self.names, self.cloud, self.nats, self.entries, self.logins)
+
+    def _write_logins(self) -> None:
+        """New logins of the cloud nodes."""
         made = {}
         for name, account in (("results", self._results), ("system", self._system)):
             key = Key.make(nkeys.PREFIX_BYTE_USER)
+            self.logins.append(NodeLogin(name, key.public))
             made[name] = claims.credentials(claims.user(account, key, f"cloud node, {name}"), key)
         write_private(self.node / "logins.json", json.dumps(made, indent=1))
 
@@ -219,8 +240,10 @@ class Authority:
         now_s = time.time()
         void = [item for item in self.entries if item.revoked_s and item.expires_s > now_s]
         accounts = {
-            self._system.public: claims.system_account(self._operator, self._system),
-            self._results.public: claims.results_account(self._operator, self._results, self._edges),
+            self._system.public: claims.system_account(self._operator, self._system, self._void("system")),
+            self._results.public: claims.results_account(
+                self._operator, self._results, self._edges, self._void("results")
+            ),
             self._edges.public: claims.edges_account(
                 self._operator,
                 self._edges,
@@ -239,9 +262,20 @@ class Authority:
 
 
 def _write_register(
-    folder: Path, names: Sequence[str], cloud: Sequence[str], nats: Sequence[str], entries: Sequence[Entry]
+    folder: Path,
+    names: Sequence[str],
+    cloud: Sequence[str],
+    nats: Sequence[str],
+    entries: Sequence[Entry],
+    logins: Sequence[NodeLogin],
 ) -> None:
-    body = {"names": names, "cloud": cloud, "nats": nats, "entries": list(map(asdict, entries))}
+    body = {
+        "names": names,
+        "cloud": cloud,
+        "nats": nats,
+        "entries": list(map(asdict, entries)),
+        "logins": list(map(asdict, logins)),
+    }
     write_private(folder / "register.json", json.dumps(body, indent=1))
 
 

@@ -261,6 +261,32 @@ async def test_revoked_and_expired_logins_are_closed_and_a_new_edge_needs_no_rel
     await asyncio.gather(pusher, watching, return_exceptions=True)
 
 
+async def test_former_logins_of_cloud_nodes_are_void_when_they_are_forgotten(place: Place) -> None:
+    former, url = place.node.login(), place.server.url
+    pusher = asyncio.create_task(ClaimsPusher(url, place.node).run())
+    watching = asyncio.create_task(place.node.run())
+    async with session(url, former) as (client, _):
+        place.authority.rotate()
+        async with asyncio.timeout(HANG_S):
+            while place.node.login().credentials == former.credentials:
+                await asyncio.sleep(0.05)
+        assert client.is_connected
+        place.authority.forget_former()
+        async with asyncio.timeout(HANG_S):
+            while client.is_connected:
+                await asyncio.sleep(0.05)
+    with pytest.raises(nats.errors.Error, match="Authorization"):
+        async with session(url, former):
+            pass
+    async with asyncio.timeout(HANG_S):
+        await place.broker.wait_connected()  # again, with the new one
+    await place.publish("edge-17", 1)
+    assert await place.stored("edge-17") == 1
+    for task in (pusher, watching):
+        task.cancel()
+    await asyncio.gather(pusher, watching, return_exceptions=True)
+
+
 async def test_nobody_else_comes_in(place: Place, tmp_path: Path) -> None:
     identity = enrolled(place.authority, "edge-17")
     mine = identity.login("edge-17")
