@@ -139,7 +139,10 @@ def read_bundle(path: Path) -> Bundle:
     """Raises SettingsError."""
     text = read_private(path)
     try:
-        return Bundle.from_json(text)
+        bundle = Bundle.from_json(text)
+        trusting(bundle.authority)
+        trusting(bundle.certificate)  # whether it is one
+        return bundle
     except (ValueError, SettingsError) as error:
         raise SettingsError(f"identity {path}: {error}: {RENEW}") from None
 
@@ -158,7 +161,10 @@ class Identity:
         if stamp is not None and stamp != self._stamp:
             self._stamp = stamp
             try:
-                self._bundle = read_bundle(self.path)
+                found = read_bundle(self.path)
+                if not set(self._bundle.edges) <= set(found.edges):
+                    raise SettingsError(f"{self.path} is of {' and '.join(found.edges)} now: another edge's")
+                self._bundle = found
                 log.warning("identity %s was read again", self.path)
             except SettingsError as error:
                 log.error("the identity stays as it was: %s", error)
@@ -186,7 +192,7 @@ def trusting(authority: str) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cadata=authority)
     except ssl.SSLError:
-        raise SettingsError("the authority's certificate in the identity is broken") from None
+        raise SettingsError("a certificate is broken") from None
     return context
 
 

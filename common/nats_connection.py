@@ -16,7 +16,7 @@ import nats
 import nats.errors
 from nats.aio.client import Client, RawCredentials
 
-from common.errors import BrokerUnavailable
+from common.errors import BrokerUnavailable, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +255,7 @@ class Connection:
                     ping_interval=PING_INTERVAL_S,
                     pending_size=SEND_BUFFER_BYTES,
                 )
-        except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+        except (nats.errors.Error, OSError, TimeoutError, ValueError, SettingsError) as error:
             await close_client(client)
             reason = reasons[-1] if reasons else str(error) or "no answer"
             raise BrokerUnavailable(

@@ -135,7 +135,7 @@ class Uplink:
                         opened_s, away_since, said, refusals = time.monotonic(), 0.0, "", -1
                 reason = "the stream ended"
             except grpc.aio.AioRpcError as error:
-                reason = explained(error.details() or error.code().name, self._identity)
+                reason = explained(error, self._identity)
                 refused = error.code() is not grpc.StatusCode.UNAVAILABLE
                 if refusals >= 0 and error.code() in REFUSED:  # never served, and no wait will change it
                     refusals += 1

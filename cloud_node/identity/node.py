@@ -107,6 +107,7 @@ def _read(folder: Path) -> Secrets:
         certificate = x509.load_pem_x509_certificate(chain)
         if serialization.load_pem_private_key(key, None).public_key() != certificate.public_key():
             raise SettingsError(f"{folder}: server.key is not that of server.crt")
+        trusting(text("ca.crt"))
         return Secrets(
             certificates=(chain, key, text("ca.crt").encode()),
             operator=str(nats["operator"]),

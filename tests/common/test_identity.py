@@ -14,6 +14,8 @@ from common.errors import SettingsError
 from common.files import write_private
 from common.identity import MAX_BYTES, Bundle, Identity, read_bundle
 
+GARBAGE = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -86,6 +88,8 @@ def test_no_secret_is_shown(good: str, tmp_path: Path) -> None:
         (lambda text: changed(text, key=json.loads(text)["certificate"]), "'key' is not what it should be"),
         (lambda text: changed(text, certificate=None), "'certificate' is not what it should be"),
         (lambda text: changed(text, authority=""), "'authority' is not what it should be"),
+        (lambda text: changed(text, authority=GARBAGE), "a certificate is broken"),
+        (lambda text: changed(text, certificate=GARBAGE), "a certificate is broken"),
         (lambda text: changed(text, credentials="-----BEGIN"), "'credentials' is not what it should be"),
         (lambda text: changed(text, credentials=["-----BEGIN"]), "'credentials' is not what it should be"),
         (lambda text: changed(text, credentials=2 * json.loads(text)["credentials"]), "'credentials' is not what"),
@@ -146,6 +150,8 @@ def test_a_replaced_bundle_counts_and_a_broken_one_does_not(tmp_path: Path) -> N
     assert second.certificate != first.certificate
     write_private(file, "{")
     assert identity.bundle is second
+    write_private(file, bundle(made, "edge-18").read_bytes())
+    assert identity.bundle is second  # another edge's
 
 
 def test_a_file_appears_whole_and_private_whatever_was_there(tmp_path: Path) -> None:

@@ -1,19 +1,35 @@
 """Enrolled edges and a cloud node on every interface, as real processes."""
 
-import json
 import re
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from enrolled import authority, bundle
-from processes import ROOT, Cloud, Process, readings
+from processes import Cloud, Process, readings
 
 from cloud_node.identity.authority import Authority
+from common.settings import load
+from edge_node.check.broker import check_broker
+from edge_node.check.cloud import check_cloud
+from edge_node.check.finding import Group, Mark
+from edge_node.settings import EdgeSettings
 
-FAST = ("--preset", "none", "--host", "0.0.0.0", "--nats-port", "0")
+OPEN = ("--host", "0.0.0.0", "--http", "0.0.0.0:0", "--nats-port", "0")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return authority(tmp_path_factory.mktemp("place"))
+
+
+@pytest.fixture(scope="module")
+def node(made: Authority) -> Iterator[Cloud]:
+    """One for all tests here, on every interface."""
+    cloud = Cloud("--preset", "none", *OPEN, "--identity", str(made.node), "--verbose")
+    yield cloud
+    assert all(secret not in cloud.output for secret in secrets_of(made))
+    assert max(map(len, cloud.lines)) < 2_000  # no frame either
 
 
 def edge(identity: Path, cloud: Cloud, source: Path, output: Path, *more: str) -> tuple[str, ...]:
@@ -32,76 +48,57 @@ def secrets_of(made: Authority, *bundles: Path) -> list[str]:
 
 
 def test_a_bundle_is_all_that_an_edge_needs_and_a_revocation_all_that_throws_it_out(
-    start: Callable[..., Process], photos: Path, tmp_path: Path
+    start: Callable[..., Process], node: Cloud, made: Authority, photos: Path, tmp_path: Path, otlp: object
 ) -> None:
-    made = authority(tmp_path)
     file = bundle(made, "edge-17")
     before = file.read_bytes()
-    cloud = start(Cloud, *FAST, "--http", "0.0.0.0:0", "--identity", str(made.node), "--verbose")
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": otlp.endpoint}
     output = tmp_path / "out"
-    running = start(Process, *edge(file, cloud, photos, output, "--loop", "--fps", "20", "--verbose"))
+    running = start(Process, *edge(file, node, photos, output, "--loop", "--fps", "20", "--verbose"), env=traced)
     running.wait_until(lambda: len(readings(output)) >= 10)
     assert {item["outcome"] for item in readings(output)} == {"enhanced"}
     assert all(item["edge"] == "edge-17" for item in readings(output))
     made.revoke("edge-17")
     running.wait_for("this certificate of edge edge-17 was revoked")
-    again = start(Process, *edge(file, cloud, photos, tmp_path / "again"))
+    again = start(Process, *edge(file, node, photos, tmp_path / "again"))
     again.wait_for("was revoked: have it enrolled again")
     assert again.wait() == 7
     settled = len(readings(output))
     bundle(made, "edge-17")  # into the same file: the edge that runs takes it up
     running.wait_until(lambda: len(readings(output)) >= settled + 10)
     running.end()
-    assert cloud.end() == 0, cloud.output
     old = tmp_path / "old"
     old.write_bytes(before)
+    told = "\n".join([node.output, running.output, again.output, *map(str, otlp.resources())])
+    assert "edge-17" in told and len(otlp.spans()) > 20
     for secret in secrets_of(made, old, file):
-        assert all(secret not in process.output for process in (cloud, running, again))
+        assert secret not in told
+    # No frame either: nothing is as long as the smallest of them, and no value is bytes.
+    assert max(map(len, told.split("\n"))) < 2_000
+    assert not any(item.value.HasField("bytes_value") for span in otlp.spans() for item in span.attributes)
 
 
-def test_who_is_not_let_in_is_told_why(start: Callable[..., Process], photos: Path, tmp_path: Path) -> None:
-    made = authority(tmp_path)
-    (tmp_path / "other").mkdir()
-    stranger, mine = bundle(authority(tmp_path / "other"), "edge-17"), bundle(made, "edge-17")
-    cloud = start(Cloud, *FAST, "--identity", str(made.node))
+async def test_check_tells_who_is_not_let_in_and_why(node: Cloud, made: Authority, tmp_path: Path) -> None:
+    stranger, mine = bundle(authority(tmp_path), "edge-18"), bundle(made, "edge-18")
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-        )
+    async def check(*arguments: str) -> tuple[bool, str]:
+        cloud, nats = Group("cloud"), Group("nats")
+        given = load(EdgeSettings, ["--source", "x", "--edge", "edge-18", *arguments], {})
+        opened = await check_cloud(given, cloud, f"localhost:{node.port}")
+        await check_broker(given, nats, Group("clock"), opened)
+        found = cloud.findings + nats.findings
+        words = " ".join(f"{item.mark.value} {item.name} {item.value} {item.advice};" for item in found)
+        return all(item.mark is Mark.OK for item in found), words
 
-    def check(*arguments: str) -> tuple[bool, str]:
-        fixed = ("-m", "edge_node", "check", "--source", str(photos), "--detector", "none", "--local", "off", "--json")
-        done = run(*fixed, "--output", str(tmp_path / "check"), "--cloud", f"localhost:{cloud.port}", *arguments)
-        report = json.loads(done.stdout)
-        findings = [item for item in report["findings"] if item["group"] in ("cloud", "nats")]
-        return not any(item["mark"] == "FAIL" for item in findings), " ".join(
-            f"{item['mark']} {item['name']} {item['value']} {item['advice']}" for item in findings
-        )
-
-    works, said = check("--identity", str(mine))
+    works, said = await check("--identity", str(mine))
     assert works and "ok login tls://" in said and "3 consumers" in said, said
-    works, said = check("--identity", str(stranger))
+    works, said = await check("--identity", str(stranger))
     assert not works and "its certificate is of another authority" in said, said
-    works, said = check()
+    works, said = await check()
     assert not works and "is --identity missing?" in said, said
-    done = run(*edge(mine, cloud, photos, tmp_path / "out", "--edge", "edge-18"))
-    assert done.returncode == 2 and "--edge edge-18" in done.stderr and "enroll edge-18" in done.stderr
-    mine.chmod(0o644)
-    done = run(*edge(mine, cloud, photos, tmp_path / "out"))
-    assert done.returncode == 2 and "chmod 600" in done.stderr
-    assert cloud.end() == 0, cloud.output
-
-
-@pytest.mark.parametrize("names", ["gate-0,gate-1"])
-def test_one_bundle_serves_the_cameras_of_one_device(
-    names: str, start: Callable[..., Process], photos: Path, tmp_path: Path
-) -> None:
-    made = authority(tmp_path)
-    file = bundle(made, *names.split(","))
-    cloud = start(Cloud, *FAST, "--identity", str(made.node))
-    both = start(Process, *edge(file, cloud, photos, tmp_path / "out", "--source", str(photos)))
-    assert both.wait() == 0, both.output
-    for name in names.split(","):
-        assert {item["outcome"] for item in readings(tmp_path / "out" / name)} == {"enhanced"}
-    assert cloud.end() == 0, cloud.output
+    works, said = await check("--identity", str(mine), "--edge", "edge-19")
+    assert (
+        not works
+        and "this certificate is of edge edge-18, not of 'edge-19': leave --edge out, or enroll the edge by that name;"
+        in said
+    ), said

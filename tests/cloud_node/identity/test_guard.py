@@ -56,7 +56,9 @@ async def test_an_edge_is_who_its_certificate_says(made: Authority) -> None:
             await make().open(edge, "s")
             assert name in front.streams.live
         for other in ("edge-18", "edge-1", "edge-17-b/..", "EDGE-17", "edge-17\n"):
-            assert "PERMISSION_DENIED: this certificate is edge edge-17 and" in await opening(address, identity, other)
+            assert "PERMISSION_DENIED: this certificate is of edge edge-17 and" in await opening(
+                address, identity, other
+            )
         assert set(front.streams.live) <= {"edge-17", "edge-17-b"}
         stream = make()
         await stream.open("", "s")  # it need not say
@@ -231,7 +233,7 @@ async def test_a_replayed_frame_gives_no_second_result(made: Authority) -> None:
         await later.frame(frame)
         assert (await later.verdict()).reason == pb.REJECT_REASON_DUPLICATE
         stolen = make_thief()
-        with pytest.raises(grpc.aio.AioRpcError, match="not 'edge-17'"):
+        with pytest.raises(grpc.aio.AioRpcError, match="not of 'edge-17'"):
             await stolen.open("edge-17", "s")
         mine = make_thief()
         await mine.open("edge-18", "s")
