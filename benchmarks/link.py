@@ -200,7 +200,7 @@ def start_cloud(host: Host, store: Path) -> None:
     host.start(str(find_server()), *nats, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     node = host.start(
         *(sys.executable, "-m", "cloud_node", "--device", "cpu", "--threads", "1", "--preset", "none"),
-        *("--host", "0.0.0.0", "--port", str(PORT), "--nats", f"nats://{host.address}:{NATS_PORT}"),
+        *("--host", "0.0.0.0", "--insecure", "--port", str(PORT), "--nats", f"nats://{host.address}:{NATS_PORT}"),
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,

@@ -51,7 +51,15 @@ def main() -> None:
         broker = laboratory.host("broker")
         nats = ("-js", "-a", "0.0.0.0", "-p", str(NATS_PORT), "-sd", f"{folder}/store")
         broker.start(str(find_server()), *nats, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        arguments = ("--preset", "none", "--host", "0.0.0.0", "--nats", f"nats://{broker.address}:{NATS_PORT}")
+        arguments = (
+            "--preset",
+            "none",
+            "--host",
+            "0.0.0.0",
+            "--insecure",
+            "--nats",
+            f"nats://{broker.address}:{NATS_PORT}",
+        )
         nodes = {}
         for name in ("a", "b"):
             host = laboratory.host(name)

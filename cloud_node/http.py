@@ -80,7 +80,7 @@ class HttpServer:
 
     def reload(self) -> None:
         """Its certificate is another one now: new connections get it."""
-        if self._tls is not None and self._config.ssl is not None:
+        if self._tls is not None and self._config.loaded and self._config.ssl is not None:
             with contextlib.suppress(OSError, ssl.SSLError):  # said by who reads the identity
                 self._config.ssl.load_cert_chain(*self._tls)
 

@@ -1,1 +1,7 @@
 """What both sides of Lamplight speak: frames, packing, queues, transport. Never imports torch."""
+
+import os
+
+# What gRPC has to say comes as errors of the calls; it reads this when it is imported. Otherwise whoever knocks at a
+# cloud node without a certificate writes into its log.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

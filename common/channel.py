@@ -1,7 +1,7 @@
 """gRPC options, in one place for both ends, so that no limit differs between them."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import grpc.aio
@@ -68,10 +68,13 @@ def client_credentials(identity: "Identity") -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(bundle.authority.encode(), bundle.key.encode(), bundle.certificate.encode())
 
 
-def explained(detail: str, identity: "Identity | None") -> str:
-    """What gRPC says of a connection that did not come about, with what it means for TLS, if it does."""
+def explained(error: Any, identity: "Identity | None") -> str:
+    """What an error of gRPC's says; of a connection that did not come about, also what it means for TLS, if it does."""
+    detail = str(error.details() or error.code().name)
     low = detail.lower()
-    if identity is None:
+    if error.code() is not grpc.StatusCode.UNAVAILABLE:  # somebody answered
+        hint = ""
+    elif identity is None:
         hint = "it may ask for TLS: is --identity missing?" if "socket closed" in low or "reset" in low else ""
     elif "handshake" in low or "certificate" in low or "hostname" in low:
         hint = (

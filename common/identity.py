@@ -23,7 +23,7 @@ from common.subjects import check_edge
 log = logging.getLogger(__name__)
 
 KIND, VERSION = "lamplight edge bundle", 1
-MAX_BYTES = 128 * 1024
+MAX_BYTES = 256 * 1024
 MAX_EDGES, MAX_ADDRESSES, MAX_ADDRESS = 64, 64, 300
 EDGE_API = "lamplight.api"  # where the account of edges has its part of JetStream's $JS.API
 CERTIFICATES = re.compile(r"(-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n)+")
@@ -43,13 +43,13 @@ def inbox_of(edge: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """What the file holds. Certificates and keys in PEM; `credentials` as a NATS .creds file."""
+    """What the file holds. Certificates and keys in PEM; `credentials` has a NATS .creds file for each of `edges`."""
 
     edges: tuple[str, ...]
     certificate: str = field(repr=False)
     key: str = field(repr=False)
     authority: str = field(repr=False)
-    credentials: str = field(repr=False)
+    credentials: tuple[str, ...] = field(repr=False)
     cloud: tuple[str, ...]  # HOST:PORT
     nats: tuple[str, ...]  # URLs; none: as the cloud node says
     expires_s: int  # unix; of the certificate and the credentials
@@ -96,7 +96,7 @@ class Bundle:
             certificate=_text(body, "certificate", CERTIFICATES),
             key=_text(body, "key", PRIVATE_KEY),
             authority=_text(body, "authority", CERTIFICATES),
-            credentials=_text(body, "credentials", CREDENTIALS),
+            credentials=_credentials(body),
             cloud=_addresses(body, "cloud"),
             nats=_addresses(body, "nats"),
             expires_s=expires_s,
@@ -115,7 +115,9 @@ def read_private(path: Path, most: int = MAX_BYTES) -> str:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise SettingsError(f"{path} is no plain file")
-            if os.name == "posix" and _open_to(found):
+            # As PostgreSQL has it: what root owns may be for a group, such as a service's, or a systemd credential.
+            theirs = 0o027 if found.st_uid == 0 and os.geteuid() != 0 else 0o077
+            if found.st_mode & theirs:
                 raise SettingsError(
                     f"{path} holds a private key and others can read it ({found.st_mode & 0o777:o}): "
                     f"run `chmod 600 {path}`"
@@ -133,19 +135,14 @@ def read_private(path: Path, most: int = MAX_BYTES) -> str:
         raise SettingsError(f"{path} is no text: it is not what it should be, or broken") from None
 
 
-def _open_to(found: os.stat_result) -> int:
-    """Who else may read or write a file, as bits of its mode. Of what root mounted for our group, as Kubernetes does
-    with secrets, that group may read.
-    """
-    mounted = found.st_uid == 0 != os.geteuid()
-    return found.st_mode & (0o037 if mounted else 0o077)
-
-
 def read_bundle(path: Path) -> Bundle:
     """Raises SettingsError."""
     text = read_private(path)
     try:
-        return Bundle.from_json(text)
+        bundle = Bundle.from_json(text)
+        trusting(bundle.authority)
+        trusting(bundle.certificate)  # whether it is one
+        return bundle
     except (ValueError, SettingsError) as error:
         raise SettingsError(f"identity {path}: {error}: {RENEW}") from None
 
@@ -164,16 +161,21 @@ class Identity:
         if stamp is not None and stamp != self._stamp:
             self._stamp = stamp
             try:
-                self._bundle = read_bundle(self.path)
+                found = read_bundle(self.path)
+                if not set(self._bundle.edges) <= set(found.edges):
+                    raise SettingsError(f"{self.path} is of {' and '.join(found.edges)} now: another edge's")
+                self._bundle = found
                 log.warning("identity %s was read again", self.path)
             except SettingsError as error:
                 log.error("the identity stays as it was: %s", error)
         return self._bundle
 
     def login(self, edge: str) -> Login:
-        """For NATS."""
+        """For NATS, as one of the bundle's edges. Raises SettingsError when it is none of them (any more)."""
         bundle = self.bundle
-        return Login(bundle.credentials, trusting(bundle.authority), inbox_of(edge))
+        if edge not in bundle.edges:
+            raise SettingsError(f"identity {self.path} is of {' and '.join(bundle.edges)}, not of {edge}")
+        return Login(bundle.credentials[bundle.edges.index(edge)], trusting(bundle.authority), inbox_of(edge))
 
 
 @functools.cache
@@ -190,7 +192,7 @@ def trusting(authority: str) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cadata=authority)
     except ssl.SSLError:
-        raise SettingsError("the authority's certificate in the identity is broken") from None
+        raise SettingsError("a certificate is broken") from None
     return context
 
 
@@ -227,6 +229,17 @@ def _edges(body: dict[str, Any]) -> tuple[str, ...]:
         if not isinstance(edge, str):
             raise ValueError("'edges' must be names")
         check_edge(edge[:80])
+    return tuple(found)
+
+
+def _credentials(body: dict[str, Any]) -> tuple[str, ...]:
+    found = body["credentials"]
+    if (
+        not isinstance(found, list)
+        or len(found) != len(body["edges"])
+        or not all(isinstance(item, str) and CREDENTIALS.fullmatch(item) for item in found)
+    ):
+        raise ValueError("'credentials' is not what it should be")
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ import nats
 import nats.errors
 from nats.aio.client import Client, RawCredentials
 
-from common.errors import BrokerUnavailable
+from common.errors import BrokerUnavailable, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,14 @@ class SecureClient(Client):  # type: ignore[misc]
         if initial_connection:
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
+
+    def _connect_command(self) -> bytes:
+        with contextlib.suppress(
+            AttributeError
+        ):  # else asyncio warns when the server closes: nats-py upgrades a plain one
+            self._transport._io_writer._protocol._over_ssl = True
+        command: bytes = super()._connect_command()
+        return command
 
 
 def masked(url: str) -> str:
@@ -247,7 +255,7 @@ class Connection:
                     ping_interval=PING_INTERVAL_S,
                     pending_size=SEND_BUFFER_BYTES,
                 )
-        except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+        except (nats.errors.Error, OSError, TimeoutError, ValueError, SettingsError) as error:
             await close_client(client)
             reason = reasons[-1] if reasons else str(error) or "no answer"
             raise BrokerUnavailable(

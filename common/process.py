@@ -29,7 +29,6 @@ def run(command: Callable[[], int]) -> NoReturn:
 def configure_logging(verbose: bool, json_service: str = "") -> None:
     """Warnings and our own news to stderr; every step with `verbose`; JSON lines for a service that is named."""
     logs.configure(verbose, json_service)
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # what it has to say comes as errors of the calls
 
 
 @contextmanager

@@ -113,7 +113,7 @@ class Client:
         self.close()
 
     def _translate(self, error: grpc.RpcError) -> Exception:
-        detail = f"{self.address}: {explained(error.details() or '', self._identity)}"
+        detail = f"{self.address}: {explained(error, self._identity)}"
         match error.code():
             case grpc.StatusCode.UNAVAILABLE:
                 return CloudUnavailable(f"{detail}. Start a node with `python -m cloud_node`, or name another")

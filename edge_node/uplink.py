@@ -137,7 +137,7 @@ class Uplink:
                         opened_s, away_since, said, served_once = time.monotonic(), 0.0, "", True
                 reason = "the stream ended"
             except grpc.aio.AioRpcError as error:
-                reason = explained(error.details() or error.code().name, self._identity)
+                reason = explained(error, self._identity)
                 refused = error.code() is not grpc.StatusCode.UNAVAILABLE
                 if not served_once and error.code() in REFUSED:  # no wait will change it
                     refusing.add(where)

@@ -29,13 +29,14 @@ from cloud_node.identity.certificates import Issuer
 from cloud_node.identity.claims import Key
 from common.errors import SettingsError
 from common.files import write_private
-from common.identity import Bundle, read_private
+from common.identity import MAX_EDGES, Bundle, read_private
 from common.subjects import check_edge
 
 DAYS = 365
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+HANDSHAKE_S = 10.0  # with NATS, over a slow link too: its own limit is 2 s
 MOST_BYTES = 64 * 1024 * 1024
 
 
@@ -45,13 +46,22 @@ class Entry:
 
     edges: tuple[str, ...]
     serial: str  # of the certificate, hexadecimal
-    nkey: str  # public, of the NATS login
+    nkeys: tuple[str, ...]  # public, of the NATS login of each
     issued_s: int
     expires_s: int
     revoked_s: int = 0  # 0 = it is not
 
     def state(self, now_s: float) -> str:
         return "revoked" if self.revoked_s else "expired" if self.expires_s <= now_s else "valid"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLogin:
+    """A login of the cloud nodes to NATS that was issued."""
+
+    account: str
+    nkey: str
+    revoked_s: int = 0
 
 
 class Authority:
@@ -70,7 +80,11 @@ class Authority:
             self.names: tuple[str, ...] = tuple(register["names"])
             self.cloud: tuple[str, ...] = tuple(register["cloud"])
             self.nats: tuple[str, ...] = tuple(register["nats"])
-            self.entries = [Entry(**{**item, "edges": tuple(item["edges"])}) for item in register["entries"]]
+            self.logins = [NodeLogin(**item) for item in register["logins"]]
+            self.entries = [
+                Entry(**{**item, "edges": tuple(item["edges"]), "nkeys": tuple(item["nkeys"])})
+                for item in register["entries"]
+            ]
         except (ValueError, KeyError, TypeError, nkeys.NkeysError) as error:
             raise SettingsError(f"the authority in {folder} is broken: {type(error).__name__}") from None
 
@@ -109,9 +123,10 @@ class Authority:
         write_private(folder / "node" / "server.crt", server.chain)
         write_private(folder / "node" / "server.key", server.key)
         write_private(folder / "node" / "http.token", secrets.token_urlsafe(32) + "\n")
-        _write_register(folder, names, cloud, nats, ())
+        _write_register(folder, names, cloud, nats, (), ())
         made = cls(folder)
-        made._write_nats()
+        made._write_logins()
+        made._write()
         made._write_node()
         return made
 
@@ -131,19 +146,24 @@ class Authority:
         """A new bundle for an edge node with these names, the first its usual one. Former ones stay valid."""
         for edge in edges:
             check_edge(edge)
+        if len(edges) > MAX_EDGES:
+            raise SettingsError(f"{len(edges)} names in one bundle, {MAX_EDGES} at most")
         if len(set(edges)) != len(edges):
             raise SettingsError(f"{','.join(edges)}: a name is there twice")
-        issuer, key = self._issuer(), Key.make(nkeys.PREFIX_BYTE_USER)
-        issued = issuer.client(edges, days)
-        token = claims.edge_user(self._edges, key, edges, issued.expires_s)
-        self.entries.append(Entry(tuple(edges), issued.serial, key.public, int(time.time()), issued.expires_s))
+        issued = self._issuer().client(edges, days)
+        keys = [Key.make(nkeys.PREFIX_BYTE_USER) for _ in edges]
+        tokens = [
+            claims.edge_user(self._edges, key, edge, issued.expires_s) for key, edge in zip(keys, edges, strict=True)
+        ]
+        names = tuple(key.public for key in keys)
+        self.entries.append(Entry(tuple(edges), issued.serial, names, int(time.time()), issued.expires_s))
         self._write()
         return Bundle(
             edges=tuple(edges),
             certificate=issued.chain.decode(),
             key=issued.key.decode(),
             authority=(self.folder / "ca.crt").read_text(),
-            credentials=claims.credentials(token, key),
+            credentials=tuple(map(claims.credentials, tokens, keys)),
             cloud=self.cloud,
             nats=self.nats,
             expires_s=issued.expires_s,
@@ -170,8 +190,8 @@ class Authority:
         write_private(self.node / "server.key", server.key)
         write_private(self.node / "server.crt", server.chain)
         write_private(self.node / "http.token", secrets.token_urlsafe(32) + "\n")
+        self._write_logins()
         self._write()
-        self._write_nats()
         self._write_node()
 
     def rotate_authority(self) -> None:
@@ -183,26 +203,36 @@ class Authority:
         write_private(self.folder / "ca.key", issuer.key_pem)
 
     def forget_former(self) -> None:
-        """Trust the newest authority alone. Those who hold certificates of the former ones are out."""
+        """Trust the newest authority alone, and the newest logins of the cloud nodes. Who holds former ones is out."""
         issuer = self._issuer()
         newest = Issuer(issuer.certificates[:1], issuer.key)
         if newest.certificates[0].issuer != newest.certificates[0].subject:
             raise SettingsError("the newest authority is under another one, which must stay")
         for folder in (self.node, self.folder):
             write_private(folder / "ca.crt", newest.pem)
+        newest_nkeys = {item.account: item.nkey for item in self.logins}
+        for index, login in enumerate(self.logins):
+            if login.nkey != newest_nkeys[login.account] and not login.revoked_s:
+                self.logins[index] = replace(login, revoked_s=int(time.time()))
+        self._write()
+        self._write_node()
 
     def _issuer(self) -> Issuer:
         key = read_private(self.folder / "ca.key").encode()
         return Issuer.load((self.folder / "ca.crt").read_bytes(), key, str(self.folder))
 
-    def _write(self) -> None:
-        _write_register(self.folder, self.names, self.cloud, self.nats, self.entries)
+    def _void(self, account: str) -> dict[str, int]:
+        return {item.nkey: item.revoked_s for item in self.logins if item.account == account and item.revoked_s}
 
-    def _write_nats(self) -> None:
-        """The cloud nodes' logins."""
+    def _write(self) -> None:
+        _write_register(self.folder, self.names, self.cloud, self.nats, self.entries, self.logins)
+
+    def _write_logins(self) -> None:
+        """New logins of the cloud nodes."""
         made = {}
         for name, account in (("results", self._results), ("system", self._system)):
             key = Key.make(nkeys.PREFIX_BYTE_USER)
+            self.logins.append(NodeLogin(name, key.public))
             made[name] = claims.credentials(claims.user(account, key, f"cloud node, {name}"), key)
         write_private(self.node / "logins.json", json.dumps(made, indent=1))
 
@@ -211,10 +241,15 @@ class Authority:
         now_s = time.time()
         void = [item for item in self.entries if item.revoked_s and item.expires_s > now_s]
         accounts = {
-            self._system.public: claims.system_account(self._operator, self._system),
-            self._results.public: claims.results_account(self._operator, self._results, self._edges),
+            self._system.public: claims.system_account(self._operator, self._system, self._void("system")),
+            self._results.public: claims.results_account(
+                self._operator, self._results, self._edges, self._void("results")
+            ),
             self._edges.public: claims.edges_account(
-                self._operator, self._edges, self._results, {item.nkey: item.revoked_s for item in void}
+                self._operator,
+                self._edges,
+                self._results,
+                {nkey: item.revoked_s for item in void for nkey in item.nkeys},
             ),
         }
         nats = {
@@ -229,9 +264,20 @@ class Authority:
 
 
 def _write_register(
-    folder: Path, names: Sequence[str], cloud: Sequence[str], nats: Sequence[str], entries: Sequence[Entry]
+    folder: Path,
+    names: Sequence[str],
+    cloud: Sequence[str],
+    nats: Sequence[str],
+    entries: Sequence[Entry],
+    logins: Sequence[NodeLogin],
 ) -> None:
-    body = {"names": names, "cloud": cloud, "nats": nats, "entries": list(map(asdict, entries))}
+    body = {
+        "names": names,
+        "cloud": cloud,
+        "nats": nats,
+        "entries": list(map(asdict, entries)),
+        "logins": list(map(asdict, logins)),
+    }
     write_private(folder / "register.json", json.dumps(body, indent=1))
 
 
@@ -242,7 +288,7 @@ def _nats_conf(nats: Mapping[str, object]) -> str:
         "port": 4222,
         "max_payload": 8 * 1024 * 1024,
         "jetstream": {"store_dir": "nats-store"},
-        "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"},
+        "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt", "timeout": HANDSHAKE_S},
         "resolver": {"type": "full", "dir": "nats-accounts", "allow_delete": False, "interval": "2m"},
         **_operator(nats),
     }

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,12 +55,15 @@ def operator(signer: Key, system: Key) -> str:
     return _token(signer, signer.public, "lamplight", {"type": "operator", "system_account": system.public})
 
 
-def system_account(signer: Key, account: Key) -> str:
+Revoked = Mapping[str, int]  # public key -> unix seconds: logins of it that were issued until then are void
+
+
+def system_account(signer: Key, account: Key, revoked: Revoked) -> str:
     """NATS's own account, by which claims are handed in."""
-    return _token(signer, account.public, "system", _account(ACCOUNT_LIMITS))
+    return _token(signer, account.public, "system", _account(ACCOUNT_LIMITS, revoked))
 
 
-def results_account(signer: Key, account: Key, edges: Key) -> str:
+def results_account(signer: Key, account: Key, edges: Key, revoked: Revoked) -> str:
     """Where the streams lie."""
     exports = [
         {"name": f"{JS_API}.{what}", "subject": f"{JS_API}.{what}", "type": "service", "response_type": response}
@@ -72,30 +75,31 @@ def results_account(signer: Key, account: Key, edges: Key) -> str:
         signer,
         account.public,
         "results",
-        {**_account({**ACCOUNT_LIMITS, **STORE_LIMITS}), "exports": exports, "imports": imports},
+        {**_account({**ACCOUNT_LIMITS, **STORE_LIMITS}, revoked), "exports": exports, "imports": imports},
     )
 
 
-def edges_account(signer: Key, account: Key, results: Key, revoked: Mapping[str, int]) -> str:
-    """Where edges log in. `revoked`: public key -> unix seconds; logins of it issued until then are void."""
+def edges_account(signer: Key, account: Key, results: Key, revoked: Revoked) -> str:
+    """Where edges log in."""
     imports = [_import(f"{JS_API}.{what}", f"{EDGE_API}.{what}", results, "service") for what, _ in SERVICES]
     imports.append(_import(f"{ACK}.>", f"{ACK}.>", results, "service"))
     exports = [{"name": subject, "subject": subject, "type": "stream"} for subject in EDGE_SAYS]
-    more: dict[str, Any] = {"imports": imports, "exports": exports}
-    if revoked:
-        more["revocations"] = dict(revoked)
-    return _token(signer, account.public, "edges", {**_account(ACCOUNT_LIMITS), **more})
+    claims = {**_account(ACCOUNT_LIMITS, revoked), "imports": imports, "exports": exports}
+    return _token(signer, account.public, "edges", claims)
 
 
-def edge_user(account: Key, user: Key, edges: Sequence[str], expires_s: int) -> str:
-    """An edge fetches and acknowledges its own results, says what it read, and hears nothing but answers to itself."""
-    consumers = [consumer_of(edge, priority) for edge in edges for priority in Priority]
+def edge_user(account: Key, user: Key, edge: str, expires_s: int) -> str:
+    """An edge fetches and acknowledges its own results, says what it read, and hears nothing but answers to itself.
+
+    A login of one edge fits into the 4 KiB that nats-server takes of somebody it does not know yet.
+    """
+    consumers = [consumer_of(edge, priority) for priority in Priority]
     publish = [f"{EDGE_API}.CONSUMER.MSG.NEXT.{item.stream}.{item.name}" for item in consumers]
     publish += [f"{EDGE_API}.CONSUMER.INFO.{item.stream}.{item.name}" for item in consumers]
     publish += [f"{ACK}.{item.stream}.{item.name}.>" for item in consumers]
-    publish += [subject.replace("*", edge) for edge in edges for subject in EDGE_SAYS]
-    allowed = {"pub": {"allow": publish}, "sub": {"allow": [f"{inbox_of(edge)}.>" for edge in edges]}}
-    return _token(account, user.public, edges[0], {"type": "user", **NO_LIMITS, **allowed}, expires_s)
+    publish += [subject.replace("*", edge) for subject in EDGE_SAYS]
+    allowed = {"pub": {"allow": publish}, "sub": {"allow": [f"{inbox_of(edge)}.>"]}}
+    return _token(account, user.public, edge, {"type": "user", **NO_LIMITS, **allowed}, expires_s)
 
 
 def user(account: Key, key: Key, name: str, expires_s: int = 0) -> str:
@@ -117,8 +121,9 @@ def subject_of(token: str) -> str:
     return str(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["sub"])
 
 
-def _account(limits: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "account", "limits": dict(limits), "default_permissions": {"pub": {}, "sub": {}}}
+def _account(limits: Mapping[str, Any], revoked: Revoked) -> dict[str, Any]:
+    made = {"type": "account", "limits": dict(limits), "default_permissions": {"pub": {}, "sub": {}}}
+    return {**made, "revocations": dict(revoked)} if revoked else made
 
 
 def _import(subject: str, local: str, account: Key, kind: str) -> dict[str, Any]:

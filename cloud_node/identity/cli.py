@@ -53,7 +53,9 @@ def run(argv: Sequence[str]) -> int:
             )
         else:
             authority.forget_former()
-            print("the newest authority is trusted alone")
+            print(
+                "the newest authority and the newest logins of the nodes are trusted alone; copy node/ to other hosts"
+            )
     return 0
 
 
@@ -68,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="show what was issued")
     add("--rotate", action="store_true", help="new certificate and logins for the cloud nodes")
     add("--rotate-authority", action="store_true", help="a new authority beside the one that signed until now")
-    add("--forget-former", action="store_true", help="trust the newest authority alone")
+    add("--forget-former", action="store_true", help="trust the newest authority and logins alone")
     default = os.environ.get("LAMPLIGHT_AUTHORITY", "authority")
     add("--folder", type=Path, default=Path(default), metavar="DIR", help="of the authority (default: %(default)s)")
     add("--out", type=Path, metavar="FILE", help="where the bundle goes (default: EDGE.bundle)")

@@ -31,7 +31,7 @@ class Guard(grpc.aio.ServerInterceptor):
             return claimed
         if claimed and claimed not in holder.edges:
             raise NotAllowed(
-                f"this certificate is edge {' and '.join(holder.edges)}'s, not {claimed[:80]!r}'s: "
+                f"this certificate is of edge {' and '.join(holder.edges)}, not of {claimed[:80]!r}: "
                 "leave --edge out, or enroll the edge by that name"
             )
         return claimed or holder.edges[0]

@@ -11,6 +11,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from cloud_node.identity.authority import HANDSHAKE_S
 from cloud_node.watch import FileWatch
 from common.channel import Certificates
 from common.errors import SettingsError
@@ -82,7 +83,10 @@ class NodeIdentity:
     def nats_settings(self, folder: Path) -> dict[str, Any]:
         """Settings of a nats-server that keeps what it is told in `folder`."""
         return {
-            "tls": {name: str((self.folder / file).resolve()) for name, file in TLS_FILES.items()},
+            "tls": {
+                **{name: str((self.folder / file).resolve()) for name, file in TLS_FILES.items()},
+                "timeout": HANDSHAKE_S,
+            },
             "operator": self.now.operator,
             "system_account": self.now.system_account,
             "resolver": {"type": "full", "dir": str(folder), "allow_delete": False, "interval": "2m"},
@@ -103,6 +107,7 @@ def _read(folder: Path) -> Secrets:
         certificate = x509.load_pem_x509_certificate(chain)
         if serialization.load_pem_private_key(key, None).public_key() != certificate.public_key():
             raise SettingsError(f"{folder}: server.key is not that of server.crt")
+        trusting(text("ca.crt"))
         return Secrets(
             certificates=(chain, key, text("ca.crt").encode()),
             operator=str(nats["operator"]),

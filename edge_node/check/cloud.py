@@ -79,8 +79,7 @@ async def _health(given: EdgeSettings, found: Group, channel: grpc.aio.Channel) 
             times_ms.append((time.perf_counter() - began) * 1e3)
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
-            detail = error.details() or error.code().name
-            raise ConnectionError(explained(detail, identity_of(given.identity))) from None
+            raise ConnectionError(explained(error, identity_of(given.identity))) from None
         return found.warn("health", "it has no gRPC health service", "is it an old cloud node, or another service?")
     round_trip = round(statistics.median(times_ms), 2)
     if answer == SERVING:
@@ -109,7 +108,7 @@ async def _open(given: EdgeSettings, found: Group, channel: grpc.aio.Channel, ad
             await call.done_writing()
             break
         except grpc.aio.AioRpcError as error:
-            why = explained(error.details() or error.code().name, identity_of(given.identity))
+            why = explained(error, identity_of(given.identity))
             taken = "in use by another session" in why
             if taken and given.identity is not None:
                 found.ok("stream", f"an edge node named {name} is at work: this identity is taken there")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from common.errors import BrokerUnavailable, CloudUnavailable, StreamRefused
+from common.identity import identity_of
 from common.nats_connection import end_tasks, masked
 from edge_node.downlink import Downlink, OnResult
 from edge_node.load.settings import LoadSettings
@@ -50,6 +51,7 @@ class Link:
             on_rejected=on_rejected,
             part_bytes=settings.results.part_kib * 1024,
             connect_timeout_s=settings.patience.connect_timeout_s,
+            identity=identity_of(settings.identity),
         )
         self._address: pb.ResultsAddress | None = None
         self._hears = asyncio.Event()  # NATS is connected
@@ -127,6 +129,7 @@ class Link:
             session=self._session,
             on_missing=self._make_consumers,
             on_state=lambda connected: self._hears.set() if connected else self._hears.clear(),
+            identity=identity_of(self._settings.identity),
         )
         await downlink.run(self._on_result)
 

@@ -73,7 +73,10 @@ class LoadSettings:
     duration_s: float = option(30.0, "seconds that count", metavar="S", flag="--duration")
     warm_up_s: float = option(3.0, "seconds before them that do not", metavar="S", flag="--warm-up")
     cloud: str = option(f"localhost:{DEFAULT_PORT}", "cloud node", metavar="HOST[:PORT]")
-    nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL")
+    nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL", secret=True)
+    identity: Path | None = option(
+        None, "bundle that was enrolled for every edge, as `enroll load-0000,load-0001`", metavar="FILE"
+    )
     name: str = option("load", "edges are called NAME-0000, NAME-0001...; another for a second load at the same time")
     processes: int = option(1, "processes that the edges are spread over")
     output: Path = option(Path("load-output"), "folder for load.json and load.png", metavar="DIR")

@@ -181,3 +181,21 @@ def test_a_list_may_be_given_in_parts(tmp_path: Path) -> None:
     assert load(Lists, [], {"LAMPLIGHT_LINES": "a,b\nc", "LAMPLIGHT_NUMBERS": "4"}) == Lists((4,), ("a,b", "c"))
     with pytest.raises(SettingsError, match=r"--numbers: \['1', 'x'\] is not a list of int"):
         load(Lists, ["--numbers", "1,x"], {})
+
+
+def test_a_secret_is_shown_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    @dataclass(frozen=True, slots=True)
+    class Settings:
+        url: str = option("", "where to", secret=True)
+        name: str = option("x", "who")
+
+    made = load(Settings, [], {"LAMPLIGHT_URL": "nats://me:hush@host"})
+    assert made.url.startswith("nats://me:hush") and "hush" not in repr(made) and "name='x'" in repr(made)
+    file = tmp_path / "s.toml"
+    file.write_text('url = ["nats://me:hush@host"]\n')
+    with pytest.raises(SettingsError, match=r"s.toml:1: \*\*\* is not text"):
+        load(Settings, ["--config", str(file)], {})
+    with pytest.raises(SystemExit):
+        load(Settings, ["--help"], {"LAMPLIGHT_URL": "nats://me:hush@host"})
+    shown = capsys.readouterr().out
+    assert "hush" not in shown and "LAMPLIGHT_URL" in shown

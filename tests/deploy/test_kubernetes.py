@@ -16,7 +16,6 @@ import yaml
 
 from cloud_node.identity.node import NodeIdentity
 from cloud_node.settings import CloudSettings
-from common import identity
 from common.nats_server import find_server
 from common.settings import load
 
@@ -223,19 +222,6 @@ def test_a_cloud_node_finds_its_identity_in_what_is_mounted(overlay: str, tmp_pa
     subprocess.run(enrol, cwd=tmp_path, check=True, capture_output=True)
     mounted(of(overlay, "Deployment", "cloud"), "trust", tmp_path / "authority" / "node", tmp_path / "trust")
     assert NodeIdentity(tmp_path / "trust").now.host == "cloud"
-
-
-@pytest.mark.parametrize(
-    ("owner", "mode", "refused"),
-    [(0, 0o100440, False), (0, 0o100400, False), (0, 0o100460, True), (0, 0o100444, True), (10001, 0o100440, True)],
-)
-def test_what_kubernetes_mounts_counts_as_private(
-    owner: int, mode: int, refused: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It gives the group of `fsGroup` the right to read, and keeps the file root's."""
-    monkeypatch.setattr(os, "geteuid", lambda: 10001)
-    found = os.stat_result((mode, 0, 0, 1, owner, 10001, 0, 0, 0, 0))
-    assert bool(identity._open_to(found)) == refused
 
 
 def mounted(thing: Thing, volume: str, node: Path, target: Path) -> None:

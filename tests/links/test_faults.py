@@ -21,7 +21,15 @@ def clouds(laboratory: Laboratory, tmp_path: Path) -> Iterator[dict[str, Cloud]]
     broker = laboratory.host("broker")
     nats = ("-js", "-a", "0.0.0.0", "-p", str(NATS_PORT), "-sd", str(tmp_path / "store"))
     broker.start(str(find_server()), *nats, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    arguments = ("--preset", "none", "--host", "0.0.0.0", "--nats", f"nats://{broker.address}:{NATS_PORT}")
+    arguments = (
+        "--preset",
+        "none",
+        "--host",
+        "0.0.0.0",
+        "--insecure",
+        "--nats",
+        f"nats://{broker.address}:{NATS_PORT}",
+    )
     hosts = [laboratory.host(name) for name in ("a", "b")]
     with ThreadPoolExecutor() as pool:  # both at once: each takes seconds to import torch
         nodes = pool.map(lambda host: Cloud(*arguments, port=PORT, prefix=host.prefix), hosts)

@@ -13,6 +13,7 @@ import grpc.aio
 import numpy as np
 
 from cloud_node.admission import Admission
+from cloud_node.identity.guard import Guard
 from cloud_node.ingress import Ingress
 from cloud_node.jobs import Job
 from cloud_node.load import Load
@@ -23,6 +24,7 @@ from cloud_node.streams import Streams
 from common import packing, wire
 from common.channel import connect, server_options
 from common.frame import Outcome, Result
+from common.identity import Identity
 from common.pixels import RawImage
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, image_pb2
@@ -79,9 +81,9 @@ class HandEdge:
 
 
 @asynccontextmanager
-async def hand_edges(address: str) -> AsyncIterator[Callable[[], HandEdge]]:
+async def hand_edges(address: str, identity: Identity | None = None) -> AsyncIterator[Callable[[], HandEdge]]:
     """Makes streams over one connection; they are cut off at the end."""
-    async with connect(address) as channel:
+    async with connect(address, identity) as channel:
         stub = enhancement_pb2_grpc.EnhancementStub(channel)
         calls = []
 
@@ -139,7 +141,7 @@ def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
 class Front:
     """Everything before the device. What is admitted waits until `work` takes it, one frame at a time."""
 
-    def __init__(self, settings: CloudSettings, policy: Policy) -> None:
+    def __init__(self, settings: CloudSettings, policy: Policy, guard: Guard | None = None) -> None:
         self.results: list[Result] = []
         self.working = True  # whether `work` is called for every frame that comes
         self.devices = 1
@@ -164,6 +166,7 @@ class Front:
             streams=self.streams,
             admission=self.admission,
             address=self._address,
+            guard=guard,
         )
 
     async def _address(self, edge: str) -> pb.ResultsAddress:
