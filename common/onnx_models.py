@@ -1,5 +1,6 @@
 """ONNX models that run lean on a small device, and those that rapidocr's wheel carries."""
 
+import functools
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 def lean_session(model: Path, threads: int) -> Any:
     """An ONNX Runtime session that takes 145 MiB less at 1312x736 than rapidocr's own, and is as fast.
 
-    Its arena reuses what one layer frees for the next; a memory pattern would lay all layers out side by side.
+    Its arena reuses what one layer frees for the next; a memory pattern would lay all layers out side by side. All
+    such sessions of a process share one arena, for they seldom run at once: detector and recogniser take 24 MB less.
 
     Raises:
         SettingsError: ONNX Runtime is not installed.
@@ -32,6 +34,8 @@ def lean_session(model: Path, threads: int) -> Any:
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     options.enable_cpu_mem_arena, options.enable_mem_pattern = True, False
+    _share_arena()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         content = bytes(without_denormals(model.read_bytes()))
         return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -39,6 +43,14 @@ def lean_session(model: Path, threads: int) -> Any:
         raise WeightsError(f"{model} cannot be read: {error}") from None
     except Exception as error:  # ONNX Runtime's own classes differ by version
         raise WeightsError(f"{model} cannot be read as a network, get it again: {error}") from None
+
+
+@functools.cache
+def _share_arena() -> None:
+    import onnxruntime as ort
+
+    where = ort.OrtMemoryInfo("Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT)
+    ort.create_and_register_allocator(where, ort.OrtArenaCfg(0, -1, -1, -1))  # no bound, the other sizes its own
 
 
 def wheel_model(kind: str, what: str) -> Path:

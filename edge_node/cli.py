@@ -129,6 +129,8 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
             await asyncio.to_thread(telemetry.stop)
             for node in nodes:
                 print(f"lamplight: {_summary(node)}", file=sys.stderr)
+            if reader.left_out:
+                print(f"lamplight: {reader.left_out} text regions were not read (--recognize-most)", file=sys.stderr)
     return RESTART_EXIT if care.wants_restart else 0
 
 

@@ -10,7 +10,7 @@ from common.errors import SettingsError
 from common.frame import Outcome, Region, Route
 from edge_node.sinks import AnnotatedImages, Shown
 from edge_node.sinks.annotated_images import safe_stem
-from edge_node.sinks.drawing import BOX, annotate, caption_facts, fit
+from edge_node.sinks.drawing import BOX, LONGEST_LABEL, annotate, caption_facts, fit, label_of
 
 
 def test_a_picture_a_frame(tmp_path: Path, make_shown) -> None:
@@ -129,3 +129,22 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot write in"):
         AnnotatedImages(tmp_path / "file")
+
+
+def test_labels_say_what_is_read_and_how_sure_that_is() -> None:
+    region = Region(((60, 60), (140, 60), (140, 80), (60, 80)), 0.9)
+    assert label_of(region) == "0.90"
+    assert label_of(replace(region, text="EXIT", confidence=0.876)) == "EXIT 0.88"
+    long = label_of(replace(region, text="x" * 200, confidence=1.0))
+    assert long == "x" * (LONGEST_LABEL - 1) + "… 1.00"
+
+
+def test_any_text_can_be_drawn(make_shown) -> None:
+    shown = make_shown(size=(400, 300))
+    plain = annotate(shown)
+    for text in ("EXIT", "出口 ½ €", "<script>", "\U0001f600", "x" * 256):
+        regions = tuple(replace(region, text=text, confidence=0.5) for region in shown.reading.regions)
+        canvas = annotate(replace(shown, reading=replace(shown.reading, regions=regions)))
+        assert canvas is not None and canvas.shape == plain.shape
+        if text == "EXIT":
+            assert not np.array_equal(canvas, plain)
