@@ -31,6 +31,8 @@ class Frame:
     seen: list[Seen]
     looks: Vectors
     thumb: scene.Thumb
+    scale: float  # from its own pixels to those
+    there: Vectors  # what is where each of the known ones is expected
     camera: tuple[float, float] = (0.0, 0.0)  # where the scene's origin is in it
     alike: float = 1.0  # likeness to the frame that is nearest in time; 1 for the first one
 
@@ -70,7 +72,7 @@ class Camera:
         gray = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
         seen = [Seen(box_of(one.polygon, scale), one.text, one.confidence) for one in reading.regions]
         looks, thumb = patches(gray, reading.regions), scene.thumb_of(gray, scale)
-        frame = Frame(reading, rgb, gray, at, move_at, seen, looks, thumb)
+        frame = Frame(reading, rgb, gray, at, move_at, seen, looks, thumb, scale, looks[:0])
         if self._moments:
             nearest = min(self._moments, key=lambda moment: abs(moment.at - at))
             passed = at - nearest.at
@@ -90,7 +92,7 @@ class Camera:
                 (frame.camera[1] - newest.camera[1]) / passed,
             )
         bare = np.zeros((0, 0, 3), np.uint8)
-        self._moments.append(replace(frame, rgb=bare, gray=bare[..., 0], seen=[], looks=frame.looks[:0]))
+        self._moments.append(replace(frame, rgb=bare, gray=bare[..., 0], seen=[], looks=frame.looks[:0], there=frame.looks[:0]))
 
     def forget(self) -> None:
         """Another scene begins."""

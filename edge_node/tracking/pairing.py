@@ -11,8 +11,9 @@ from edge_node.tracking.texts import distance
 
 MOST: Final = 14.0  # of a pair; costs are squared standard deviations and what weighs as much
 LOOK_WEIGHT: Final = 4.0
-LOOK_FALL: Final = 0.25  # of the likeness, below what is usual for it, that counts as one standard deviation
-LOOK_MOST: Final = 10.0
+LOOK_FALL: Final = 0.2  # of the likeness, below what is usual for it, that counts as one standard deviation
+LOOK_MOST: Final = 12.0
+NEAR: Final = 9.0  # squared standard deviations of a box's jitter
 TEXT_WEIGHT: Final = 12.0
 TEXT_NOISE: Final = 0.25  # of the letters that readings of one text differ in
 ALIKE: Final = 0.4  # likeness without which nothing that moved unforeseen, or was away for long, is the same
@@ -28,7 +29,8 @@ class Expected:
 
     box: Box
     off: float  # pixels that its place may be off
-    usual_look: float  # likeness of its earlier views to each other; 0 where not known yet
+    there: float  # likeness, -1..1, of what is exactly there now to what was there
+    usual: float  # which was so much in the frames before; 0 where not known yet
     text: str
     confidence: float
     strict: bool  # it was away for long, or the scene seems another: the place alone does not tell
@@ -74,10 +76,13 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     still = (along / ends) ** 2 + (across / lines) ** 2
     size = (np.log(a[..., 5] / height) / 0.3) ** 2 + (np.log(a[..., 4] / length) / 0.4) ** 2
     look = known_looks @ seen_looks.T
-    usual = np.array([one.usual_look for one in known])[:, None]
-    fall = np.clip((usual - look) / LOOK_FALL - 1, 0, None) ** 2
+    there, usual = (np.array([value]).T for value in ([one.there for one in known], [one.usual for one in known]))
+    stays = still < NEAR  # what is found is where it was: so that looks the same
+    fall = np.where(stays, np.clip((usual - there) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
+    look = np.where(stays, np.maximum(look, there), look)
     costs = place + size + LOOK_WEIGHT * (1 - look) + np.minimum(fall, LOOK_MOST)
-    _weigh_texts(costs, known, seen, unsure=((still > 9) | strict) & (look < ALIKE), near=(costs < MOST + TEXT_WEIGHT))
+    unsure = ((still > NEAR) | strict) & (look < ALIKE)
+    _weigh_texts(costs, known, seen, unsure, near=costs < MOST + TEXT_WEIGHT)
     part = _parts(sizes, along, across, off)
     shorter = length < a[..., 4]
     return Table(costs, part & shorter, part & ~shorter, np.stack([dx, dy], axis=-1))
