@@ -12,6 +12,8 @@ JITTER: Final = 0.15  # heights: how far a still text's centre is off
 SPEED: Final = 8.0  # heights a second that a new text may have
 PUSH: Final = 4.0  # heights a second squared that it may gain
 FARTHEST: Final = 2.5  # heights that it may be off, at most
+DRIFT: Final = 0.2  # heights a second that the camera's place may be off
+RESTED: Final = 6  # frames after which it is not expected to begin to move
 LONGEST_S: Final = 2.0  # that a speed is believed without being seen
 LEAST_SHARE: Final = 0.1  # of the newest place, in the mean of all
 SURE: Final = 2.5  # standard deviations that a speed must have to be one
@@ -38,15 +40,18 @@ class Motion:
         self._place, self._speed = (JITTER * self.height) ** 2, (SPEED * self.height) ** 2
         self.rest_x, self.rest_y, self._rested = self.x, self.y, 1
 
-    def expect(self, at: float) -> tuple[float, float, float]:
-        """x, y and how far off they may be (standard deviation), before or after it was seen last."""
-        passed = at - self.at
-        spread = self._place + 2 * self._both * passed + self._speed * passed**2 + self._gained(passed)
-        off = min(math.sqrt(max(spread, 0.0)), FARTHEST * self.height)
-        if not self.moves:
-            return self.rest_x, self.rest_y, off
-        believed = max(-LONGEST_S, min(passed, LONGEST_S))
-        return self.x + self.speed_x * believed, self.y + self.speed_y * believed, off
+    def expect(self, at: float) -> tuple[float, float, float, float]:
+        """x, y, how far off they may be (standard deviation), and how far if it began to move, 0 where it will not;
+        before or after it was seen last."""
+        passed = abs(at - self.at)
+        if self.moves:
+            believed = max(-LONGEST_S, min(at - self.at, LONGEST_S))
+            spread = self._place + 2 * self._both * passed + self._speed * passed**2 + self._gained(passed)
+            off = min(math.sqrt(max(spread, 0.0)), FARTHEST * self.height)
+            return self.x + self.speed_x * believed, self.y + self.speed_y * believed, off, 0.0
+        off = min(DRIFT * passed, 1.0) * self.height
+        far = 0.0 if self._rested >= RESTED else min(SPEED * passed, FARTHEST) * self.height
+        return self.rest_x, self.rest_y, off, far
 
     @property
     def moves(self) -> bool:

@@ -11,11 +11,12 @@ from edge_node.tracking.texts import distance
 
 MOST: Final = 14.0  # of a pair; costs are squared standard deviations and what weighs as much
 LOOK_WEIGHT: Final = 4.0
-LOOK_FALL: Final = 0.2  # of the likeness, below what is usual for it, that counts as one standard deviation
-LOOK_MOST: Final = 12.0
+LOOK_FALL: Final = 0.17  # of the likeness, below what is usual for it, that counts as one standard deviation
+LOOK_MOST: Final = 16.0
 NEAR: Final = 9.0  # squared standard deviations of a box's jitter
-TEXT_WEIGHT: Final = 12.0
-TEXT_NOISE: Final = 0.25  # of the letters that readings of one text differ in
+TEXT_WEIGHT: Final = 16.0  # of a whole other text
+TEXT_NOISE: Final = 0.2  # of the letters that readings of one text differ in, at least
+SUDDEN: Final = 4.0  # of a text that begins to move: most do not
 ALIKE: Final = 0.4  # likeness without which nothing that moved unforeseen, or was away for long, is the same
 SAME_TEXT: Final = 0.34
 INSIDE: Final = 0.7  # of a part of a line that is within the line
@@ -28,7 +29,8 @@ class Expected:
     """What is known of one sight, at the moment of a frame."""
 
     box: Box
-    off: float  # pixels that its place may be off
+    off: float  # pixels that its place may be off, if it goes on as it did
+    far: float  # and if it does not; 0 where that would be strange
     there: float  # likeness, -1..1, of what is exactly there now to what was there
     usual: float  # which was so much in the frames before; 0 where not known yet
     text: str
@@ -73,6 +75,9 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     longer, higher = np.maximum(a[..., 4], length), np.maximum(a[..., 5], height)
     ends, lines = 0.05 * longer + 0.3 * higher, 0.25 * higher
     place = along**2 / (ends**2 + off**2) + across**2 / (lines**2 + off**2)
+    far = np.hypot(off, np.array([one.far for one in known])[:, None])
+    sudden = along**2 / (ends**2 + far**2) + across**2 / (lines**2 + far**2) + SUDDEN
+    place = np.where(far > off, np.minimum(place, sudden), place)
     still = (along / ends) ** 2 + (across / lines) ** 2
     size = (np.log(a[..., 5] / height) / 0.3) ** 2 + (np.log(a[..., 4] / length) / 0.4) ** 2
     look = known_looks @ seen_looks.T
@@ -83,7 +88,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     costs = place + size + LOOK_WEIGHT * (1 - look) + np.minimum(fall, LOOK_MOST)
     unsure = ((still > NEAR) | strict) & (look < ALIKE)
     _weigh_texts(costs, known, seen, unsure, near=costs < MOST + TEXT_WEIGHT)
-    part = _parts(sizes, along, across, off)
+    part = _parts(sizes, along, across, np.maximum(off, far / 2))
     shorter = length < a[..., 4]
     return Table(costs, part & shorter, part & ~shorter, np.stack([dx, dy], axis=-1))
 
@@ -103,9 +108,14 @@ def _weigh_texts(costs: Floats, known: Sequence[Expected], seen: Sequence[Seen],
         if one.text and other.text:
             edits = distance(one.text, other.text)
             same = edits <= SAME_TEXT and len(one.text) >= 3
-            costs[row, column] += TEXT_WEIGHT * (edits - TEXT_NOISE) * min(one.confidence, other.confidence)
+            costs[row, column] += TEXT_WEIGHT * (edits - max(TEXT_NOISE, 1 - _letters(one) * _letters(other)))
         if unsure[row, column] and not same:
             costs[row, column] = np.inf
+
+
+def _letters(read: Expected | Seen) -> float:
+    """How likely a letter of it is right."""
+    return float(max(read.confidence, 0.01) ** (1 / max(len(read.text), 1)))
 
 
 def _parts(sizes: _Sizes, along: Floats, across: Floats, off: Floats) -> Flags:

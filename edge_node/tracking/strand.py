@@ -107,12 +107,12 @@ class Strand:
 
     def _expected(self, known: Sequence[Track], frame: Frame, still: bool) -> list[Expected]:
         places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
-        frame.there = patches_at(frame.gray, [box for box, _ in places], frame.scale)
+        frame.there = patches_at(frame.gray, [box for box, _, _ in places], frame.scale)
         expected = []
-        for track, (box, off), now in zip(known, places, frame.there, strict=True):
+        for track, place, now in zip(known, places, frame.there, strict=True):
             unseen = abs(frame.at - track.last)
             away = unseen > self._timeout_s or (unseen > GLIMPSE_S and track.missed > 0)
-            expected.append(track.expected(box, off, now, not still and (away or frame.alike < TRUST)))
+            expected.append(track.expected(*place, now, not still and (away or frame.alike < TRUST)))
         return expected
 
     def _is_other_scene(self, frame: Frame, known: Sequence[Track], pairs: Pairs) -> bool:

@@ -56,17 +56,17 @@ class Track:
     _told_at: float = 0.0
     _told_worth: float = 0.0
 
-    def place(self, move_at: float, camera: tuple[float, float]) -> tuple[Box, float]:
-        """Where it should be at that time of its motion, and how far off that may be; `camera` is where the scene's
-        origin is in the frame."""
-        x, y, off = self.motion.expect(move_at)
-        return Box(x + camera[0], y + camera[1], self.box.along, self.box.length, self.box.height), off
+    def place(self, move_at: float, camera: tuple[float, float]) -> tuple[Box, float, float]:
+        """Where it should be at that time of its motion, and how far off that may be, as `Motion.expect` says;
+        `camera` is where the scene's origin is in the frame."""
+        x, y, off, far = self.motion.expect(move_at)
+        return Box(x + camera[0], y + camera[1], self.box.along, self.box.length, self.box.height), off, far
 
-    def expected(self, box: Box, off: float, now: Vectors, strict: bool) -> Expected:
+    def expected(self, box: Box, off: float, far: float, now: Vectors, strict: bool) -> Expected:
         """now: what is at that place in the frame."""
         text, confidence = self.vote.result()
         there = 0.0 if self.there is None else float(self.there @ now)
-        return Expected(box, off, there, self.usual if self.sure >= SURE and not self.motion.moves else 0.0, text, confidence, strict)
+        return Expected(box, off, far, there, self.usual if self.sure >= SURE and not self.motion.moves else 0.0, text, confidence, strict)
 
     def see(self, reading: Reading, region: Region, at: float) -> None:
         """It is in this frame."""
