@@ -19,7 +19,11 @@ TEXT_NOISE: Final = 0.2  # of the letters that readings of one text differ in, a
 SUDDEN: Final = 4.0  # of a text that begins to move: most do not
 ALIKE: Final = 0.4  # likeness without which nothing that moved unforeseen, or was away for long, is the same
 SAME_TEXT: Final = 0.34
-INSIDE: Final = 0.7  # of a part of a line that is within the line
+OTHER_PART: Final = 0.6  # letters of a part that its line does not have there
+STRICT: Final = 5.0  # of what was away for long and does not look the same
+HIDDEN: Final = 0.6  # fall of the likeness where a part of a line is hidden
+JOINED: Final = 0.35  # or where a line is found together with others
+INSIDE: Final = 0.7  # of the length of a part that is within its line
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -85,11 +89,21 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     stays = still < NEAR  # what is found is where it was: so that looks the same
     fall = np.where(stays, np.clip((usual - there) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
     look = np.where(stays, np.maximum(look, there), look)
-    costs = place + size + LOOK_WEIGHT * (1 - look) + np.minimum(fall, LOOK_MOST)
-    unsure = ((still > NEAR) | strict) & (look < ALIKE)
-    _weigh_texts(costs, known, seen, unsure, near=costs < MOST + TEXT_WEIGHT)
-    part = _parts(sizes, along, across, np.maximum(off, far / 2))
+    doubt = np.minimum(fall, LOOK_MOST) + np.where(strict & (look < ALIKE), STRICT, 0.0)
+    doubt = np.where((still > NEAR) & (look < ALIKE), np.inf, doubt)
+    costs = place + size + LOOK_WEIGHT * (1 - look)
     shorter = length < a[..., 4]
+    part = _parts(sizes, along, across, np.maximum(off, far / 2))
+    part &= (usual == 0) | (there > usual - np.where(shorter, HIDDEN, JOINED))
+    for row, column in np.argwhere(costs < MOST + TEXT_WEIGHT).tolist():
+        one, other = known[row], seen[column]
+        if one.text and other.text:
+            edits = distance(one.text, other.text)
+            costs[row, column] += TEXT_WEIGHT * (edits - max(TEXT_NOISE, 1 - _letters(one) * _letters(other)))
+            if edits <= SAME_TEXT and len(one.text) >= 3:
+                doubt[row, column] = 0.0
+            part[row, column] &= part[row, column] and _within(one.text, other.text)
+    costs += doubt
     return Table(costs, part & shorter, part & ~shorter, np.stack([dx, dy], axis=-1))
 
 
@@ -101,16 +115,11 @@ class _Sizes:
     height: Floats
 
 
-def _weigh_texts(costs: Floats, known: Sequence[Expected], seen: Sequence[Seen], unsure: Flags, near: Flags) -> None:
-    for row, column in np.argwhere(near).tolist():
-        one, other = known[row], seen[column]
-        same = False
-        if one.text and other.text:
-            edits = distance(one.text, other.text)
-            same = edits <= SAME_TEXT and len(one.text) >= 3
-            costs[row, column] += TEXT_WEIGHT * (edits - max(TEXT_NOISE, 1 - _letters(one) * _letters(other)))
-        if unsure[row, column] and not same:
-            costs[row, column] = np.inf
+def _within(one: str, other: str) -> bool:
+    """Whether the shorter text may be a part of the other, at its beginning or its end."""
+    short, long = sorted((one, other), key=len)
+    ends = (long[: len(short)], long[-len(short) :])
+    return len(short) < 3 or min(distance(short, end) for end in ends) <= OTHER_PART
 
 
 def _letters(read: Expected | Seen) -> float:
