@@ -79,6 +79,25 @@ def patches(gray: Bytes, regions: Sequence[Region]) -> Vectors:
         if place is not None:
             left, top, right, bottom = place
             looks[index] = cv2.resize(gray[top:bottom, left:right], PATCH, interpolation=cv2.INTER_AREA).reshape(-1)
+    return _normal(looks)
+
+
+def patches_at(gray: Bytes, boxes: Sequence[Box], scale: float) -> Vectors:
+    """As `patches`, exactly at these places, whose lengths are `scale` times those of the picture."""
+    looks = np.zeros((len(boxes), PATCH[0] * PATCH[1]), np.float32)
+    for index, box in enumerate(boxes):
+        u, v = box.along
+        wide = (box.length * abs(u) + box.height * abs(v)) / scale
+        high = (box.length * abs(v) + box.height * abs(u)) / scale
+        x, y = box.x / scale - 0.5, box.y / scale - 0.5
+        if -wide < x < gray.shape[1] + wide and -high < y < gray.shape[0] + high:
+            size = min(max(2, round(wide)), gray.shape[1]), min(max(2, round(high)), gray.shape[0])
+            part = cv2.getRectSubPix(gray, size, (x, y))
+            looks[index] = cv2.resize(part, PATCH, interpolation=cv2.INTER_AREA).reshape(-1)
+    return _normal(looks)
+
+
+def _normal(looks: Vectors) -> Vectors:
     looks -= looks.mean(axis=1, keepdims=True)
     norms = np.linalg.norm(looks, axis=1, keepdims=True)
     return np.asarray(np.where(norms > 10.0, looks / np.maximum(norms, 1e-6), 0), np.float32)

@@ -15,6 +15,7 @@ from edge_node.tracking.pairing import Seen
 
 MOMENTS: Final = 8  # frames whose thumbnails are kept, for late ones
 TRUST: Final = 0.12  # likeness of two frames at which their shift is believed; unlike ones have .1 once in ten
+KEY: Final = 0.8  # times as like an earlier frame as the one before
 NEAR_S: Final = 1.0  # that a camera's speed is believed
 SAME_SHAPE: Final = 0.02  # that the ratio of two frames' sides may differ
 
@@ -31,6 +32,8 @@ class Frame:
     seen: list[Seen]
     looks: Vectors
     thumb: scene.Thumb
+    scale: float  # from its own pixels to those
+    there: Vectors  # what is where each of the known ones is expected
     camera: tuple[float, float] = (0.0, 0.0)  # where the scene's origin is in it
     alike: float = 1.0  # likeness to the frame that is nearest in time; 1 for the first one
 
@@ -55,6 +58,7 @@ class Camera:
     def __init__(self) -> None:
         self._moments: deque[Frame] = deque(maxlen=MOMENTS)
         self._size = (0, 0)
+        self._key: Frame | None = None  # that the next ones are placed by, as long as they are like it
         self._speed = (0.0, 0.0)  # of the scene through the frame, in pixels a second
 
     def fits(self, rgb: Bytes) -> bool:
@@ -70,7 +74,7 @@ class Camera:
         gray = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
         seen = [Seen(box_of(one.polygon, scale), one.text, one.confidence) for one in reading.regions]
         looks, thumb = patches(gray, reading.regions), scene.thumb_of(gray, scale)
-        frame = Frame(reading, rgb, gray, at, move_at, seen, looks, thumb)
+        frame = Frame(reading, rgb, gray, at, move_at, seen, looks, thumb, scale, looks[:0])
         if self._moments:
             nearest = min(self._moments, key=lambda moment: abs(moment.at - at))
             passed = at - nearest.at
@@ -78,6 +82,14 @@ class Camera:
             shift, frame.alike = scene.compare(nearest.thumb, thumb, [guess])
             x, y = shift if frame.alike >= TRUST else guess
             frame.camera = (nearest.camera[0] + x, nearest.camera[1] + y)
+            if self._key is not None and self._key.at != nearest.at:
+                # From frame to frame small errors would add up.
+                guess = (frame.camera[0] - self._key.camera[0], frame.camera[1] - self._key.camera[1])
+                (x, y), alike = scene.compare(self._key.thumb, thumb, [guess])
+                if alike > KEY * frame.alike:
+                    frame.camera = (self._key.camera[0] + x, self._key.camera[1] + y)
+                elif at > nearest.at:
+                    self._key = None
         return frame
 
     def remember(self, frame: Frame) -> None:
@@ -90,9 +102,12 @@ class Camera:
                 (frame.camera[1] - newest.camera[1]) / passed,
             )
         bare = np.zeros((0, 0, 3), np.uint8)
-        self._moments.append(replace(frame, rgb=bare, gray=bare[..., 0], seen=[], looks=frame.looks[:0]))
+        kept = replace(frame, rgb=bare, gray=bare[..., 0], seen=[], looks=frame.looks[:0], there=frame.looks[:0])
+        self._moments.append(kept)
+        self._key = self._key or kept
 
     def forget(self) -> None:
         """Another scene begins."""
         self._moments.clear()
+        self._key = None
         self._size, self._speed = (0, 0), (0.0, 0.0)

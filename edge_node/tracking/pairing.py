@@ -11,13 +11,19 @@ from edge_node.tracking.texts import distance
 
 MOST: Final = 14.0  # of a pair; costs are squared standard deviations and what weighs as much
 LOOK_WEIGHT: Final = 4.0
-LOOK_FALL: Final = 0.25  # of the likeness, below what is usual for it, that counts as one standard deviation
-LOOK_MOST: Final = 10.0
-TEXT_WEIGHT: Final = 12.0
-TEXT_NOISE: Final = 0.25  # of the letters that readings of one text differ in
+LOOK_FALL: Final = 0.17  # of the likeness, below what is usual for it, that counts as one standard deviation
+LOOK_MOST: Final = 16.0
+NEAR: Final = 9.0  # squared standard deviations of a box's jitter
+TEXT_WEIGHT: Final = 16.0  # of a whole other text
+TEXT_NOISE: Final = 0.2  # of the letters that readings of one text differ in, at least
+SUDDEN: Final = 4.0  # of a text that begins to move: most do not
 ALIKE: Final = 0.4  # likeness without which nothing that moved unforeseen, or was away for long, is the same
 SAME_TEXT: Final = 0.34
-INSIDE: Final = 0.7  # of a part of a line that is within the line
+OTHER_PART: Final = 0.6  # letters of a part that its line does not have there
+STRICT: Final = 5.0  # of what was away for long and does not look the same
+HIDDEN: Final = 0.6  # fall of the likeness where a part of a line is hidden
+JOINED: Final = 0.35  # or where a line is found together with others
+INSIDE: Final = 0.7  # of the length of a part that is within its line
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -27,8 +33,10 @@ class Expected:
     """What is known of one sight, at the moment of a frame."""
 
     box: Box
-    off: float  # pixels that its place may be off
-    usual_look: float  # likeness of its earlier views to each other; 0 where not known yet
+    off: float  # pixels that its place may be off, if it goes on as it did
+    far: float  # and if it does not; 0 where that would be strange
+    there: float  # likeness, -1..1, of what is exactly there now to what was there
+    usual: float  # which was so much in the frames before; 0 where not known yet
     text: str
     confidence: float
     strict: bool  # it was away for long, or the scene seems another: the place alone does not tell
@@ -71,15 +79,31 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     longer, higher = np.maximum(a[..., 4], length), np.maximum(a[..., 5], height)
     ends, lines = 0.05 * longer + 0.3 * higher, 0.25 * higher
     place = along**2 / (ends**2 + off**2) + across**2 / (lines**2 + off**2)
+    far = np.hypot(off, np.array([one.far for one in known])[:, None])
+    sudden = along**2 / (ends**2 + far**2) + across**2 / (lines**2 + far**2) + SUDDEN
+    place = np.where(far > off, np.minimum(place, sudden), place)
     still = (along / ends) ** 2 + (across / lines) ** 2
     size = (np.log(a[..., 5] / height) / 0.3) ** 2 + (np.log(a[..., 4] / length) / 0.4) ** 2
     look = known_looks @ seen_looks.T
-    usual = np.array([one.usual_look for one in known])[:, None]
-    fall = np.clip((usual - look) / LOOK_FALL - 1, 0, None) ** 2
-    costs = place + size + LOOK_WEIGHT * (1 - look) + np.minimum(fall, LOOK_MOST)
-    _weigh_texts(costs, known, seen, unsure=((still > 9) | strict) & (look < ALIKE), near=(costs < MOST + TEXT_WEIGHT))
-    part = _parts(sizes, along, across, off)
+    there, usual = (np.array([value]).T for value in ([one.there for one in known], [one.usual for one in known]))
+    stays = still < NEAR  # what is found is where it was: so that looks the same
+    fall = np.where(stays, np.clip((usual - there) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
+    look = np.where(stays, np.maximum(look, there), look)
+    doubt = np.minimum(fall, LOOK_MOST) + np.where(strict & (look < ALIKE), STRICT, 0.0)
+    doubt = np.where((still > NEAR) & (look < ALIKE), np.inf, doubt)
+    costs = place + size + LOOK_WEIGHT * (1 - look)
     shorter = length < a[..., 4]
+    part = _parts(sizes, along, across, np.maximum(off, far / 2))
+    part &= (usual == 0) | (there > usual - np.where(shorter, HIDDEN, JOINED))
+    for row, column in np.argwhere(costs < MOST + TEXT_WEIGHT).tolist():
+        one, other = known[row], seen[column]
+        if one.text and other.text:
+            edits = distance(one.text, other.text)
+            costs[row, column] += TEXT_WEIGHT * (edits - max(TEXT_NOISE, 1 - _letters(one) * _letters(other)))
+            if edits <= SAME_TEXT and len(one.text) >= 3:
+                doubt[row, column] = 0.0
+            part[row, column] &= part[row, column] and _within(one.text, other.text)
+    costs += doubt
     return Table(costs, part & shorter, part & ~shorter, np.stack([dx, dy], axis=-1))
 
 
@@ -91,16 +115,16 @@ class _Sizes:
     height: Floats
 
 
-def _weigh_texts(costs: Floats, known: Sequence[Expected], seen: Sequence[Seen], unsure: Flags, near: Flags) -> None:
-    for row, column in np.argwhere(near).tolist():
-        one, other = known[row], seen[column]
-        same = False
-        if one.text and other.text:
-            edits = distance(one.text, other.text)
-            same = edits <= SAME_TEXT and len(one.text) >= 3
-            costs[row, column] += TEXT_WEIGHT * (edits - TEXT_NOISE) * min(one.confidence, other.confidence)
-        if unsure[row, column] and not same:
-            costs[row, column] = np.inf
+def _within(one: str, other: str) -> bool:
+    """Whether the shorter text may be a part of the other, at its beginning or its end."""
+    short, long = sorted((one, other), key=len)
+    ends = (long[: len(short)], long[-len(short) :])
+    return len(short) < 3 or min(distance(short, end) for end in ends) <= OTHER_PART
+
+
+def _letters(read: Expected | Seen) -> float:
+    """How likely a letter of it is right."""
+    return float(max(read.confidence, 0.01) ** (1 / max(len(read.text), 1)))
 
 
 def _parts(sizes: _Sizes, along: Floats, across: Floats, off: Floats) -> Flags:

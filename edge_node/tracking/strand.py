@@ -10,6 +10,7 @@ from common.pixels import Bytes
 from edge_node.sights import Sight
 from edge_node.tracking import view
 from edge_node.tracking.assignment import assign
+from edge_node.tracking.boxes import patches_at
 from edge_node.tracking.frame import TRUST, Camera, Frame
 from edge_node.tracking.motion import Motion
 from edge_node.tracking.pairing import ALIKE, MOST, Expected, Flags, Table, compare
@@ -94,23 +95,25 @@ class Strand:
         """Known ones with those seen, lines before parts of lines; corrects where the camera looks, where the text
         shows it better."""
         looks = np.array([track.look for track in known], np.float32).reshape(len(known), frame.looks.shape[1])
-        expected = [self._expected(track, frame, still) for track in known]
-        table = compare(expected, frame.seen, looks, frame.looks)
+        table = compare(self._expected(known, frame, still), frame.seen, looks, frame.looks)
         lines = np.array([not track.is_part for track in known], bool)
         pairs = _assign(table, lines)
         off = _off(known, table, pairs)
         if off is not None:
             frame.camera = (frame.camera[0] + off[0], frame.camera[1] + off[1])
-            expected = [self._expected(track, frame, still) for track in known]
-            table = compare(expected, frame.seen, looks, frame.looks)
+            table = compare(self._expected(known, frame, still), frame.seen, looks, frame.looks)
             pairs = _assign(table, lines)
         return table, pairs
 
-    def _expected(self, track: Track, frame: Frame, still: bool) -> Expected:
-        unseen = abs(frame.at - track.last)
-        away = unseen > self._timeout_s or (unseen > GLIMPSE_S and track.missed > 0)
-        strict = not still and (away or frame.alike < TRUST)
-        return track.expected(track.motion.at if still else frame.move_at, frame.camera, strict)
+    def _expected(self, known: Sequence[Track], frame: Frame, still: bool) -> list[Expected]:
+        places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
+        frame.there = patches_at(frame.gray, [box for box, _, _ in places], frame.scale)
+        expected = []
+        for track, place, now in zip(known, places, frame.there, strict=True):
+            unseen = abs(frame.at - track.last)
+            away = unseen > self._timeout_s or (unseen > GLIMPSE_S and track.missed > 0)
+            expected.append(track.expected(*place, now, not still and (away or frame.alike < TRUST)))
+        return expected
 
     def _is_other_scene(self, frame: Frame, known: Sequence[Track], pairs: Pairs) -> bool:
         if not self._ordered:
@@ -153,7 +156,7 @@ class Strand:
             ids[column] = track.id
             track.see(frame.reading, regions[column], frame.at)
             if not late:
-                track.follow(frame.in_scene(column), frame.looks[column], frame.move_at, part=part)
+                track.follow(frame.in_scene(column), frame.looks[column], frame.there[row], frame.move_at, part=part)
             if not part:
                 track.read(regions[column])
         self._look_for_views(frame, [(known[row], column) for row, column in pairs.items()])

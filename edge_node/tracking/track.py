@@ -14,7 +14,7 @@ from edge_node.tracking.texts import Vote
 from edge_node.tracking.view import View
 
 EVIDENCE: Final = 1.5  # sum of detector scores that makes a sight: two frames or three
-EVIDENCE_ALONE: Final = 0.75  # of a sight that ended before it could be seen again
+SCORE_ALONE: Final = 0.75  # mean of a sight that ended before there was as much
 PARTS: Final = 8  # frames in a row that a part of a line was found by itself: it is none, or the line has grown
 FEWER: Final = 30  # frames in a row in which only a part was found: the line has changed
 SURE: Final = 4  # frames that tell how long a line is
@@ -43,7 +43,8 @@ class Track:
     priority: Priority
     evidence: float
     vote: Vote = field(default_factory=Vote)
-    usual_look: float = 0.0
+    there: Vectors | None = None  # what is exactly where it is expected, over the frames
+    usual: float = 0.0  # likeness of one frame to that
     frames: int = 1
     missed: int = 0  # frames in a row
     parts: int = 0  # frames in a row
@@ -55,12 +56,17 @@ class Track:
     _told_at: float = 0.0
     _told_worth: float = 0.0
 
-    def expected(self, move_at: float, camera: tuple[float, float], strict: bool) -> Expected:
-        """Where it should be at that time of its motion; `camera` is where the scene's origin is in the frame."""
-        x, y, off = self.motion.expect(move_at)
+    def place(self, move_at: float, camera: tuple[float, float]) -> tuple[Box, float, float]:
+        """Where it should be at that time of its motion, and how far off that may be, as `Motion.expect` says;
+        `camera` is where the scene's origin is in the frame."""
+        x, y, off, far = self.motion.expect(move_at)
+        return Box(x + camera[0], y + camera[1], self.box.along, self.box.length, self.box.height), off, far
+
+    def expected(self, box: Box, off: float, far: float, now: Vectors, strict: bool) -> Expected:
+        """now: what is at that place in the frame."""
         text, confidence = self.vote.result()
-        box = Box(x + camera[0], y + camera[1], self.box.along, self.box.length, self.box.height)
-        return Expected(box, off, self.usual_look if self.frames > 3 else 0.0, text, confidence, strict)
+        there = 0.0 if self.there is None else float(self.there @ now)
+        return Expected(box, off, far, there, self.usual if self.sure >= SURE and not self.motion.moves else 0.0, text, confidence, strict)
 
     def see(self, reading: Reading, region: Region, at: float) -> None:
         """It is in this frame."""
@@ -75,12 +81,15 @@ class Track:
         elif at < self.first:
             self.first, self.first_unix_ns = at, self.last_unix_ns - round((self.last - at) * 1e9)
 
-    def follow(self, box: Box, look: Vectors, move_at: float, *, part: bool) -> None:
+    def follow(self, box: Box, look: Vectors, now: Vectors, move_at: float, *, part: bool) -> None:
         """Take its place in the newest frame, in the scene; a `part` of its line (or more than it) only counts when
-        nothing else is seen of it for long."""
+        nothing else is seen of it for long.
+
+        look: of the region. now: what is where it was expected.
+        """
         self.parts = self.parts + 1 if part else 0
         if part and self.parts >= (FEWER if box.length < self.box.length else PARTS if self.sure >= SURE else 0):
-            self.parts, self.usual_look, self.look, self.sure = 0, 0.0, look, 0
+            self.parts, self.there, self.look, self.sure = 0, None, look, 0
             self.motion, self.box = Motion(box.x, box.y, move_at, box.height), box
         if part:
             return
@@ -89,11 +98,13 @@ class Track:
         length = self.box.length + BLEND * (box.length - self.box.length)
         self.motion.height = self.box.height + BLEND * (box.height - self.box.height)
         self.box = Box(box.x, box.y, box.along, length, self.motion.height)
-        if look.any():
-            likeness = float(self.look @ look)
-            self.usual_look += (likeness - self.usual_look) * (BLEND if self.usual_look else 1)
-            mixed = self.look + BLEND * (look - self.look)
-            self.look = np.asarray(mixed / max(float(np.linalg.norm(mixed)), 1e-6), np.float32)
+        self.look = _blended(self.look, look)
+        if self.there is None:
+            self.there, self.usual = now, 0.0
+        else:
+            likeness = float(self.there @ now)
+            self.usual += (likeness - self.usual) * (BLEND if self.usual else 1)
+            self.there = _blended(self.there, now)
 
     def stand_apart(self, seen: bool, within: bool) -> None:
         """Whether it lies within another one's line in this frame; it takes a while to be one of its own again."""
@@ -129,7 +140,7 @@ class Track:
         """What is to be told of it now, if anything."""
         told = self.told
         if told is None:
-            alone = self.ended and self.evidence >= EVIDENCE_ALONE
+            alone = self.ended and self.evidence >= SCORE_ALONE * self.frames
             if not (self.established or ((alone or at_once) and not self.is_part)):
                 return None
         elif not (self.ended or self._changed(told, at)):
@@ -147,3 +158,10 @@ class Track:
         if (other or better) and passed >= TELL_CHANGE_S:
             return True
         return self.frames > told.frames and passed >= max(TELL_AGAIN_S, 0.1 * (self.last - self.first))
+
+
+def _blended(before: Vectors, now: Vectors) -> Vectors:
+    if not now.any():
+        return before
+    mixed = before + BLEND * (now - before)
+    return np.asarray(mixed / max(float(np.linalg.norm(mixed)), 1e-6), np.float32)
