@@ -12,7 +12,7 @@ STEP: Final = 100  # rows at a time: some milliseconds
 LOOK_EVERY_S: Final = 10.0
 DAY_NS: Final = 86_400 * 10**9
 MIB: Final = 2**20
-TIDY: Final = 0.95  # of the bound, down to which rows go once it is reached
+TIDY: Final = 0.9  # of the bound, down to which rows go once it is reached
 
 
 class Bounds:
@@ -28,7 +28,7 @@ class Bounds:
         self._folder, self._days, self._bytes = folder, days, mib * MIB
         self._not_before_s = 0.0
         self._to_go = 0  # rows
-        self._untidy = False
+        self._merged, self._merging = True, False  # the indexes, since rows went
         self.removed = 0  # rows, in all
 
     def step(self, writer: Writer) -> bool:
@@ -39,29 +39,35 @@ class Bounds:
         """
         if time.monotonic() < self._not_before_s:
             return False
-        keys = self._too_much(writer)
-        if keys:
+        if keys := self._too_old(writer) or self._too_much(writer):
             for name in writer.remove(keys):
                 remove_crop(self._folder, name)
             self.removed += len(keys)
-            self._untidy = True
+            self._merged, self._merging = False, False
+            return True
+        if self._merging:
+            self._merging = writer.merge(begin=False)
             return True
         if writer.give_back():
             return True
-        if self._untidy:
-            writer.tidy()
-            self._untidy = False
+        writer.tidy()
         self._not_before_s = time.monotonic() + LOOK_EVERY_S
         if oldest := writer.oldest(1):
             remove_days_before(self._folder, oldest[0] * 10**6)
         return False
 
+    def _too_old(self, writer: Writer) -> list[int]:
+        return writer.before(time.time_ns() - int(self._days * DAY_NS), STEP) if self._days else []
+
     def _too_much(self, writer: Writer) -> list[int]:
-        if self._days and (keys := writer.before(time.time_ns() - int(self._days * DAY_NS), STEP)):
-            return keys
-        if not self._to_go and not self._untidy and (used := writer.used_bytes) > self._bytes:
-            # Not until it is enough: what an index gives free shows only when its parts are merged, some time later.
-            self._to_go = math.ceil(writer.rows * (1 - TIDY * self._bytes / used))
-        keys = writer.oldest(min(STEP, self._to_go))
+        """The oldest rows, as many as are expected to be enough; before more go, the indexes must have been merged,
+        since only then it shows what they have given free."""
+        if not self._to_go and not self._merging and (used := writer.used_bytes) > self._bytes:
+            if self._merged:
+                self._to_go = math.ceil(writer.rows * (1 - TIDY * self._bytes / used))
+            else:
+                self._merging = self._merged = True
+                writer.merge(begin=True)
+        keys = writer.oldest(min(STEP, self._to_go)) if self._to_go else []
         self._to_go = max(0, self._to_go - len(keys)) if keys else 0
         return keys

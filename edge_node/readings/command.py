@@ -1,7 +1,6 @@
 """`python -m edge_node search`: kept readings in the terminal."""
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
@@ -15,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from common.errors import SettingsError
-from edge_node.readings.rows import Found
+from edge_node.readings.rows import Found, to_json
 from edge_node.readings.store import Store, search_all, stores_in
-from edge_node.readings.when import iso, lasting, local, unix_ns
+from edge_node.readings.when import lasting, local, unix_ns
 
 PROG = "python -m edge_node search"
 NOTHING = 1  # exit code, as grep's
@@ -120,20 +119,6 @@ def table(found: Sequence[Found], several: bool) -> Table:
 def printable(text: str) -> str:
     """Text of strangers for a terminal: what would move its cursor or turn its direction is a question mark."""
     return "".join(character if character.isprintable() else "\ufffd" for character in text)
-
-
-def to_json(found: Found) -> dict[str, Any]:
-    """What is known of a reading, with times for people and for programs."""
-    made = {key: value for key, value in dataclasses.asdict(found).items() if key not in ("best", "spans")}
-    return made | {
-        "first": iso(found.first_unix_ns),
-        "last": iso(found.last_unix_ns),
-        "frame": str(found.best),
-        "priority": found.priority.name.lower(),
-        "path": found.path.value,
-        "crop": str(found.crop) if found.crop else None,
-        "picture": str(found.picture) if found.picture else None,
-    }
 
 
 def _nothing(stores: Sequence[Store], text: str, given: argparse.Namespace) -> str:

@@ -15,6 +15,7 @@ COLUMNS: Final = (
     "id", "edge", "camera", "text", "confidence", "score", "first", "last", "first_unix_ns", "last_unix_ns", "frames",
     "frame", "polygon", "width", "height", "priority", "path", "ended", "crop", "picture",
 )  # fmt: skip
+IMAGES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 Rows = Iterable[dict[str, Any]]
@@ -94,7 +95,7 @@ def write_coco_text(rows: Rows, file: IO[str]) -> None:
 
 def _annotations(rows: Rows, known: sqlite3.Connection) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, row in enumerate(rows, 1):
-        image = (row["frame"], row["camera"], row["width"], row["height"])
+        image = (row["frame"], _file_name(row), row["width"], row["height"])
         known.execute("INSERT INTO images VALUES (NULL, ?, ?, ?, ?) ON CONFLICT DO NOTHING", image)
         (id,) = known.execute("SELECT id FROM images WHERE frame = ?", (row["frame"],)).fetchone()
         known.execute("INSERT INTO anns VALUES (?, ?)", (id, number))
@@ -117,6 +118,12 @@ def _annotation(number: int, image: int, row: dict[str, Any]) -> dict[str, Any]:
         "confidence": row["confidence"],
         "crop": row["crop"],
     }
+
+
+def _file_name(row: dict[str, Any]) -> str:
+    """The image that was read, or of cameras a name for the frame: edge-session-sequence.jpg."""
+    name = str(row["camera"])
+    return name if "#" in name or Path(name).suffix.lower() in IMAGES else f"{row['frame'].replace('/', '-')}.jpg"
 
 
 def _image(id: int, name: str, width: int, height: int) -> dict[str, Any]:

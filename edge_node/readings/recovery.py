@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 SUFFIXES: Final = ("", "-wal", "-shm")
 STEP: Final = 200  # rows at a time
+TEXTS: Final = ("id", "edge", "name", "text", "folded", "session", "polygon", "path", "crop", "picture")
 
 
 def set_aside(path: Path, why: str) -> Path:
@@ -60,5 +61,5 @@ def _sound(database: sqlite3.Connection, statement: str, key: int) -> list[Row]:
 
 def _is_whole(row: Row) -> bool:
     """Whether its values are of their kinds: damage that SQLite does not see gives others."""
-    texts = all(isinstance(row[name], str) for name in ("id", "edge", "name", "text", "folded", "polygon", "crop"))
-    return texts and all(isinstance(row[name], int) for name in ("first_ns", "last_ns", "crop_bytes", "sequence"))
+    kinds = {name: str for name in TEXTS} | {name: float for name in ("confidence", "score")}
+    return all(isinstance(value, kinds.get(name, int)) for name, value in row.items())

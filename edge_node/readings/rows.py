@@ -1,5 +1,6 @@
 """What is kept of a sight, and what a search gives of it."""
 
+import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 from common.frame import FrameId, Priority, Reading, Region, Route
 from edge_node.readings.fold import folded
+from edge_node.readings.when import iso
 from edge_node.sights import Sight
 
 COLUMNS: Final = (
@@ -108,6 +110,20 @@ def found_of(row: Any, folder: Path, cost: float = 0.0, spans: tuple[tuple[int, 
         (row["width"], row["height"]), Priority(row["priority"]), Route(row["path"]), bool(row["ended"]),
         _there(folder, row["crop"]), _there(folder, row["picture"]), cost, spans,
     )  # fmt: skip
+
+
+def to_json(found: Found) -> dict[str, Any]:
+    """What is known of a reading, with times for people and for programs."""
+    made = {key: value for key, value in dataclasses.asdict(found).items() if key not in ("best", "spans")}
+    return made | {
+        "first": iso(found.first_unix_ns),
+        "last": iso(found.last_unix_ns),
+        "frame": str(found.best),
+        "priority": found.priority.name.lower(),
+        "path": found.path.value,
+        "crop": str(found.crop) if found.crop else None,
+        "picture": str(found.picture) if found.picture else None,
+    }
 
 
 def span_of(ns: int) -> int:

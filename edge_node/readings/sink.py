@@ -211,6 +211,7 @@ class KeptReadings:
 
     def _open(self) -> bool:
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._writer = Writer(self.path)
         except ReadingsError as error:
             self._give_up(str(error))

@@ -9,6 +9,8 @@ from edge_node.readings.rows import COLUMNS, Row
 from edge_node.readings.schema import open_to_write
 
 KNOWN_WORDS: Final = 20_000  # in memory, so that those seen before cost no statement
+MERGED_PAGES: Final = 64  # of an index at a time
+INDEXES: Final = ("grams", "row_words", "word_grams")
 FREE_PAGES: Final = 256  # given back to the file system at a time, 1 MiB
 _SET = ", ".join(f"{name} = :{name}" for name in COLUMNS if name not in ("key", "id", "crop", "crop_bytes"))
 _INSERT = f"INSERT INTO sights ({', '.join(COLUMNS)}) VALUES ({', '.join(f':{name}' for name in COLUMNS)})"
@@ -90,6 +92,20 @@ class Writer:
         """Return some free pages to the file system; whether there are more."""
         self._database.execute(f"PRAGMA incremental_vacuum({FREE_PAGES})").fetchall()
         return self._pragma("freelist_count") > 0
+
+    def merge(self, begin: bool) -> bool:
+        """A step of merging the parts of the indexes, which frees what removed rows took there; whether there is more.
+
+        Args:
+            begin: whether it is the first step.
+        """
+        more = False
+        for index in INDEXES if self.indexed else ():
+            before = self._database.total_changes
+            pages = -MERGED_PAGES if begin else MERGED_PAGES
+            self._database.execute(f"INSERT INTO {index} ({index}, rank) VALUES ('merge', ?)", (pages,))
+            more |= self._database.total_changes - before >= 2  # as FTS5's documentation has it
+        return more
 
     def tidy(self) -> None:
         """Bring what is in the log into the database itself, which is cut to its size with that."""
