@@ -46,7 +46,7 @@ class Expression:
         expression, _, flags = text[1:].rpartition("/")
         try:
             self._compiled = regex.compile(expression, regex.IGNORECASE if flags == "i" else 0)
-        except regex.error as error:
+        except (regex.error, RecursionError, OverflowError, ValueError) as error:
             raise ValueError(f"{text} is no regular expression: {error}") from None
         if self._compiled.search("", timeout=LONGEST_MATCH_S):
             raise ValueError(f"{text} matches nothing at all too: every sight would be an alert")
