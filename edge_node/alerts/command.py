@@ -80,6 +80,9 @@ class Command:
     async def close(self) -> None:
         """What still runs was ended with its worker."""
 
+    async def probe(self) -> str:
+        return "can be run"  # looked for when it was made
+
     async def _wait(self, process: asyncio.subprocess.Process, message: Message) -> None:
         try:
             async with asyncio.timeout(self._timeout_s):

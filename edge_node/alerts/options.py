@@ -37,6 +37,28 @@ class AlertOptions:
             raise ValueError("alerts have somewhere to go but nothing to look for: add --alert WORD or --alert-file")
 
 
+def carriers(given: AlertOptions, sinks: SinkOptions, edge: str) -> "dict[str, Carrier]":
+    """The ways of alerts, by the names that the journal has for them.
+
+    Raises:
+        SettingsError: the secret or the command cannot be used.
+    """
+    from edge_node.alerts.command import Command
+    from edge_node.sinks.nats_subject import ALERTS, NatsSubject
+    from edge_node.sinks.webhook import Webhook, read_secret
+
+    made: dict[str, Carrier] = {}
+    if given.alert_webhook:
+        made["webhook"] = Webhook(given.alert_webhook, read_secret(sinks.webhook_secret_file))
+    if given.alert_nats:
+        made["nats"] = NatsSubject(given.alert_nats, ALERTS, edge)
+    if given.alert_mqtt:
+        made["mqtt"] = mqtt_topics(given.alert_mqtt, edge, "alert", sinks.mqtt_discovery)
+    if given.alert_command:
+        made["command"] = Command(given.alert_command, given.alert_timeout_s)
+    return made
+
+
 def alerts(
     given: AlertOptions, sinks: SinkOptions, edge: str, folder: Path, shows: "Sequence[Sink]" = ()
 ) -> "Alerts | None":
@@ -52,24 +74,13 @@ def alerts(
     if not given.alert and given.alert_file is None:
         return None
     from edge_node.alerts.alerts import Alerts
-    from edge_node.alerts.command import AT_ONCE, Command
+    from edge_node.alerts.command import AT_ONCE
     from edge_node.alerts.journal import OLDEST_S, Journal
     from edge_node.alerts.patterns import patterns
-    from edge_node.sinks.nats_subject import ALERTS, NatsSubject
     from edge_node.sinks.outlet import Outlet
     from edge_node.sinks.sink import AlertSink
-    from edge_node.sinks.webhook import Webhook, read_secret
 
-    looked_for = patterns(given.alert, given.alert_file)
-    carriers: dict[str, Carrier] = {}
-    if given.alert_webhook:
-        carriers["webhook"] = Webhook(given.alert_webhook, read_secret(sinks.webhook_secret_file))
-    if given.alert_nats:
-        carriers["nats"] = NatsSubject(given.alert_nats, ALERTS, edge)
-    if given.alert_mqtt:
-        carriers["mqtt"] = mqtt_topics(given.alert_mqtt, edge, "alert", sinks.mqtt_discovery)
-    if given.alert_command:
-        carriers["command"] = Command(given.alert_command, given.alert_timeout_s)
+    looked_for, ways = patterns(given.alert, given.alert_file), carriers(given, sinks, edge)
     journal = Journal(folder / "alerts.jsonl")
     outlets = {
         name: Outlet(
@@ -77,6 +88,6 @@ def alerts(
             max_age_s=OLDEST_S, in_turn=True, workers=AT_ONCE if name == "command" else 1,
             on_delivered=lambda alert, name=name: journal.delivered(alert, name),  # type: ignore[misc]
         )
-        for name, carrier in carriers.items()
+        for name, carrier in ways.items()
     }  # fmt: skip
     return Alerts(looked_for, journal, outlets, [sink for sink in shows if isinstance(sink, AlertSink)])

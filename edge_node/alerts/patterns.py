@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from common.errors import SettingsError
-from edge_node.alerts.words import Word, fold
+from edge_node.alerts.words import Folded, Word
 from edge_node.sinks.sight_json import LONGEST_TEXT
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,8 @@ class Pattern(Protocol):
 
     text: str  # as the user gave it
 
-    def matches(self, text: str, words: list[str]) -> bool:
-        """Whether it is in a text; `words` are those of it, folded."""
+    def matches(self, text: str, folded: Folded) -> bool:
+        """Whether it is in a text, which is given folded as well."""
         ...
 
 
@@ -32,8 +32,8 @@ class WordPattern:
     def __init__(self, text: str) -> None:
         self.text, self._word = text, Word(text)
 
-    def matches(self, text: str, words: list[str]) -> bool:
-        return self._word.is_in(words)
+    def matches(self, text: str, folded: Folded) -> bool:
+        return self._word.is_in(folded)
 
 
 class Expression:
@@ -46,12 +46,12 @@ class Expression:
         expression, _, flags = text[1:].rpartition("/")
         try:
             self._compiled = regex.compile(expression, regex.IGNORECASE if flags == "i" else 0)
-        except regex.error as error:
+        except (regex.error, RecursionError, OverflowError, ValueError) as error:
             raise ValueError(f"{text} is no regular expression: {error}") from None
         if self._compiled.search("", timeout=LONGEST_MATCH_S):
             raise ValueError(f"{text} matches nothing at all too: every sight would be an alert")
 
-    def matches(self, text: str, words: list[str]) -> bool:
+    def matches(self, text: str, folded: Folded) -> bool:
         now = self._clock()
         if now < self._rests_until_s:
             return False
@@ -98,5 +98,5 @@ def _lines(file: Path) -> list[tuple[str, str]]:
 
 def matching(patterns: Iterable[Pattern], text: str) -> list[Pattern]:
     """Those that are in a text."""
-    words = fold(text[:LONGEST_TEXT])
-    return [pattern for pattern in patterns if pattern.matches(text, words)]
+    folded = Folded.of(text[:LONGEST_TEXT])
+    return [pattern for pattern in patterns if pattern.matches(text, folded)]

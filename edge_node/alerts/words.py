@@ -27,6 +27,19 @@ def fold(text: str, *, sought: bool = False) -> list[str]:
     return [_look(word, capitals=not sought and word.isupper() and len(word) > 2) for word in words]
 
 
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A text that words are looked for in."""
+
+    words: list[str]
+    rough: str  # all of them, without any difference between what looks alike
+
+    @classmethod
+    def of(cls, text: str) -> "Folded":
+        words = fold(text)
+        return cls(words, "".join(words).translate(ROUGH))
+
+
 def _look(word: str, capitals: bool) -> str:
     if capitals:
         word = word.replace("I", CAPITAL_I)
@@ -60,10 +73,10 @@ class Word:
         object.__setattr__(self, "_edits", edits)
         object.__setattr__(self, "_pieces", tuple(rough[at : at + step] for at in range(0, len(rough), step)))
 
-    def is_in(self, words: list[str]) -> bool:
-        """Whether words of `fold`, in a row and with their gaps anywhere, make this one."""
-        joined = "".join(words).translate(ROUGH)
-        if not any(piece in joined for piece in self._pieces):
+    def is_in(self, text: Folded) -> bool:
+        """Whether some words of a text, in a row and with their gaps anywhere, make this one."""
+        words = text.words
+        if not any(piece in text.rough for piece in self._pieces):
             return False
         least, most = len(self._sought) - self._edits, len(self._sought) + self._edits
         for first in range(len(words)):

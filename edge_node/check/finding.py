@@ -28,7 +28,7 @@ class Mark(Enum):
 class Finding:
     """One line of the report."""
 
-    group: str  # source, cloud, nats, models, disk, clock, machine
+    group: str  # source, cloud, nats, sinks, models, disk, clock, machine
     name: str
     mark: Mark
     value: str  # what was seen and measured, or what is wrong, in words

@@ -11,11 +11,12 @@ from edge_node.check.disk import check_disk
 from edge_node.check.finding import Finding, Group, Mark
 from edge_node.check.host import check_host
 from edge_node.check.models import check_models
+from edge_node.check.sinks import check_sinks
 from edge_node.check.source import check_source
 from edge_node.settings import EdgeSettings
 from lamplight.v1 import enhancement_pb2 as pb
 
-GROUPS = ("source", "cloud", "nats", "models", "disk", "clock", "machine")
+GROUPS = ("source", "cloud", "nats", "sinks", "models", "disk", "clock", "machine")
 
 
 async def check(each: Sequence[EdgeSettings]) -> list[Finding]:
@@ -31,6 +32,7 @@ async def check(each: Sequence[EdgeSettings]) -> list[Finding]:
         _sources(each, groups["source"]),
         _network(given, groups["cloud"], groups["nats"], groups["clock"]),
         check_disk(given, groups["disk"]),
+        check_sinks(each, groups["sinks"]),
     )
     await check_models(given, groups["models"])  # alone: it wants the processors, and its times shall mean something
     return [finding for name in GROUPS for finding in groups[name].findings]

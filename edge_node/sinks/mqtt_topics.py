@@ -75,6 +75,19 @@ class MqttTopics:
         self._keeping.cancel()
         await asyncio.gather(self._keeping, return_exceptions=True)
 
+    async def probe(self) -> str:
+        import aiomqtt
+
+        logging.getLogger("mqtt").setLevel(logging.CRITICAL)
+        client = self._dial("-check", will=False)  # a node that runs meanwhile keeps its name
+        try:
+            async with client:
+                return "takes this login"
+        except (aiomqtt.MqttError, OSError, ValueError) as error:
+            raise NotDelivered(str(error) or type(error).__name__) from None
+        finally:
+            _look_at(client)
+
     async def _keep(self) -> None:
         import aiomqtt
 
@@ -101,7 +114,7 @@ class MqttTopics:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, LONGEST_DELAY_S)
 
-    def _dial(self) -> "aiomqtt.Client":
+    def _dial(self, suffix: str = "", will: bool = True) -> "aiomqtt.Client":
         import aiomqtt
 
         address = self._address
@@ -110,8 +123,8 @@ class MqttTopics:
             address.port,
             username=address.user,
             password=address.password,
-            identifier=self._client_name,
-            will=aiomqtt.Will(self._status_topic, "offline", qos=1, retain=True),
+            identifier=self._client_name + suffix,
+            will=aiomqtt.Will(self._status_topic, "offline", qos=1, retain=True) if will else None,
             timeout=WAIT_S,
             keepalive=KEEP_ALIVE_S,
             tls_context=ssl.create_default_context() if address.scheme == "mqtts" else None,

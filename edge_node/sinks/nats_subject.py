@@ -56,6 +56,15 @@ class NatsSubject:
     async def close(self) -> None:
         await self._connection.close()
 
+    async def probe(self) -> str:
+        try:
+            await self._connection.open(WAIT_S)
+        except BrokerUnavailable as error:
+            raise NotDelivered(str(error)) from None
+        finally:
+            await self._connection.close()
+        return "takes this login"
+
     async def _seen(self, client: Client) -> None:
         """Wait until the server has read what was published."""
         # A ping that is given up breaks nats-py when its answer comes after all: it is left to itself.

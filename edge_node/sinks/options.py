@@ -51,25 +51,32 @@ def check_addresses(kind: str, webhook: str, nats: str, mqtt: str) -> None:
             raise ValueError(f"{prefix}mqtt: a topic to publish on has no # and no +")
 
 
-def published(given: SinkOptions, edge: str) -> "Published | None":
-    """The sink of these settings; None where none is asked for.
+def carriers(given: SinkOptions, edge: str) -> "list[Carrier]":
+    """The ways out of these settings.
 
     Raises:
         SettingsError: the secret cannot be used.
     """
     from edge_node.sinks.nats_subject import READINGS, NatsSubject
-    from edge_node.sinks.outlet import Outlet
-    from edge_node.sinks.published import Published
     from edge_node.sinks.webhook import Webhook, read_secret
 
-    carriers: list[Carrier] = []
+    made: list[Carrier] = []
     if given.webhook:
-        carriers.append(Webhook(given.webhook, read_secret(given.webhook_secret_file)))
+        made.append(Webhook(given.webhook, read_secret(given.webhook_secret_file)))
     if given.readings_nats:
-        carriers.append(NatsSubject(given.readings_nats, READINGS, edge))
+        made.append(NatsSubject(given.readings_nats, READINGS, edge))
     if given.mqtt:
-        carriers.append(mqtt_topics(given.mqtt, edge, "reading", given.mqtt_discovery))
-    return Published([Outlet("readings", carrier) for carrier in carriers]) if carriers else None
+        made.append(mqtt_topics(given.mqtt, edge, "reading", given.mqtt_discovery))
+    return made
+
+
+def published(given: SinkOptions, edge: str) -> "Published | None":
+    """The sink of these settings; None where none is asked for. Raises as `carriers`."""
+    from edge_node.sinks.outlet import Outlet
+    from edge_node.sinks.published import Published
+
+    made = carriers(given, edge)
+    return Published([Outlet("readings", carrier) for carrier in made]) if made else None
 
 
 def mqtt_topics(url: str, edge: str, what: str, discovery: str) -> "MqttTopics":

@@ -59,6 +59,13 @@ class Carrier(Protocol):
         """Say goodbye; may be called without `open`."""
         ...
 
+    async def probe(self) -> str:
+        """Look whether it can be reached, without `open` and without delivering anything.
+
+        Returns: what was seen, in words. Raises NotDelivered.
+        """
+        ...
+
 
 class Outlet:
     """Delivers messages in the background. `put` never waits: when the queue is full, the oldest message goes.

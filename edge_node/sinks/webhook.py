@@ -91,6 +91,19 @@ class Webhook:
         if self._client is not None:
             await self._client.aclose()
 
+    async def probe(self) -> str:
+        import httpx
+
+        await self.open()
+        assert self._client is not None
+        try:
+            async with asyncio.timeout(self._answer_s), self._client.stream("OPTIONS", self._url) as response:
+                return f"answers, {response.status_code} to a question that delivers nothing"
+        except (TimeoutError, httpx.HTTPError, OSError, ValueError) as error:
+            raise NotDelivered(f"{type(error).__name__}: {error}") from None
+        finally:
+            await self.close()
+
 
 async def _swallow(response: "httpx.Response") -> None:
     taken = 0

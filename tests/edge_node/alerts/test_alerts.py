@@ -1,6 +1,9 @@
 """Alerts: once in each sight, kept, shown, delivered, by the next run if need be."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +23,8 @@ from edge_node.gate import Gate, GateMode
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import SharedSink, TerminalLine
 from edge_node.sinks.options import SinkOptions
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 class Shows:
@@ -81,13 +86,25 @@ def test_an_area_lies_in_the_frame() -> None:
     assert area_of(make_sight(polygon=(), size=(0, 0))).is_fraction
 
 
-def test_what_did_not_arrive_is_sent_by_the_next_run(tmp_path: Path, free_port: int) -> None:
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.append("tests/support")
+from sights import make_sight
+from edge_node.alerts.options import AlertOptions, alerts
+from edge_node.sinks.options import SinkOptions
+sink = alerts(AlertOptions(alert=("exit",), alert_webhook=sys.argv[2]), SinkOptions(), "gate-1", Path(sys.argv[1]))
+sink.sights([make_sight(1, "EXIT"), make_sight(2, "EXIT")])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_did_not_arrive_before_a_kill_is_sent_by_the_next_run(tmp_path: Path, free_port: int) -> None:
     url = f"http://127.0.0.1:{free_port}/hook"
-    first = watchful(tmp_path, "exit", alert_webhook=url)
-    first.sights([make_sight(1, "EXIT"), make_sight(2, "EXIT")])
-    first.close()
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), url], cwd=ROOT, check=False)
+    assert killed.returncode == -signal.SIGKILL
     with (tmp_path / "alerts.jsonl").open("ab") as file:
-        file.write(b'{"event": "alert", "id": "cut o')  # and a crash
+        file.write(b'{"event": "alert", "id": "cut o')
     with Receiver(port=free_port) as receiver:
         second = watchful(tmp_path, "exit", alert_webhook=url)
         second.sights([make_sight(3, "EXIT")])

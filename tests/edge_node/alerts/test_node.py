@@ -1,5 +1,6 @@
 """A whole edge node that watches for a word."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,17 @@ from sights import make_sight
 
 from common.frame import Priority, Reading
 from common.settings import load
+from edge_node import cli
+from edge_node.alerts.alerts import Alerts
 from edge_node.alerts.options import alerts
+from edge_node.care import Slowdown
 from edge_node.node import EdgeNode
 from edge_node.reader import Reader
 from edge_node.settings import EdgeSettings
 from edge_node.sights import Sight
-from edge_node.sinks import JsonLines
+from edge_node.sinks import JsonLines, TerminalLine
 from edge_node.sinks.options import published
+from edge_node.sinks.published import Published
 from edge_node.sources import open_source
 
 
@@ -37,12 +42,17 @@ class Tracker:
         return (replace(self.sight, ended=True),) if self.sight else ()
 
 
-async def test_readings_and_alerts_go_out_and_frames_become_essential(tmp_path: Path) -> None:
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for number in range(20):
+def bright(folder: Path, count: int) -> Path:
+    """Photographs that are read as they are."""
+    folder.mkdir()
+    for number in range(count):
         noise = np.random.default_rng(number).integers(200, 255, (48, 64, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(photos / f"{number:02d}.png")
+        Image.fromarray(noise).save(folder / f"{number:02d}.png")
+    return folder
+
+
+async def test_readings_and_alerts_go_out_and_frames_become_essential(tmp_path: Path) -> None:
+    photos = bright(tmp_path / "photos", 20)
     with Receiver() as readings, Receiver() as told:
         given = load(
             EdgeSettings,
@@ -68,3 +78,14 @@ async def test_readings_and_alerts_go_out_and_frames_become_essential(tmp_path: 
     lines = [json.loads(line) for line in (tmp_path / "readings.jsonl").read_text().splitlines()]
     assert (lines[0]["priority"], lines[-1]["priority"]) == ("standard", Priority.ESSENTIAL.name.lower())
     assert node.gate.watched == ()
+
+
+async def test_the_command_line_makes_the_sinks_that_are_asked_for(tmp_path: Path) -> None:
+    flags = ["--source", str(bright(tmp_path / "photos", 1)), "--output", str(tmp_path / "out"), "--local", "only"]
+    for more, expected in ((["--alert", "exit", "--webhook", "http://127.0.0.1:9/"], [Published, Alerts]), ([], [])):
+        given, line = load(EdgeSettings, [*flags, *more], {}), TerminalLine()
+        node = await asyncio.to_thread(cli._node, given, Reader(None), line, None, Slowdown())
+        sinks = [sink for sink in node._arrivals._sinks if isinstance(sink, Published | Alerts)]
+        assert [type(sink) for sink in sinks] == expected
+        assert all(sink.gate is node.gate for sink in sinks if isinstance(sink, Alerts))
+        await run_node(node)
