@@ -13,6 +13,7 @@ from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
+    ConsumerInfo,
     DeliverPolicy,
     DiscardPolicy,
     RetentionPolicy,
@@ -20,6 +21,7 @@ from nats.js.api import (
     StreamConfig,
 )
 
+from common.consumers import ensure_consumer, replace_lost
 from common.errors import BrokerUnavailable
 from common.frame import Priority
 from common.nats_connection import Connection, Login, end_tasks
@@ -332,6 +334,7 @@ class Broker:
 
     async def _ensure_consumers(self, edge: str) -> list[Consumer]:
         consumers = [consumer_of(edge, priority) for priority in Priority]
+        made: dict[str, list[tuple[ConsumerConfig, ConsumerInfo]]] = {}
         for consumer in consumers:
             config = ConsumerConfig(
                 durable_name=consumer.name,
@@ -343,10 +346,15 @@ class Broker:
                 max_ack_pending=MAX_ACK_PENDING,
                 max_waiting=MAX_WAITING,
                 inactive_threshold=self._streams[consumer.stream].max_age_s + INACTIVE_MARGIN_S,
+                mem_storage=consumer.stream == OTHER_STREAM,  # as its stream: it must not outlive that
             )
             with self._explained(f"consumer {consumer.name}"):
                 js = self._connection.client.jetstream(timeout=REQUEST_TIMEOUT_S)
-                await js.add_consumer(consumer.stream, config)
+                info = await ensure_consumer(js, consumer.stream, config)
+            made.setdefault(consumer.stream, []).append((config, info))
+        for stream, those in made.items():
+            with self._explained(f"consumers of edge {edge}"):
+                await replace_lost(self._connection.client.jetstream(timeout=REQUEST_TIMEOUT_S), stream, those)
         return consumers
 
     @contextlib.contextmanager

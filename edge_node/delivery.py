@@ -16,6 +16,9 @@ from edge_node.uplink import Uplink
 
 log = logging.getLogger(__name__)
 
+RENEW_AT = 2  # attempts without a result, after which the stream is opened anew
+RENEW_EVERY_S = 15.0  # at most
+
 
 @dataclass(slots=True)
 class Delivery:
@@ -48,19 +51,25 @@ class Delivery:
     async def care(self, reachable: Callable[[], bool]) -> None:
         """Send again what is without a result for too long though one could have come; `reachable` tells that."""
         retry_s, attempts = self.settings.sending.retry_s, self.settings.sending.attempts
+        renewed_s = float("-inf")
         while True:
             await asyncio.sleep(min(1.0, retry_s / 4))
             if not reachable():
                 self.ledger.wait_anew()
                 continue
+            renew = False
             for flight in self.ledger.overdue(retry_s):
-                flight.unanswered += 1
+                flight.unanswered += not flight.excused
                 if flight.unanswered >= attempts:
                     reason = f"no result after {attempts} attempts"
                     self.settle(flight.sequence, Outcome.FAILED, reason, final=False)
                 else:
-                    log.warning("frame %s has no result after %.0f s: sending it again", flight.frame.id, retry_s)
+                    log.warning("frame %s has no result: sending it again", flight.frame.id)
+                    renew |= flight.unanswered == RENEW_AT
                     self.again(flight)
+            if renew and time.monotonic() - renewed_s > RENEW_EVERY_S:  # the cloud node looks after our consumers then
+                renewed_s = time.monotonic()
+                self.uplink.renew()
 
     async def _deliver(self, flight: Flight, delay_s: float) -> None:
         await asyncio.sleep(delay_s)

@@ -29,6 +29,7 @@ class Flight:
     sent_ns: dict[int, int] = field(default_factory=dict)  # attempt -> monotonic, when its last byte went out
     waiting_ns: int = 0  # monotonic, since when a result could have come; 0 = not on its way
     unanswered: int = 0  # attempts that had time enough and brought no result
+    excused: bool = False  # this attempt's result may have been lost on its way
     settled: bool = False
     pixels: RawImage | None = None  # kept as long as it may be lit up here
     lighting: bool = False  # here
@@ -51,7 +52,7 @@ class Flight:
     def again(self) -> None:
         """The next attempt."""
         self.frame = replace(self.frame, attempt=self.frame.attempt + 1)
-        self.waiting_ns = 0
+        self.waiting_ns, self.excused = 0, False
 
 
 class Ledger:
@@ -100,7 +101,10 @@ class Ledger:
         before = time.monotonic_ns() - int(seconds * 1e9)
         return [flight for flight in self.on_way() if flight.waiting_ns < before]
 
-    def wait_anew(self) -> None:
-        """Results could not come for a while: give what is on its way its time again."""
+    def wait_anew(self, spent_s: float = 0.0) -> None:
+        """Results could not come for a while: give what is on its way its time again, less `spent_s`.
+
+        With that its result may be lost, and it is nobody's fault when none comes.
+        """
         for flight in self.on_way():
-            flight.waiting_ns = time.monotonic_ns()
+            flight.waiting_ns, flight.excused = time.monotonic_ns() - int(spent_s * 1e9), spent_s > 0

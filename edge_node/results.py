@@ -25,6 +25,8 @@ from lamplight.v1 import enhancement_pb2 as pb
 
 log = logging.getLogger(__name__)
 
+SOON_S = 4.0  # for results that NATS kept to come, once it is there again
+
 
 @dataclass(slots=True)
 class Results:
@@ -80,10 +82,16 @@ class Results:
             session=self.session,
             former=self.backlog.keeping.sessions,
             on_missing=self._make_consumers,
-            on_state=lambda connected: self.ledger.wait_anew() if connected else None,
+            on_state=lambda connected: self._wait_anew() if connected else None,
             identity=identity_of(self.settings.identity),
         )
         self._receiving = self.spawn(self._receive(self._downlink, self._receiving))
+
+    def _wait_anew(self) -> None:
+        """NATS is there again. What it kept comes at once; what it lost is sent again soon, or every place in hand would
+        wait for that.
+        """
+        self.ledger.wait_anew(max(0.0, self.settings.sending.retry_s - SOON_S))
 
     async def close(self) -> None:
         if self._downlink is not None:

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -7,7 +8,7 @@ from dataclasses import replace
 import nats
 import nats.errors
 import pytest
-from nats.js.api import StreamConfig
+from nats.js.api import ConsumerConfig, StreamConfig
 from results import publish, running_server, until
 
 from common import broker as broker_module
@@ -138,6 +139,39 @@ async def test_consumers_of_one_edge(broker, look) -> None:
         config = (await look.consumer_info(stream, name)).config
         assert config.filter_subject == f"lamplight.results.cam-1.{priority.name.lower()}"
         assert config.ack_policy == "explicit"
+
+
+async def test_consumers_of_another_kind_are_replaced(broker, look) -> None:
+    """As an earlier version made them: on file, so that they outlived their memory stream in a cluster."""
+    await broker.ensure_streams()
+    config = ConsumerConfig(
+        durable_name="cam-1-standard", filter_subject="lamplight.results.cam-1.standard", ack_policy="explicit"
+    )
+    await look.add_consumer("lamplight-results", config)
+    await broker.ensure_consumers("cam-1")
+    assert (await look.consumer_info("lamplight-results", "cam-1-standard")).config.mem_storage
+    assert not (await look.consumer_info("lamplight-essential", "cam-1-essential")).config.mem_storage
+
+
+async def test_a_consumer_behind_the_end_of_its_stream_is_made_anew(server, broker, look) -> None:
+    """The disk lost messages with the power, or a cluster a memory stream: it would wait for a number far away."""
+    [essential, *_] = await broker.ensure_consumers("cam-1")
+    for sequence in range(3):
+        await publish(broker, "cam-1", Priority.ESSENTIAL, b"old", f"cam-1/s/{sequence}/0", {})
+    for message in await (await look.pull_subscribe_bind(essential.name, essential.stream)).fetch(3):
+        await message.ack_sync()
+    assert server._run_dir is not None and server.pid is not None
+    os.kill(server.pid, signal.SIGKILL)
+    for messages in server._run_dir.glob(f"store/jetstream/*/streams/{essential.stream}/msgs"):
+        shutil.rmtree(messages)
+    await until(lambda: not broker.connected)
+    await broker.wait_connected()
+    await until(lambda: broker._restoring is not None and broker._restoring.done())
+    await publish(broker, "cam-1", Priority.ESSENTIAL, b"new", "cam-1/s/7/0", {})
+    client = await nats.connect(server.url)
+    [message] = await (await client.jetstream().pull_subscribe_bind(essential.name, essential.stream)).fetch(1)
+    assert message.data == b"new"
+    await client.close()
 
 
 @pytest.mark.parametrize("edge", ["", "a.b", "a*", ">", "a b", "x" * 65, "ü"])

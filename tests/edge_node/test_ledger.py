@@ -43,8 +43,12 @@ def test_overdue_again_and_wait_anew() -> None:
     old.waiting_ns -= 3_000_000_000
     assert ledger.overdue(2.0) == [old]
     ledger.wait_anew()
-    assert ledger.overdue(2.0) == []
+    assert ledger.overdue(2.0) == [] and not old.excused
+    ledger.wait_anew(spent_s=1.5)
+    assert ledger.overdue(2.0) == [] and set(ledger.overdue(1.0)) == {old, new}
+    assert old.excused, "that no result comes is not its fault"
     old.again()
+    assert not old.excused
     assert (old.frame.attempt, ledger.on_way()) == (1, [new])
     assert set(old.sent_ns) == {0}, "when each attempt was sent is kept"
 

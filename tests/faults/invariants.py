@@ -4,6 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final
 
 # A kept frame that ends so was promised no more: its disk was full, by our own doing.
@@ -83,20 +84,21 @@ def judge(
     return verdict
 
 
-def out_of_order(lines: Iterable[dict[str, Any]]) -> list[str]:
+def out_of_order(lines: Iterable[tuple[float, dict[str, Any]]], tried_again_s: float = inf) -> list[str]:
     """Frames that were sent from the spool in one run of an edge though a more urgent one had waited there by then.
 
     Args:
-        lines: readings that one run wrote, of frames that were in the spool when it began.
+        lines: when each reading came, by our clock, and what it says; those that one run wrote, of frames that were in
+            the spool when it began.
+        tried_again_s: by our clock, from when on a frame may have been sent before, to no avail, and wait for that.
     """
     sent: dict[str, list[tuple[float, str]]] = defaultdict(list)
-    for line in lines:
+    for at_s, line in lines:
         stages = line["stages_ms"]
         if "spool" in stages and "uplink" in stages:  # not one whose result came by itself
-            sent[line["priority"]].append((line["captured_unix_ns"] / 1e9 + stages["spool"] / 1e3, line["frame"]))
-    if not sent["essential"]:
-        return []
-    last = max(sent["essential"])[0]
+            when = at_s - (line["latency_ms"] - stages["spool"]) / 1e3
+            sent[line["priority"]].append((when, line["frame"]))
+    last = max((when for when, _ in sent["essential"] if when < tried_again_s), default=-inf)
     return [frame for name in ("standard", "secondary") for when, frame in sent[name] if when < last - ORDER_S]
 
 

@@ -64,13 +64,16 @@ def test_a_full_disk_excuses_what_it_pushed_out_and_nothing_else() -> None:
 
 
 def test_what_left_the_spool_before_something_more_urgent_is_found() -> None:
-    def sent(sequence: int, priority: str, at_s: float) -> dict:
-        stages = {"spool": at_s * 1000 - sequence * 1000, "uplink": 1.0}
-        return line(sequence, priority=priority, stages_ms=stages)
+    def sent(sequence: int, priority: str, at_s: float) -> tuple[float, dict]:
+        """Captured at 0, taken from the spool at `at_s`, read a second later."""
+        stages = {"spool": at_s * 1000, "uplink": 1.0}
+        return at_s + 1, line(sequence, priority=priority, latency_ms=at_s * 1000 + 1000, stages_ms=stages)
 
     good = [sent(3, "essential", 100.0), sent(4, "essential", 101.0), sent(1, "secondary", 102.0)]
     assert not out_of_order(good)
-    assert out_of_order([*good, sent(2, "standard", 90.0)]) == ["edge-1/s/2"]
+    bad = [*good, sent(2, "standard", 90.0)]
+    assert out_of_order(bad) == ["edge-1/s/2"]
+    assert not out_of_order(bad, tried_again_s=99.0)
 
 
 def test_on_a_real_disk_a_line_taken_out_and_a_frame_left_behind_are_found(tmp_path: Path) -> None:

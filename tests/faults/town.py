@@ -47,7 +47,7 @@ class Edge:
     disk: SmallDisk
     watcher: SpoolWatcher
     lines: list[Line] = field(default_factory=list)
-    runs: list[int] = field(default_factory=list)  # size of readings.jsonl at each start
+    runs: list[float] = field(default_factory=list)  # when each began, monotonic
     was_full: bool = False
     _read: int = 0
 
@@ -79,11 +79,13 @@ class Edge:
         if self.readings.exists():
             (folder / f"{self.member.name}.jsonl").write_bytes(self.readings.read_bytes())
 
-    def lines_of_runs(self) -> list[list[dict[str, Any]]]:
-        """The same, by the run that wrote them."""
-        data = self.readings.read_bytes() if self.readings.exists() else b""
-        ends = [*self.runs[1:], len(data)]
-        return [parse(data[start:end])[0] for start, end in zip(self.runs, ends, strict=True)]
+    def lines_of_runs(self) -> list[tuple[float, list[Line]]]:
+        """When each run began, and the readings that it wrote."""
+        ends = [*self.runs[1:], float("inf")]
+        return [
+            (start, [line for line in self.lines if start <= line.at_s < end])
+            for start, end in zip(self.runs, ends, strict=True)
+        ]
 
 
 class Town:
@@ -174,7 +176,8 @@ class Town:
 
     def _note_run(self, member: Member) -> None:
         if edge := self.edges.get(member.name):
-            edge.runs.append(edge.readings.stat().st_size if edge.readings.exists() else 0)
+            edge.follow()
+            edge.runs.append(time.monotonic())
 
     # --- faults ---
 
@@ -197,9 +200,8 @@ class Town:
         for member in self.members.values():
             starts = member.starts
             member.care()
-            if member.starts > starts and member.name in self.edges:
-                edge = self.edges[member.name]
-                edge.runs.append(edge.readings.stat().st_size if edge.readings.exists() else 0)
+            if member.starts > starts:
+                self._note_run(member)
         for edge in self.edges.values():
             edge.follow()
 

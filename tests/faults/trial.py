@@ -11,7 +11,7 @@ from typing import Any, Final
 from invariants import Verdict, judge, out_of_order
 from members import Level
 from plan import Fault
-from town import Edge, Town
+from town import RETRY_S, Edge, Town
 
 TICK_S: Final = 0.1
 SAMPLE_S: Final = 2.0
@@ -19,6 +19,7 @@ REST_S: Final = 6.0  # of readings before the first fault, when levels are noted
 FEW: Final = 4  # frames in a spool: those that are on their way
 MORE_MIB, MORE_SHARE, MORE_FILES = 48.0, 1.3, 12  # by which a process may stay above its level
 STOP_S: Final = 30.0
+ATTEMPTS: Final = 5  # of an edge node, before a frame waits
 
 Say = Callable[[str], None]
 
@@ -188,9 +189,10 @@ def _judge(name: str, edge: Edge) -> Verdict:
 def _inversions(edge: Edge) -> list[list[str]]:
     """By run: what left the spool before something more urgent that was there when the run began."""
     found, earlier = [], set[str]()
-    for lines in edge.lines_of_runs():
-        found.append(out_of_order(line for line in lines if line["session"] in earlier))
-        earlier |= {line["session"] for line in lines}
+    for start_s, lines in edge.lines_of_runs():
+        former = [(line.at_s, line.said) for line in lines if line.said["session"] in earlier]
+        found.append(out_of_order(former, start_s + ATTEMPTS * RETRY_S))
+        earlier |= {line.said["session"] for line in lines}
     return found
 
 
