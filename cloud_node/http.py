@@ -9,12 +9,15 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from common.errors import PortInUse
 
+LOOPBACK = ("127.0.0.1", "::1", "[::1]", "localhost")
 log = logging.getLogger(__name__)
 
 
@@ -51,8 +54,11 @@ class HttpServer:
             return JSONResponse(status())
 
         routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/status", show), *more]
+        # On loopback no page from elsewhere may reach this by a name that it turned to this machine.
+        names = LOOPBACK if address[0] in LOOPBACK else ("*",)
+        guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(names))
         config = uvicorn.Config(
-            Starlette(routes=routes),
+            Starlette(routes=routes, middleware=[guard]),
             log_config=None,
             access_log=False,
             lifespan="off",
