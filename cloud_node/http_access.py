@@ -40,7 +40,7 @@ class Access:
                 }
                 return PlainTextResponse("show the token in node/http.token\n", 401, challenge)
         elif self._loopback and not _is_loopback(headers.get("host", "")):
-            return PlainTextResponse("this node answers on loopback alone: ask for localhost or 127.0.0.1\n", 421)
+            return PlainTextResponse("this node answers on loopback alone: ask for localhost or 127.0.0.1\n", 400)
         return None
 
 

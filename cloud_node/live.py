@@ -31,13 +31,14 @@ VIEWERS: Final = 16  # pages open at once
 EDGES: Final = 100  # shown, the busiest first
 USE_S: Final = 5  # device use is told over so many seconds: a batch counts when it ends
 HERE: Final = Path(__file__).parent / "web"
-COMMON: Final = Path(__file__).parent.parent / "common" / "web" / "uplot"
+COMMON: Final = Path(__file__).parent.parent / "common" / "web"
 FILES: Final = {
-    "live.css": HERE / "live.css",
-    "live.js": HERE / "live.js",
-    "uPlot.iife.min.js": COMMON / "uPlot.iife.min.js",
-    "uPlot.min.css": COMMON / "uPlot.min.css",
-}
+    path.name: path
+    for path in (
+        HERE / "live.css", HERE / "live.js", COMMON / "tokens.css", COMMON / "lamp.svg",
+        COMMON / "uplot" / "uPlot.iife.min.js", COMMON / "uplot" / "uPlot.min.css",
+    )
+}  # fmt: skip
 HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",

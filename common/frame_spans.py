@@ -1,51 +1,48 @@
 """The SDK's span objects, filled in by hand once a frame's end is known (`common.telemetry`)."""
 
 import random
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.trace import SpanContext
 
 Value = str | int | float
+SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+WELL: Final = Status()
 
 
-def context(trace_id: int, span_id: int) -> "SpanContext":
+def context(trace_id: int, span_id: int) -> SpanContext:
     """Of a span that goes out."""
-    from opentelemetry.trace import SpanContext, TraceFlags
-
-    return SpanContext(trace_id, span_id, False, TraceFlags(TraceFlags.SAMPLED))
+    return SpanContext(trace_id, span_id, False, SAMPLED)
 
 
 def span(
-    about: Mapping[str, Any],
+    make: "Callable[..., ReadableSpan]",
     name: str,
-    own: "SpanContext",
+    own: SpanContext,
     start_unix_ns: int,
     duration_ns: int,
     attributes: Mapping[str, Value],
     *,
-    parent: "SpanContext | None" = None,
-    links: "Iterable[SpanContext]" = (),
+    parent: SpanContext | None = None,
+    links: Iterable[SpanContext] = (),
     root: bool = False,
     error: str = "",
 ) -> "ReadableSpan":
-    """A finished span; `about` says who made it (`Sender.about`)."""
-    from opentelemetry.sdk.trace import ReadableSpan
-    from opentelemetry.trace import Link, SpanKind, Status, StatusCode
-
-    return ReadableSpan(
+    """A finished span, made by `Sender.make`."""
+    return make(
         name,
         own,
         parent=parent,
         attributes=attributes,
         links=[Link(linked) for linked in links],
         kind=SpanKind.PRODUCER if root else SpanKind.INTERNAL,
-        status=Status(StatusCode.ERROR, error) if error else Status(),
+        status=Status(StatusCode.ERROR, error) if error else WELL,
         start_time=start_unix_ns,
         end_time=start_unix_ns + duration_ns,
-        **about,
     )
 
 
@@ -54,7 +51,7 @@ class Batch:
 
     def __init__(
         self,
-        frames: "list[SpanContext]",
+        frames: list[SpanContext],
         start_unix_ns: int,
         duration_ns: int,
         attributes: Mapping[str, Value],
@@ -68,6 +65,6 @@ class Batch:
         sent, self._sent = self._sent, True
         return not sent
 
-    def span(self, about: Mapping[str, Any]) -> "ReadableSpan":
+    def span(self, make: "Callable[..., ReadableSpan]") -> "ReadableSpan":
         attributes = {f"lamplight.{name}": value for name, value in self._attributes.items()}
-        return span(about, "batch", self.context, *self._times, attributes, links=self._frames)
+        return span(make, "batch", self.context, *self._times, attributes, links=self._frames)

@@ -4,7 +4,8 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -21,13 +22,20 @@ def resource(service: str, instance: str) -> Any:
     """Who reports; OTEL_RESOURCE_ATTRIBUTES adds to it."""
     from opentelemetry.sdk.resources import Resource
 
-    return Resource.create(
+    class Known(Resource):
+        """The exporter asks for the hash with every span, and the SDK's makes JSON of everything for it."""
+
+        def __hash__(self) -> int:
+            return id(self)
+
+    made = Resource.create(
         {
             "service.name": os.environ.get("OTEL_SERVICE_NAME", service),
             "service.namespace": "lamplight",
             "service.instance.id": instance,
         }
     )
+    return Known(made.attributes, made.schema_url)
 
 
 def hush_exporters() -> None:
@@ -69,6 +77,7 @@ class Sender:
 
     def __init__(self, service: str, instance: str) -> None:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
@@ -84,10 +93,8 @@ class Sender:
                 return result
 
         hush_exporters()
-        self.about: Mapping[str, Any] = {
-            "resource": resource(service, instance),
-            "instrumentation_scope": InstrumentationScope("lamplight"),
-        }
+        scope = InstrumentationScope("lamplight")
+        self.make = partial(ReadableSpan, resource=resource(service, instance), instrumentation_scope=scope)
         self._away, self._offered, self._taken, self._lock = Away("spans"), 0, 0, threading.Lock()
         self._processor = BatchSpanProcessor(Exporter(), max_queue_size=QUEUE + 1)
 

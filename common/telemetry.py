@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from common.errors import SettingsError
 from common.frame_spans import Batch, Value, context, span
@@ -218,38 +218,30 @@ class Timeline:
         self.end("", {})
 
     def _spans(self, stages: Iterable[_Stage]) -> "list[ReadableSpan]":
-        assert self._ids is not None
-        trace_id, parent = self._ids[0], context(*self._ids)
+        assert self._ids is not None and _sender is not None
+        (trace_id, _), parent, make = self._ids, context(*self._ids), _sender.make
         made = []
-        shared: dict[str, Value] = {name: self._attributes[name] for name in SHARED if name in self._attributes}
         for stage in stages:
-            made.append(
-                span(
-                    _about(),
-                    stage.name,
-                    context(trace_id, random.getrandbits(64) or 1),
-                    stage.start_unix_ns,
-                    stage.duration_ns,
-                    {**shared, **{f"lamplight.{name}": value for name, value in stage.attributes.items()}},
-                    parent=parent,
-                    links=[batch.context for batch in stage.batches],
-                )
-            )
-            made += [batch.span(_about()) for batch in stage.batches if batch.first()]
+            attributes = {f"lamplight.{name}": value for name, value in stage.attributes.items()}
+            if stage.name in TELLING:
+                attributes |= {name: self._attributes[name] for name in SHARED if name in self._attributes}
+            own, times = context(trace_id, random.getrandbits(64) or 1), (stage.start_unix_ns, stage.duration_ns)
+            links = [batch.context for batch in stage.batches]
+            made.append(span(make, stage.name, own, *times, attributes, parent=parent, links=links))
+            made += [batch.span(make) for batch in stage.batches if batch.first()]
         return made
 
     def _root(self, error: str) -> "ReadableSpan":
-        assert self._ids is not None
+        assert self._ids is not None and _sender is not None
         took_ns = max(0, time.time_ns() - self._captured_unix_ns)
         own = context(*self._ids)
-        return span(_about(), "frame", own, self._captured_unix_ns, took_ns, self._attributes, root=True, error=error)
+        return span(
+            _sender.make, "frame", own, self._captured_unix_ns, took_ns, self._attributes, root=True, error=error
+        )
 
 
-def _about() -> Mapping[str, Any]:
-    return _sender.about if _sender is not None else {}
-
-
-SHARED: Final = ("lamplight.edge", "lamplight.priority")  # attributes of every span of a frame
+SHARED: Final = ("lamplight.edge", "lamplight.priority")  # attributes of a frame that its root has, and...
+TELLING: Final = ("engine", "local_enhancer")  # ...these stages: a collector that samples by the trace's end finds them
 
 
 def _placed(told: Mapping[str, int], stages: Iterable[_Stage]) -> list[_Stage]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from common.errors import PortInUse
 from common.frame import Outcome, Priority, Reading, Route
@@ -17,6 +17,8 @@ from edge_node.settings import Telling
 if TYPE_CHECKING:
     from edge_node.node import EdgeNode
 
+TAKEN_OVER: Final = ("too late for the deadline", "no result came", "the cloud was away")
+KEEPING: Final = ("kept", "restored", "not kept", "given up", "damaged")
 log = logging.getLogger(__name__)
 
 
@@ -64,10 +66,10 @@ def sources(nodes: "Sequence[EdgeNode]") -> Sources:
             "frames.dropped": many(_dropped),
             "frames.settled": many(lambda node: _named(node.ledger.outcomes, Outcome)),
             "frames.routed": many(lambda node: {route.value: node.ledger.paths[route] for route in Route}),
-            "frames.taken_over": many(lambda node: node.takeover.counts),
+            "frames.taken_over": many(lambda node: _from_zero(node.takeover.counts, *TAKEN_OVER)),
             "frames.resent": each(lambda node: node.ledger.resent),
-            "gate.verdicts": many(lambda node: node.gate.counts),
-            "spool.events": many(lambda node: node.backlog.keeping.counts),
+            "gate.verdicts": many(lambda node: _from_zero(node.gate.counts, "dark", "bright", "gate off")),
+            "spool.events": many(lambda node: _from_zero(node.backlog.keeping.counts, *KEEPING)),
             "captured": each(lambda node: node.activity.bytes["captured"]),
             "sent": each(lambda node: node.activity.bytes["sent"]),
             "received": each(lambda node: node.activity.bytes["received"]),
@@ -94,8 +96,14 @@ def _named(counts: Counter[Outcome], kinds: type[Outcome]) -> dict[str, float]:
     return {kind.name.lower(): counts[kind] for kind in kinds}
 
 
+def _from_zero(counts: Mapping[str, float], *words: str) -> dict[str, float]:
+    """Also of what did not happen yet: a series that begins with its first event hides it from a rate."""
+    return {**dict.fromkeys(words, 0), **dict(counts)}
+
+
 def _dropped(node: "EdgeNode") -> dict[str, float]:
-    return {"replaced by a newer one": node.captured.dropped, **dict(node.selection.skipped)}
+    skipped = _from_zero(node.selection.skipped, "between each N-th", "nothing new")
+    return {"replaced by a newer one": node.captured.dropped, **skipped}
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +30,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class _MetricsReceiver(metrics_service_pb2_grpc.MetricsServiceServicer):
+    def __init__(self) -> None:
+        self.requests: list = []
+
+    def Export(self, request, context):
+        self.requests.append(request)
+        return metrics_service_pb2.ExportMetricsServiceResponse()
+
+
 class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
     """A real OTLP/gRPC receiver that keeps what it gets."""
 
@@ -36,12 +46,24 @@ class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         self._requests: list = []
         self._server = grpc.server(ThreadPoolExecutor(2))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
+        self._metrics = _MetricsReceiver()
+        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(self._metrics, self._server)
         self.endpoint = f"http://127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
     def Export(self, request, context):
         self._requests.append(request)
         return trace_service_pb2.ExportTraceServiceResponse()
+
+    def metrics(self) -> dict:
+        """What was pushed last, by name."""
+        return {
+            metric.name: metric
+            for request in list(self._metrics.requests)
+            for resource in request.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
 
     def resources(self) -> Iterator:
         for request in list(self._requests):

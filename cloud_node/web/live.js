@@ -18,6 +18,7 @@ const bytes = (value) => {
   while (value >= 1000 && step < 3) { value /= 1000; step += 1; }
   return `${number(value, value < 10 ? 1 : 0)} ${units[step]}`;
 };
+const age = (s) => (s < 5400 ? `${number(s / 60)} min` : s < 172800 ? `${number(s / 3600, 1)} h` : `${number(s / 86400)} days`);
 const percent = (value) => (value === null || value === undefined ? "–" : `${number(100 * value)} %`);
 const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : null);
 const use = (point) => mean(Object.values(point.use));
@@ -37,7 +38,7 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 function build() {
   for (const chart of charts) chart.plot.destroy();
   $("charts").replaceChildren();
-  const [ink, line, lines] = [color("--faint"), color("--line"), ["--one", "--two", "--three"].map(color)];
+  const [ink, line, lines] = [color("--soft"), color("--line"), ["--lamp", "--edge", "--link"].map(color)];
   charts = CHARTS.map((about) => {
     const box = make("section", undefined, "chart"), note = make("p"), place = make("div", undefined, "plot");
     box.append(make("h2", about.title), place, note);
@@ -50,9 +51,9 @@ function build() {
       width: Math.max(200, place.clientWidth), height: 150, legend: { show: false },
       cursor: { drag: { x: false, y: false }, points: { size: 6 } },
       scales: { y: { range: (u, low, high) => [0, about.top || Math.max(high * 1.1 || 0, 1)] } },
-      axes: [{ ...axis, space: 70, values: (u, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB")) },
+      axes: [{ ...axis, size: 26, space: 70, values: (u, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString("en-GB")) },
              { ...axis, size: 52, space: 30, values: (u, at) => at.map((v) => about.show(v)) }],
-      series: [{}, ...about.lines.map(([label], n) => ({ label, stroke: lines[n], width: 1.5, spanGaps: false, points: { show: false } }))],
+      series: [{}, ...about.lines.map(([label], n) => ({ label, stroke: lines[n], width: 1.5, spanGaps: true, points: { show: false } }))],
       hooks: { setCursor: [(u) => tell(note, about, u.cursor.idx)] },
     }, [[], ...about.lines.map(() => [])], place);
     box.addEventListener("keydown", (event) => step(event, plot));
@@ -75,7 +76,9 @@ function tell(note, about, index) {
   note.replaceChildren();
   if (!point) return;
   about.lines.forEach(([label, value], n) => {
-    note.append(make("i", about.show(value(point) ?? null), `c${n + 1}`), ` ${label}  `);
+    const entry = make("span");
+    entry.append(make("i", about.show(value(point) ?? null), `c${n + 1}`), label);
+    note.append(entry);
   });
   if (index !== null && index !== undefined) note.append(`at ${new Date(point.t * 1000).toLocaleTimeString("en-GB")}`);
 }
@@ -104,7 +107,7 @@ function write() {
   const point = points[points.length - 1], { status, queue, edges, rejected, spool } = words;
   $("state").textContent = status.ready ? "ready" : status.unready;
   $("state").className = `state ${status.ready ? "good" : "bad"}`;
-  $("about").textContent = `${status.node} on ${status.address}, up ${number(status.uptime_s / 3600, 1)} h`;
+  $("about").textContent = `${status.node} on ${status.address}, up ${age(status.uptime_s)}`;
   document.title = `${status.ready ? "" : "⚠ "}Lamplight cloud node`;
   rows("queue", queue.map((row) => [row.priority, number(row.frames), ms(row.oldest_ms), ms(row.wait_ms)]));
   rows("devices", status.devices.map((device) => {
