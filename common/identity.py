@@ -11,7 +11,7 @@ import os
 import re
 import ssl
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -176,6 +176,12 @@ class Identity:
         if edge not in bundle.edges:
             raise SettingsError(f"identity {self.path} is of {' and '.join(bundle.edges)}, not of {edge}")
         return Login(bundle.credentials[bundle.edges.index(edge)], trusting(bundle.authority), inbox_of(edge))
+
+
+def login_of(path: Path | None, edge: str) -> Callable[[], Login] | None:
+    """What NATS connections of an edge ask for their login; None without a bundle. Raises as `identity_of`."""
+    identity = identity_of(path)
+    return None if identity is None else functools.partial(identity.login, edge)
 
 
 @functools.cache

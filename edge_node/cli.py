@@ -151,6 +151,7 @@ def _node(
     slowdown: "Slowdown",
     page: "LivePage | None" = None,
 ) -> "EdgeNode":
+    from common.identity import login_of
     from edge_node.alerts.options import alerts
     from edge_node.node import EdgeNode
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
@@ -174,8 +175,9 @@ def _node(
         pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
     bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
     sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), line, *bounded, *_kept(given)]
-    elsewhere = published(given.sinks, given.name)
-    watchful = alerts(given.alerts, given.sinks, given.name, folder, shows=[line])
+    login = login_of(given.identity, given.name)
+    elsewhere = published(given.sinks, given.name, login)
+    watchful = alerts(given.alerts, given.sinks, given.name, folder, shows=[line], login=login)
     sinks += [sink for sink in (elsewhere, watchful) if sink is not None]
     if page is not None:
         sinks.append(page.camera(given.name))

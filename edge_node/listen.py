@@ -16,7 +16,7 @@ from common.errors import SettingsError
 from common.nats_connection import Connection, end_tasks
 from common.subjects import check_edge
 from edge_node.sinks.addresses import check_nats
-from edge_node.sinks.nats_subject import ALERTS, READINGS, connection
+from edge_node.sinks.nats_subject import ALERTS, READINGS
 from edge_node.sinks.sight_json import printable
 
 
@@ -38,7 +38,7 @@ def listen(argv: Sequence[str]) -> int:
     edge = given.edge if given.edge == "*" else check_edge(given.edge)
     subjects = [f"{ALERTS}.{edge}"] if given.alerts else [f"{READINGS}.{edge}", f"{ALERTS}.{edge}"]
     process.configure_logging(verbose=False)
-    asyncio.run(_listen(connection(given.nats, "listen"), subjects, given.json))
+    asyncio.run(_listen(Connection(given.nats, name="listen"), subjects, given.json))
     return 0
 
 

@@ -1,6 +1,6 @@
 """Alerts as settings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from common.settings import check_least, option
 from edge_node.sinks.options import SinkOptions, check_addresses, mqtt_topics
 
 if TYPE_CHECKING:
+    from common.nats_connection import Login
     from edge_node.alerts.alerts import Alerts
     from edge_node.sinks import Sink
     from edge_node.sinks.outlet import Carrier
@@ -23,9 +24,11 @@ class AlertOptions:
         apart="\n",
     )  # fmt: skip
     alert_file: Path | None = option(None, "more of them, one a line", metavar="FILE")
-    alert_webhook: str = option("", "POST alerts to this address, as JSON, signed as readings are", metavar="URL")
-    alert_nats: str = option("", "publish alerts on NATS, as lamplight.alerts.<edge>", metavar="URL")
-    alert_mqtt: str = option("", "publish alerts by MQTT, as --mqtt", metavar="URL")
+    alert_webhook: str = option(
+        "", "POST alerts to this address, as JSON, signed as readings are", metavar="URL", secret=True
+    )
+    alert_nats: str = option("", "publish alerts on NATS, as lamplight.alerts.<edge>", metavar="URL", secret=True)
+    alert_mqtt: str = option("", "publish alerts by MQTT, as --mqtt", metavar="URL", secret=True)
     alert_command: str = option("", "run this for each alert; what was read is in its environment", metavar="COMMAND")
     alert_timeout_s: float = option(30.0, "a command that takes longer is ended", metavar="S")
 
@@ -37,8 +40,13 @@ class AlertOptions:
             raise ValueError("alerts have somewhere to go but nothing to look for: add --alert WORD or --alert-file")
 
 
-def carriers(given: AlertOptions, sinks: SinkOptions, edge: str) -> "dict[str, Carrier]":
+def carriers(
+    given: AlertOptions, sinks: SinkOptions, edge: str, login: "Callable[[], Login] | None" = None
+) -> "dict[str, Carrier]":
     """The ways of alerts, by the names that the journal has for them.
+
+    Args:
+        login: of an enrolled edge, to NATS.
 
     Raises:
         SettingsError: the secret or the command cannot be used.
@@ -51,7 +59,7 @@ def carriers(given: AlertOptions, sinks: SinkOptions, edge: str) -> "dict[str, C
     if given.alert_webhook:
         made["webhook"] = Webhook(given.alert_webhook, read_secret(sinks.webhook_secret_file))
     if given.alert_nats:
-        made["nats"] = NatsSubject(given.alert_nats, ALERTS, edge)
+        made["nats"] = NatsSubject(given.alert_nats, ALERTS, edge, login)
     if given.alert_mqtt:
         made["mqtt"] = mqtt_topics(given.alert_mqtt, edge, "alert", sinks.mqtt_discovery)
     if given.alert_command:
@@ -60,13 +68,19 @@ def carriers(given: AlertOptions, sinks: SinkOptions, edge: str) -> "dict[str, C
 
 
 def alerts(
-    given: AlertOptions, sinks: SinkOptions, edge: str, folder: Path, shows: "Sequence[Sink]" = ()
+    given: AlertOptions,
+    sinks: SinkOptions,
+    edge: str,
+    folder: Path,
+    shows: "Sequence[Sink]" = (),
+    login: "Callable[[], Login] | None" = None,
 ) -> "Alerts | None":
     """The sink of these settings; None where there is nothing to look for.
 
     Args:
         folder: for alerts.jsonl.
         shows: sinks; those that show alerts are told of them.
+        login: of an enrolled edge, to NATS.
 
     Raises:
         SettingsError: a pattern, the secret, the command or the folder cannot be used.
@@ -80,7 +94,7 @@ def alerts(
     from edge_node.sinks.outlet import Outlet
     from edge_node.sinks.sink import AlertSink
 
-    looked_for, ways = patterns(given.alert, given.alert_file), carriers(given, sinks, edge)
+    looked_for, ways = patterns(given.alert, given.alert_file), carriers(given, sinks, edge, login)
     journal = Journal(folder / "alerts.jsonl")
     outlets = {
         name: Outlet(

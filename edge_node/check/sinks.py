@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from common.errors import SettingsError
+from common.identity import login_of
 from edge_node.alerts import options as alert_options
 from edge_node.alerts.patterns import patterns
 from edge_node.check.finding import Group
@@ -21,8 +22,9 @@ async def check_sinks(each: Sequence[EdgeSettings], found: Group) -> None:
     for given in each:
         try:
             patterns(given.alerts.alert, given.alerts.alert_file)
-            of_alerts = alert_options.carriers(given.alerts, given.sinks, given.name).values()
-            of_readings = sink_options.carriers(given.sinks, given.name)
+            login = login_of(given.identity, given.name)
+            of_alerts = alert_options.carriers(given.alerts, given.sinks, given.name, login).values()
+            of_readings = sink_options.carriers(given.sinks, given.name, login)
         except SettingsError as error:
             return found.fail("settings", str(error))
         ways |= {f"readings to {way.where}": way for way in of_readings}

@@ -4,13 +4,14 @@ Whoever wants to keep them makes a JetStream stream over the subject: `Nats-Msg-
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import nats.errors
 from nats.aio.client import Client
 
 from common.errors import BrokerUnavailable
-from common.nats_connection import Connection
+from common.nats_connection import Connection, Login
 from common.subjects import HEADER_MESSAGE_ID, check_edge, header_bytes
 from edge_node.sinks.outlet import Message, NotDelivered, Refused
 
@@ -24,11 +25,12 @@ class NatsSubject:
 
     Args:
         servers: NATS URLs; one string may name several, with commas.
+        login: of an enrolled edge, asked before each connection.
     """
 
-    def __init__(self, servers: str, subject: str, edge: str) -> None:
+    def __init__(self, servers: str, subject: str, edge: str, login: Callable[[], Login] | None = None) -> None:
         self._subject = f"{subject}.{check_edge(edge)}"
-        self._connection = connection(servers, f"edge {edge} {subject.rpartition('.')[2]}")
+        self._connection = Connection(servers, name=f"edge {edge} {subject.rpartition('.')[2]}", login=login)
         self.where = f"{self._subject} at {self._connection.address}"
 
     async def open(self) -> None:
@@ -75,8 +77,3 @@ class NatsSubject:
             await self._connection.check()
             raise NotDelivered(f"no answer within {WAIT_S:g} s")
         ping.result()
-
-
-def connection(servers: str, name: str) -> Connection:
-    """The one place where readings and alerts get their connection to NATS, with whatever login it takes."""
-    return Connection(servers, name=name)

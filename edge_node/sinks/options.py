@@ -1,5 +1,6 @@
 """Where readings go beyond this machine, as settings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -8,6 +9,7 @@ from common.settings import option
 from edge_node.sinks.addresses import MQTT, WEB, check_nats, parse_address
 
 if TYPE_CHECKING:
+    from common.nats_connection import Login
     from edge_node.sinks.mqtt_topics import MqttTopics
     from edge_node.sinks.outlet import Carrier
     from edge_node.sinks.published import Published
@@ -20,13 +22,15 @@ MQTT_TOPIC: Final = "lamplight"
 class SinkOptions:
     """Where readings go beyond this machine (docs/sinks.md)."""
 
-    webhook: str = option("", "POST readings to this address, as JSON", metavar="URL")
+    webhook: str = option("", "POST readings to this address, as JSON", metavar="URL", secret=True)
     webhook_secret_file: Path | None = option(
         None, "sign what is posted with the secret in here, or with LAMPLIGHT_WEBHOOK_SECRET", metavar="FILE"
     )
-    readings_nats: str = option("", "publish readings on NATS, as lamplight.readings.<edge>", metavar="URL")
+    readings_nats: str = option(
+        "", "publish readings on NATS, as lamplight.readings.<edge>", metavar="URL", secret=True
+    )
     mqtt: str = option(
-        "", "publish readings by MQTT: mqtt://name:password@host/topic, or mqtts:// for TLS", metavar="URL"
+        "", "publish readings by MQTT: mqtt://name:password@host/topic, or mqtts:// for TLS", metavar="URL", secret=True
     )
     mqtt_discovery: str = option(
         "homeassistant",
@@ -51,8 +55,11 @@ def check_addresses(kind: str, webhook: str, nats: str, mqtt: str) -> None:
             raise ValueError(f"{prefix}mqtt: a topic to publish on has no # and no +")
 
 
-def carriers(given: SinkOptions, edge: str) -> "list[Carrier]":
+def carriers(given: SinkOptions, edge: str, login: "Callable[[], Login] | None" = None) -> "list[Carrier]":
     """The ways out of these settings.
+
+    Args:
+        login: of an enrolled edge, to NATS.
 
     Raises:
         SettingsError: the secret cannot be used.
@@ -64,18 +71,18 @@ def carriers(given: SinkOptions, edge: str) -> "list[Carrier]":
     if given.webhook:
         made.append(Webhook(given.webhook, read_secret(given.webhook_secret_file)))
     if given.readings_nats:
-        made.append(NatsSubject(given.readings_nats, READINGS, edge))
+        made.append(NatsSubject(given.readings_nats, READINGS, edge, login))
     if given.mqtt:
         made.append(mqtt_topics(given.mqtt, edge, "reading", given.mqtt_discovery))
     return made
 
 
-def published(given: SinkOptions, edge: str) -> "Published | None":
+def published(given: SinkOptions, edge: str, login: "Callable[[], Login] | None" = None) -> "Published | None":
     """The sink of these settings; None where none is asked for. Raises as `carriers`."""
     from edge_node.sinks.outlet import Outlet
     from edge_node.sinks.published import Published
 
-    made = carriers(given, edge)
+    made = carriers(given, edge, login)
     return Published([Outlet("readings", carrier) for carrier in made]) if made else None
 
 
