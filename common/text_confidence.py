@@ -17,7 +17,7 @@ import numpy as np
 
 LEAST, MOST = 1e-3, 1 - 1e-4  # of a probability; what lies outside says no more
 FEATURES: Final = ("bias", "all letters", "least likely letter", "letters", "height", "too wide for its letters")
-WEIGHTS: Final = (-0.24, 0.44, 1.72, 0.24, 0.42, -0.97)
+WEIGHTS: Final = (-0.139, 0.447, 1.737, 0.212, 0.464, -0.828)
 
 
 def features(letters: Sequence[float], length: float, height: float) -> tuple[float, ...]:
