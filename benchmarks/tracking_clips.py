@@ -1,5 +1,5 @@
-"""Clips of signs with known truth, for benchmarks/tracking.py: text rendered into real photographs, the camera's and the
-signs' motion, and a detector that misses, trembles, splits lines and sees things."""
+"""Clips of signs with known truth, for benchmarks/tracking.py: text rendered into real photographs, the motion of the
+camera and of the signs, and a detector that misses, trembles, splits lines and sees things."""
 
 import math
 from collections.abc import Iterator
@@ -16,7 +16,9 @@ WIDTH, HEIGHT, FPS = 640, 360, 10
 WORLD = 1.9  # times the frame's sides: where the camera may look
 KINDS = ("still", "pan", "shake", "traffic", "parking", "page")
 LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ0123456789"
-WORDS = "EXIT OPEN PARKING TAXI NO ENTRY HOTEL CAFE BANK STATION GATE BUS STOP PHARMACY MUSEUM TOTAL CASH CHANGE".split()
+WORDS = (
+    "EXIT OPEN PARKING TAXI NO ENTRY HOTEL CAFE BANK STATION GATE BUS STOP PHARMACY MUSEUM TOTAL CASH CHANGE".split()
+)
 
 
 @dataclass
@@ -50,7 +52,12 @@ class Step:
 def reading_of(step: Step, number: int, session: str = "s") -> Reading:
     ns = 1_800_000_000_000_000_000 + round(step.t * 1e9)
     return Reading(
-        FrameId("bench", session, number), f"clip#{number}", ns, Priority.STANDARD, Outcome.ENHANCED, regions=step.regions
+        FrameId("bench", session, number),
+        f"clip#{number}",
+        ns,
+        Priority.STANDARD,
+        Outcome.ENHANCED,
+        regions=step.regions,
     )
 
 
@@ -135,7 +142,9 @@ class Clip:
             plates = "{}{} {}{}{} {}{}{}".format(*rng.choice(list(LETTERS), 8))
             text = plates if speed[0] or rng.random() < 0.6 else " ".join(rng.choice(WORDS, int(rng.integers(1, 4))))
         height = height or rng.uniform(12, 30)
-        plate = plate or tuple(int(v) for v in (rng.uniform(190, 250, 3) if rng.random() < 0.7 else rng.uniform(10, 90, 3)))
+        plate = plate or tuple(
+            int(v) for v in (rng.uniform(190, 250, 3) if rng.random() < 0.7 else rng.uniform(10, 90, 3))
+        )
         ink = (20, 20, 20) if sum(plate) > 380 else (240, 240, 240)
         font = ImageFont.load_default(max(8, round(height * 0.82)))
         wide = math.ceil(font.getlength(text) + 0.3 * height)
@@ -145,7 +154,11 @@ class Clip:
 
     def _free_place(self) -> tuple[float, float]:
         for _ in range(100):
-            x = self.rng.uniform(0.3, 0.7) * self.size[0] if self.kind != "pan" else self.rng.uniform(0.1, 0.9) * self.size[0]
+            x = (
+                self.rng.uniform(0.3, 0.7) * self.size[0]
+                if self.kind != "pan"
+                else self.rng.uniform(0.1, 0.9) * self.size[0]
+            )
             y = self.rng.uniform(0.3, 0.7) * self.size[1]
             if all(abs(y - s.start[1]) > 38 or abs(x - s.start[0]) > 290 for s in self.signs):
                 break

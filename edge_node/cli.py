@@ -122,6 +122,7 @@ def _node(
     from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
     from edge_node.sources import open_source
     from edge_node.sources.fused import fuse
+    from edge_node.tracking.options import tracker_of
 
     folder = given.output.output
     source = open_source(
@@ -129,6 +130,7 @@ def _node(
         size=given.camera_size, loop=given.loop, watch=given.watch, live=given.live,
         fps=given.fps * max(1, given.fusing.fuse), thin=given.fusing.fuse <= 1,
     )  # fmt: skip
+    tracker = tracker_of(given.tracking, source)
     source = fuse(source, given.fusing.fuse)
     if isinstance(line, TerminalLine):
         line.total = min(filter(None, (source.total, given.limit)), default=None)
@@ -139,7 +141,10 @@ def _node(
         pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
     bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
     sinks = [JsonLines(folder / "readings.jsonl"), line, *bounded]
-    return EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
+    node = EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown, tracker=tracker)
+    if tracker is not None:
+        tracker.session = node.session
+    return node
 
 
 def list_cameras() -> int:

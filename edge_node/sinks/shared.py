@@ -1,7 +1,9 @@
 """One sink for several nodes."""
 
 import threading
+from collections.abc import Sequence
 
+from edge_node.sights import Sight, SightSink
 from edge_node.sinks.sink import Shown, Sink
 
 
@@ -14,6 +16,11 @@ class SharedSink:
     def write(self, shown: Shown) -> None:
         with self._lock:
             self._sink.write(shown)
+
+    def sights(self, changed: Sequence[Sight]) -> None:
+        if isinstance(self._sink, SightSink):
+            with self._lock:
+                self._sink.sights(changed)
 
     def close(self) -> None:
         """One node has ended; the others write on."""

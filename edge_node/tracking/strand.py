@@ -139,7 +139,7 @@ class Strand:
                     free.discard(parts[row])
         minor = np.array([track.is_part for track in known], bool)
         left = sorted(free)
-        rows, costs = np.flatnonzero(minor), table.costs[np.ix_(minor, left)]
+        rows, costs = np.flatnonzero(minor), table.costs[minor][:, left]
         pairs |= {int(rows[row]): left[column] for row, column in assign(costs, MOST)}
         return parts
 
@@ -164,7 +164,9 @@ class Strand:
             column = pairs.get(row, parts.get(row, -1))
             track.missed += column < 0
             covered = np.delete(table.around[row], column) if column >= 0 else table.around[row]
-            within = table.inside[whole, column].sum() > (whole[row] and table.inside[row, column]) if column >= 0 else 0
+            within = (
+                table.inside[whole, column].sum() > (whole[row] and table.inside[row, column]) if column >= 0 else 0
+            )
             track.stand_apart(column >= 0, bool(covered.any() or within))
         fresh = [column for column in range(len(ids)) if not ids[column]]
         room = self._most - (len(ids) - len(fresh))

@@ -66,7 +66,16 @@ class Track:
         """now: what is at that place in the frame."""
         text, confidence = self.vote.result()
         there = 0.0 if self.there is None else float(self.there @ now)
-        return Expected(box, off, far, there, self.usual if self.sure >= SURE and not self.motion.moves else 0.0, text, confidence, strict)
+        return Expected(
+            box,
+            off,
+            far,
+            there,
+            self.usual if self.sure >= SURE and not self.motion.moves else 0.0,
+            text,
+            confidence,
+            strict,
+        )
 
     def see(self, reading: Reading, region: Region, at: float) -> None:
         """It is in this frame."""
