@@ -19,7 +19,7 @@ TEXT_NOISE: Final = 0.2  # of the letters that readings of one text differ in, a
 SUDDEN: Final = 4.0  # of a text that begins to move: most do not
 ALIKE: Final = 0.4  # likeness without which nothing that moved unforeseen, or was away for long, is the same
 SAME_TEXT: Final = 0.34
-OTHER_PART: Final = 0.6  # letters of a part that its line does not have there
+OTHER_PART: Final = 0.8  # letters of a part that its line does not have there
 STRICT: Final = 5.0  # of what was away for long and does not look the same
 HIDDEN: Final = 0.6  # fall of the likeness where a part of a line is hidden
 JOINED: Final = 0.35  # or where a line is found together with others
@@ -58,6 +58,7 @@ class Table:
     costs: Floats  # inf where out of the question
     inside: Flags  # what is seen is only a part of the known line: the detector split it
     around: Flags  # or the other way round: it joined what were two
+    within: Flags  # it is where a part of the known line would be, whatever it looks like
     misses: Floats  # (rows, columns, 2): how far, right and down, it was from where it was expected
 
 
@@ -66,7 +67,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     rows, columns = len(known), len(seen)
     if not rows or not columns:
         empty = np.zeros((rows, columns))
-        return Table(empty, empty.astype(bool), empty.astype(bool), np.zeros((rows, columns, 2)))
+        return Table(empty, *(empty.astype(bool) for _ in range(3)), np.zeros((rows, columns, 2)))
     a, b = _array([one.box for one in known])[:, None], _array([one.box for one in seen])[None]
     off = np.array([one.off for one in known])[:, None]
     strict = np.array([one.strict for one in known])[:, None]
@@ -94,6 +95,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     costs = place + size + LOOK_WEIGHT * (1 - look)
     shorter = length < a[..., 4]
     part = _parts(sizes, along, across, np.maximum(off, far / 2))
+    within = part & shorter
     part &= (usual == 0) | (there > usual - np.where(shorter, HIDDEN, JOINED))
     for row, column in np.argwhere(costs < MOST + TEXT_WEIGHT).tolist():
         one, other = known[row], seen[column]
@@ -104,7 +106,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
                 doubt[row, column] = 0.0
             part[row, column] &= part[row, column] and _within(one.text, other.text)
     costs += doubt
-    return Table(costs, part & shorter, part & ~shorter, np.stack([dx, dy], axis=-1))
+    return Table(costs, part & shorter, part & ~shorter, within, np.stack([dx, dy], axis=-1))
 
 
 @dataclass(frozen=True, slots=True)

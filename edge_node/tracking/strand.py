@@ -172,7 +172,7 @@ class Strand:
         room = self._most - (len(ids) - len(fresh))
         for column in sorted(fresh, key=lambda column: -regions[column].score)[: max(room, 0)]:
             track = self._new(frame, column)
-            track.is_part = bool(table.inside[whole, column].any())
+            track.is_part = bool(table.within[whole, column].any())
             self.tracks.append(track)
             ids[column] = track.id
         return ids
