@@ -16,7 +16,8 @@ from edge_node.tracking.view import View
 EVIDENCE: Final = 1.5  # sum of detector scores that makes a sight: two frames or three
 SCORE_ALONE: Final = 0.75  # mean of a sight that ended before there was as much
 PARTS: Final = 8  # frames in a row in which a line was found with more: it has grown
-APART: Final = 15  # frames in a row after which what was within another's line is a line of its own
+APART: Final = 10  # frames in a row after which what was within another's line is a line of its own
+APART_ALONE: Final = 3  # or of what has ended
 FEWER: Final = 30  # frames in a row in which only a part was found: the line has changed
 SURE: Final = 4  # frames that tell how long a line is
 GLIMPSE_S: Final = 1.0  # unseen for longer, the place alone does not tell any more
@@ -154,7 +155,7 @@ class Track:
         told = self.told
         if told is None:
             alone = self.ended and self.evidence >= SCORE_ALONE * self.frames
-            if not (self.established or ((alone or at_once) and not self.is_part)):
+            if not (self.established or ((alone or at_once) and (not self.is_part or self.apart >= APART_ALONE))):
                 return None
         elif not (self.ended or self._changed(told, at)):
             return None
