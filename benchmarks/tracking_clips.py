@@ -1,5 +1,5 @@
-"""Clips of signs with known truth, for benchmarks/tracking.py: text rendered into real photographs, the camera's and the
-signs' motion, and a detector that misses, trembles, splits lines and sees things."""
+"""Clips of signs with known truth, for benchmarks/tracking.py: text rendered into real photographs, the motion of the
+camera and of the signs, and a detector that misses, trembles, splits lines and sees things."""
 
 import math
 from collections.abc import Iterator

@@ -16,12 +16,8 @@ from edge_node import cameras
 from edge_node.settings import EdgeSettings
 
 if TYPE_CHECKING:
-    from edge_node.care import Slowdown
     from edge_node.live.page import LivePage
-    from edge_node.local_enhancer import LocalEnhancer
     from edge_node.node import EdgeNode
-    from edge_node.reader import Reader
-    from edge_node.sinks import Sink
 
 DESCRIPTION = """Read text in the dark.
 
@@ -99,18 +95,16 @@ def _watch(arguments: Sequence[str]) -> int:
 async def _run_each(each: Sequence[EdgeSettings]) -> int:
     """A node for each camera; they share the detector, the terminal, the care for the machine and the signals."""
     from edge_node.care import RESTART_EXIT, Slowdown, cared_for
+    from edge_node.making import Shared, make_node
     from edge_node.metrics import measured
     from edge_node.reader import create_reader
     from edge_node.sinks import SharedSink, TerminalLine
     from edge_node.takeover import load_enhancer
 
-    line, slowdown = TerminalLine(), Slowdown()
-    reader, last = create_reader(each[0].reading), line if len(each) == 1 else SharedSink(line)
-    enhancer = functools.cache(load_enhancer)
-    page = _page(each)
-    nodes, failures = cameras.assembled(
-        each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown, page)
-    )
+    line, slowdown, page = TerminalLine(), Slowdown(), _page(each)
+    last = line if len(each) == 1 else SharedSink(line)
+    shared = Shared(create_reader(each[0].reading), last, functools.cache(load_enhancer), slowdown, page)
+    nodes, failures = cameras.assembled(each, lambda given: make_node(given, shared))
     telling = each[0].telling
     sampling = telemetry.Sampling.chosen(telling.trace_sample, telling.trace_slow_ms)
     telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}", sampling)
@@ -129,8 +123,11 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
             await asyncio.to_thread(telemetry.stop)
             for node in nodes:
                 print(f"lamplight: {_summary(node)}", file=sys.stderr)
-            if reader.left_out:
-                print(f"lamplight: {reader.left_out} text regions were not read (--recognize-most)", file=sys.stderr)
+            if shared.reader.left_out:
+                print(
+                    f"lamplight: {shared.reader.left_out} text regions were not read (--recognize-most)",
+                    file=sys.stderr,
+                )
     return RESTART_EXIT if care.wants_restart else 0
 
 
@@ -141,68 +138,6 @@ def _page(each: Sequence[EdgeSettings]) -> "LivePage | None":
     from edge_node.live.page import LivePage
 
     return LivePage(each[0].page, Kept([given.output.output for given in each]))
-
-
-def _node(
-    given: EdgeSettings,
-    reader: "Reader",
-    line: "Sink",
-    enhancer: "LocalEnhancer | None",
-    slowdown: "Slowdown",
-    page: "LivePage | None" = None,
-) -> "EdgeNode":
-    from common.identity import login_of
-    from edge_node.alerts.options import alerts
-    from edge_node.node import EdgeNode
-    from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
-    from edge_node.sinks.options import published
-    from edge_node.sources import open_source
-    from edge_node.sources.fused import fuse
-
-    folder = given.output.output
-    source = open_source(
-        given.camera, given.source,
-        size=given.camera_size, loop=given.loop, watch=given.watch, live=given.live,
-        fps=given.fps * max(1, given.fusing.fuse), thin=given.fusing.fuse <= 1,
-    )  # fmt: skip
-    source = fuse(source, given.fusing.fuse)
-    if isinstance(line, TerminalLine):
-        line.total = min(filter(None, (source.total, given.limit)), default=None)
-    pictures: list[Sink] = []
-    if given.output.annotate:
-        pictures.append(AnnotatedImages(folder / "annotated"))
-    if given.output.video:
-        pictures.append(AnnotatedVideo(folder / "annotated.mp4", given.fps or 10.0))
-    bounded = (WhileRoom(sink, folder, given.care.min_free_mib) for sink in pictures)
-    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), line, *bounded, *_kept(given)]
-    login = login_of(given.identity, given.name)
-    elsewhere = published(given.sinks, given.name, login)
-    watchful = alerts(given.alerts, given.sinks, given.name, folder, shows=[line], login=login)
-    sinks += [sink for sink in (elsewhere, watchful) if sink is not None]
-    if page is not None:
-        sinks.append(page.camera(given.name))
-    node = EdgeNode(given, source, reader, sinks, enhancer, slowdown=slowdown)
-    if watchful is not None:
-        watchful.gate = node.gate
-    return node
-
-
-def _kept(given: EdgeSettings) -> "list[Sink]":
-    """The sink that keeps readings to be searched."""
-    from edge_node.readings.sink import KeptReadings
-    from edge_node.sinks.annotated_images import picture_name
-
-    if not given.kept.keep_readings:
-        return []
-    return [
-        KeptReadings(
-            given.output.output,
-            days=given.kept.keep_days,
-            mib=given.kept.readings_mib,
-            min_free_mib=given.care.min_free_mib,
-            picture_of=(lambda shown: f"annotated/{picture_name(shown.reading)}") if given.output.annotate else None,
-        )
-    ]
 
 
 def list_cameras() -> int:

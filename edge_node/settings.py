@@ -141,6 +141,17 @@ class Fusing:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracking:
+    """How the same text is followed over frames."""
+
+    track: bool = option(True, "one sign over many frames is one sight, with one text and its best view")
+    sight_timeout_s: float = option(10.0, "a sight that is unseen for so long has ended", metavar="S")
+
+    def __post_init__(self) -> None:
+        check_least(("--sight-timeout-s", self.sight_timeout_s, 0.1))
+
+
+@dataclass(frozen=True, slots=True)
 class Keep:
     """Frames that must not be lost are on disk until they are read: those of priority essential, or all."""
 
@@ -224,6 +235,7 @@ class EdgeSettings:
     live: LiveOptions = group(LiveOptions)
     care: Care = group(Care)
     fusing: Fusing = group(Fusing)
+    tracking: Tracking = group(Tracking)
     keep: Keep = group(Keep)
     telling: Telling = group(Telling)
     kept: Kept = group(Kept)

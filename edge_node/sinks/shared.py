@@ -1,9 +1,10 @@
 """One sink for several nodes."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edge_node.sights import Sight, SightSink
 from edge_node.sinks.sink import AlertSink, Shown, Sink
 
 
@@ -21,6 +22,11 @@ class SharedSink:
         if isinstance(self._sink, AlertSink):
             with self._lock:
                 self._sink.alerted(told)
+
+    def sights(self, changed: Sequence[Sight]) -> None:
+        if isinstance(self._sink, SightSink):
+            with self._lock:
+                self._sink.sights(changed)
 
     def close(self) -> None:
         """One node has ended; the others write on."""

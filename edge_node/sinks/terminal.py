@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.text import Text
 
 from common.frame import Outcome, Route
+from edge_node.sights import Sight
 from edge_node.sinks.sight_json import printable
 from edge_node.sinks.sink import Shown
 
@@ -31,6 +32,9 @@ class TerminalLine:
         self.frames = 0
         self.regions = self.alerts = 0
         self._last_alert = ""
+        self.regions = 0
+        self.signs: int | None = None  # where text is followed
+        self._live_signs: set[str] = set()
         self.outcomes: Counter[Outcome] = Counter()
         self.paths: Counter[Route] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=RECENT)
@@ -61,6 +65,12 @@ class TerminalLine:
             self._printed = now
             self._print()
 
+    def sights(self, changed: Sequence[Sight]) -> None:
+        """Count them."""
+        for sight in changed:
+            self.signs = (self.signs or 0) + (sight.id not in self._live_signs)
+            (self._live_signs.discard if sight.ended else self._live_signs.add)(sight.id)
+
     def close(self) -> None:
         if self._closed:
             return
@@ -77,7 +87,8 @@ class TerminalLine:
     def line(self) -> str:
         """The line as plain text."""
         frames = f"{self.frames}/{self.total}" if self.total else f"{self.frames}"
-        parts = [f"{frames} frames", f"{self.regions} text regions"]
+        text = f"{self.regions} text regions" if self.signs is None else f"{self.signs} signs"
+        parts = [f"{frames} frames", text]
         if self._latencies_ms:
             parts.append(f"p50 {statistics.median(list(self._latencies_ms)):,.0f} ms")
         parts.append(f"{self._rate():.1f} frames/s")

@@ -1,5 +1,6 @@
 """What it costs to say that a piece of text known before is one found now."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,12 +15,12 @@ LOOK_WEIGHT: Final = 4.0
 LOOK_FALL: Final = 0.17  # of the likeness, below what is usual for it, that counts as one standard deviation
 LOOK_MOST: Final = 16.0
 NEAR: Final = 9.0  # squared standard deviations of a box's jitter
-TEXT_WEIGHT: Final = 16.0  # of a whole other text
-TEXT_NOISE: Final = 0.2  # of the letters that readings of one text differ in, at least
+TEXT_MOST: Final = 20.0
+TEXT_NOISE: Final = 0.12  # of the letters, that a reader is wrong about how sure it is
 SUDDEN: Final = 4.0  # of a text that begins to move: most do not
 ALIKE: Final = 0.4  # likeness without which nothing that moved unforeseen, or was away for long, is the same
 SAME_TEXT: Final = 0.34
-OTHER_PART: Final = 0.6  # letters of a part that its line does not have there
+OTHER_PART: Final = 0.8  # letters of a part that its line does not have there
 STRICT: Final = 5.0  # of what was away for long and does not look the same
 HIDDEN: Final = 0.6  # fall of the likeness where a part of a line is hidden
 JOINED: Final = 0.35  # or where a line is found together with others
@@ -58,6 +59,7 @@ class Table:
     costs: Floats  # inf where out of the question
     inside: Flags  # what is seen is only a part of the known line: the detector split it
     around: Flags  # or the other way round: it joined what were two
+    within: Flags  # it lies in the known line's place, whatever it looks like
     misses: Floats  # (rows, columns, 2): how far, right and down, it was from where it was expected
 
 
@@ -66,7 +68,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     rows, columns = len(known), len(seen)
     if not rows or not columns:
         empty = np.zeros((rows, columns))
-        return Table(empty, empty.astype(bool), empty.astype(bool), np.zeros((rows, columns, 2)))
+        return Table(empty, *(empty.astype(bool) for _ in range(3)), np.zeros((rows, columns, 2)))
     a, b = _array([one.box for one in known])[:, None], _array([one.box for one in seen])[None]
     off = np.array([one.off for one in known])[:, None]
     strict = np.array([one.strict for one in known])[:, None]
@@ -94,17 +96,18 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     costs = place + size + LOOK_WEIGHT * (1 - look)
     shorter = length < a[..., 4]
     part = _parts(sizes, along, across, np.maximum(off, far / 2))
+    within = (part & shorter) | ((np.abs(along) < 0.5 * a[..., 4]) & (np.abs(across) < 0.5 * a[..., 5]))
     part &= (usual == 0) | (there > usual - np.where(shorter, HIDDEN, JOINED))
-    for row, column in np.argwhere(costs < MOST + TEXT_WEIGHT).tolist():
+    for row, column in np.argwhere(costs < MOST + 1).tolist():
         one, other = known[row], seen[column]
         if one.text and other.text:
             edits = distance(one.text, other.text)
-            costs[row, column] += TEXT_WEIGHT * (edits - max(TEXT_NOISE, 1 - _letters(one) * _letters(other)))
+            costs[row, column] += _text_cost(one, other, edits)
             if edits <= SAME_TEXT and len(one.text) >= 3:
                 doubt[row, column] = 0.0
             part[row, column] &= part[row, column] and _within(one.text, other.text)
     costs += doubt
-    return Table(costs, part & shorter, part & ~shorter, np.stack([dx, dy], axis=-1))
+    return Table(costs, part & shorter, part & ~shorter, within, np.stack([dx, dy], axis=-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,14 @@ def _within(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=len)
     ends = (long[: len(short)], long[-len(short) :])
     return len(short) < 3 or min(distance(short, end) for end in ends) <= OTHER_PART
+
+
+def _text_cost(one: Expected, other: Seen, edits: float) -> float:
+    """By how much more their letters differ than two readings of one text do."""
+    wrong = 1 - _letters(one) * _letters(other)
+    spread = math.sqrt(TEXT_NOISE**2 + wrong * (1 - wrong) / max(len(one.text), len(other.text)))
+    score = max((edits - wrong - 0.03) / spread, -1.0)
+    return min(score * abs(score), TEXT_MOST)
 
 
 def _letters(read: Expected | Seen) -> float:

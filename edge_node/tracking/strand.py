@@ -139,7 +139,7 @@ class Strand:
                     free.discard(parts[row])
         minor = np.array([track.is_part for track in known], bool)
         left = sorted(free)
-        rows, costs = np.flatnonzero(minor), table.costs[np.ix_(minor, left)]
+        rows, costs = np.flatnonzero(minor), table.costs[minor][:, left]
         pairs |= {int(rows[row]): left[column] for row, column in assign(costs, MOST)}
         return parts
 
@@ -172,7 +172,7 @@ class Strand:
         room = self._most - (len(ids) - len(fresh))
         for column in sorted(fresh, key=lambda column: -regions[column].score)[: max(room, 0)]:
             track = self._new(frame, column)
-            track.is_part = bool(table.inside[whole, column].any())
+            track.is_part = bool(table.within[whole, column].any())
             self.tracks.append(track)
             ids[column] = track.id
         return ids

@@ -15,7 +15,9 @@ from edge_node.tracking.view import View
 
 EVIDENCE: Final = 1.5  # sum of detector scores that makes a sight: two frames or three
 SCORE_ALONE: Final = 0.75  # mean of a sight that ended before there was as much
-PARTS: Final = 8  # frames in a row that a part of a line was found by itself: it is none, or the line has grown
+PARTS: Final = 8  # frames in a row in which a line was found with more: it has grown
+APART: Final = 10  # frames in a row after which what was within another's line is a line of its own
+APART_ALONE: Final = 3  # or of what has ended
 FEWER: Final = 30  # frames in a row in which only a part was found: the line has changed
 SURE: Final = 4  # frames that tell how long a line is
 GLIMPSE_S: Final = 1.0  # unseen for longer, the place alone does not tell any more
@@ -103,6 +105,9 @@ class Track:
         if part:
             return
         self.sure += 1
+        much = 0.06 + 0.25 * self.box.height / self.box.length
+        if self.sure > SURE and abs(box.length / self.box.length - 1) > much:
+            return  # something hides an end of it, or it reaches out of the frame: where its middle is, is not known
         self.motion.see(box.x, box.y, move_at)
         length = self.box.length + BLEND * (box.length - self.box.length)
         self.motion.height = self.box.height + BLEND * (box.height - self.box.height)
@@ -123,7 +128,7 @@ class Track:
             self.is_part, self.apart = True, 0
         elif seen:
             self.apart += 1
-            self.is_part = self.is_part and self.apart < PARTS
+            self.is_part = self.is_part and self.apart < APART
 
     def read(self, region: Region) -> None:
         """What it says in one frame."""
@@ -150,7 +155,7 @@ class Track:
         told = self.told
         if told is None:
             alone = self.ended and self.evidence >= SCORE_ALONE * self.frames
-            if not (self.established or ((alone or at_once) and not self.is_part)):
+            if not (self.established or ((alone or at_once) and (not self.is_part or self.apart >= APART_ALONE))):
                 return None
         elif not (self.ended or self._changed(told, at)):
             return None

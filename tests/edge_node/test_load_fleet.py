@@ -182,7 +182,7 @@ async def test_a_stalled_event_loop_is_told_as_lateness_and_leaves_no_frame_out(
         loop.call_later(0.5, time.sleep, 0.4)
         rows = (await play(given)).rows
     assert rows["due_s"].tolist() == [arrival.due_s for arrival in schedule(given, 0)]
-    assert rows["late_ms"].max() > 300
+    assert rows["late_ms"].max() > 200
 
 
 async def test_results_end_frames_and_latency_counts_from_the_intended_time(nats: EmbeddedServer) -> None:

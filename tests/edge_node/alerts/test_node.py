@@ -13,10 +13,10 @@ from sights import make_sight
 
 from common.frame import Priority, Reading
 from common.settings import load
-from edge_node import cli
 from edge_node.alerts.alerts import Alerts
 from edge_node.alerts.options import alerts
 from edge_node.care import Slowdown
+from edge_node.making import Shared, make_node
 from edge_node.node import EdgeNode
 from edge_node.reader import Reader
 from edge_node.settings import EdgeSettings
@@ -84,7 +84,9 @@ async def test_the_command_line_makes_the_sinks_that_are_asked_for(tmp_path: Pat
     flags = ["--source", str(bright(tmp_path / "photos", 1)), "--output", str(tmp_path / "out"), "--local", "only"]
     for more, expected in ((["--alert", "exit", "--webhook", "http://127.0.0.1:9/"], [Published, Alerts]), ([], [])):
         given, line = load(EdgeSettings, [*flags, *more], {}), TerminalLine()
-        node = await asyncio.to_thread(cli._node, given, Reader(None), line, None, Slowdown())
+        node = await asyncio.to_thread(
+            make_node, given, Shared(Reader(None), line, lambda mode: None, Slowdown(), None)
+        )
         sinks = [sink for sink in node._arrivals._sinks if isinstance(sink, Published | Alerts)]
         assert [type(sink) for sink in sinks] == expected
         assert all(sink.gate is node.gate for sink in sinks if isinstance(sink, Alerts))
