@@ -1,6 +1,7 @@
 """How far a word as it was read is from one that is looked for: Levenshtein distance with the costs of a reader."""
 
 import functools
+import os.path
 from typing import Final
 
 from edge_node.readings.fold import look
@@ -59,8 +60,14 @@ def cost(wanted: str, seen: str) -> float:
     >>> cost("exit", "exit"), cost("exit", "ex1t"), cost("corner", "comer"), cost("exit", "exits")
     (0.0, 0.2, 0.2, 0.2)
     """
-    whole, part = _cost(wanted, seen, free=False), _cost(wanted, seen, free=True) + WITHIN
-    return min(whole, part) if len(wanted) > 2 else whole
+    ends = len(os.path.commonprefix((wanted, seen)))
+    a, b = wanted[ends:], seen[ends:]
+    while a and b and a[-1] == b[-1]:
+        a, b = a[:-1], b[:-1]
+    whole = _cost(a, b, free=False)
+    if len(wanted) <= 2 or len(seen) <= len(wanted) or whole <= WITHIN:
+        return whole
+    return min(whole, _cost(wanted, seen, free=True) + WITHIN)
 
 
 def _cost(wanted: str, seen: str, *, free: bool) -> float:

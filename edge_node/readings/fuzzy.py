@@ -12,6 +12,7 @@ from edge_node.readings.writer import quoted
 CANDIDATES: Final = 400  # that share the most trigrams, looked at more closely
 TAKEN: Final = 40  # the nearest of them
 PARTS: Final = 20  # more, that have the word in them: what is not misread is found by another way
+LONG: Final = 6  # letters that leave enough trigrams without the outermost
 SHORTEST_PART: Final = 4  # letters that a longer word may have within it, with reading errors
 
 
@@ -31,7 +32,9 @@ def look_alikes(database: sqlite3.Connection, word: str, indexed: bool) -> list[
     """Words that were read and are this one, or have it in them, or may be it by mistake: the likest first."""
     seems, edits = look(word), edits_allowed(len(word))
     if indexed:
-        whole = trigrams(f"{GAP}{seems}{GAP}")
+        # The first and the last letter alone are of very many words: only short ones need them.
+        pad = " " if len(seems) >= LONG else GAP
+        whole = trigrams(f"{pad}{seems}{pad}")
         candidates = _sharing(database, whole, edits)
         if len(word) >= 3:  # within others with an edit less, or there would be too many
             candidates |= _sharing(database, trigrams(seems), max(0, edits - 1))

@@ -137,6 +137,10 @@ class KeptReadings:
             return False
         due = self._due(now_s, everything)
         try:
+            if self._writer is not None and not self._writer.is_there:
+                log.warning("%s is gone: a new one is begun", self.path)
+                self._writer.close()
+                self._writer = None
             if self._writer is None and not self._open():
                 raise sqlite3.OperationalError(self._trouble)
             assert self._writer is not None

@@ -30,7 +30,16 @@ class Writer:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._database, self.indexed = open_to_write(path)
+        self._inode = path.stat().st_ino
         self._known: set[str] = set()
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the database is still where it was opened: someone may have moved it away."""
+        try:
+            return self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
     def put(self, rows: Sequence[Row]) -> None:
         """Keep these, all or none; one with an id that is there replaces that, and keeps its crop if it has none."""

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_node.readings import distance, fold, fuzzy, store, when, writer
+from edge_node.readings import distance, fold, formats, query, when, writer
 
 
-@pytest.mark.parametrize("module", [distance, fold, fuzzy, store, when, writer])
+@pytest.mark.parametrize("module", [distance, fold, formats, query, when, writer])
 def test_the_examples(module) -> None:
     assert doctest.testmod(module).failed == 0
 

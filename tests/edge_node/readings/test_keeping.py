@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.errors import ReadingsError
 from common.frame import FrameId, Outcome, Priority, Reading, Region
 from edge_node.readings import Store, bounds
 from edge_node.readings import sink as sinks
@@ -39,8 +40,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def until(holds: Callable[[], bool]) -> None:
+    def held() -> bool:
+        try:
+            return holds()
+        except ReadingsError:  # the database is just being made
+            return False
+
     deadline = time.monotonic() + 60
-    while not holds():
+    while not held():
         assert time.monotonic() < deadline, "not in time"
         time.sleep(0.01)
 
@@ -196,6 +203,21 @@ def test_a_newer_database_is_left_as_it_is_and_the_node_goes_on(
     assert sink.lost == 1
 
 
+def test_a_database_that_is_removed_is_begun_anew(tmp_path: Path, make_sight) -> None:
+    sink, store = KeptReadings(tmp_path, days=0), Store(tmp_path / "readings.db")
+    sink.sights([make_sight(0, "before")])
+    until(lambda: kept(tmp_path) == ["before"])
+    assert len(store.search("")) == 1
+    (tmp_path / "readings.db").unlink()
+    until(lambda: (tmp_path / "readings.db").exists())
+    sink.sights([make_sight(1, "after")])
+    until(lambda: kept(tmp_path) == ["after"])
+    assert [found.text for found in store.search("")] == ["after"]  # that was open all the time
+    sink.close()
+    store.close()
+    assert sound(tmp_path)
+
+
 def damaged(folder: Path) -> list[Path]:
     return [path for path in folder.glob("readings.db.damaged-*") if path.name[-6:].isdigit()]
 
@@ -274,18 +296,11 @@ def killed_after(rows: int, folder: Path) -> int:
     child = subprocess.Popen([sys.executable, "-c", PROGRAM.format(here=str(ROOT), folder=str(folder))], cwd=ROOT)
     try:
         with Store(folder) as store:
-            until(lambda: _count(store) >= rows)
+            until(lambda: store.count() >= rows)
             return store.count()
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
-
-
-def _count(store: Store) -> int:
-    try:
-        return store.count()
-    except Exception:  # it is just being made
-        return 0
 
 
 def test_the_version_is_in_the_file(tmp_path: Path, make_sight) -> None:
