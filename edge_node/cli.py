@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import functools
+import importlib.util
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -137,7 +138,8 @@ def _page(each: Sequence[EdgeSettings]) -> "LivePage | None":
     from edge_node.live.kept import Kept
     from edge_node.live.page import LivePage
 
-    return LivePage(each[0].page, Kept([given.output.output for given in each]))
+    kept = importlib.util.find_spec("edge_node.readings") is not None
+    return LivePage(each[0].page, Kept([given.output.output for given in each]) if kept else None)
 
 
 def list_cameras() -> int:

@@ -35,7 +35,7 @@ MOST_VIEWERS: Final = 16
 class Search(Protocol):
     """Finds kept readings; called in threads. See `Kept`."""
 
-    def search(self, text: str, *, fuzzy: bool, within_s: float, limit: int) -> Sequence[Mapping[str, Any]]: ...
+    def search(self, text: str, *, fuzzy: bool, within_s: float, limit: int) -> Sequence[Mapping[str, Any]] | None: ...
 
     def crop(self, id: str) -> bytes | None: ...
 
@@ -55,17 +55,20 @@ def application(page: "LivePage", search: Search | None) -> ASGIApp:
     async def found(request: Request) -> Response:
         asked = request.query_params
         text, fuzzy, within = asked.get("text", "").strip(), asked.get("fuzzy") == "1", asked.get("within", "0")
-        if search is None:
-            return JSONResponse({"error": "no readings are kept here to search in"}, 404)
         if not text:
             return JSONResponse({"found": []})
         if len(text) > LONGEST_QUERY or not re.fullmatch(r"\d{1,9}", within):
             return JSONResponse({"error": f"a text of at most {LONGEST_QUERY} characters, within=SECONDS"}, 400)
-        find = functools.partial(search.search, text, fuzzy=fuzzy, within_s=float(within), limit=MOST_FOUND)
-        try:
-            return JSONResponse({"found": list(await asyncio.to_thread(find))})
-        except LamplightError as error:
-            return JSONResponse({"error": str(error)}, 500)
+        rows = None
+        if search is not None:
+            find = functools.partial(search.search, text, fuzzy=fuzzy, within_s=float(within), limit=MOST_FOUND)
+            try:
+                rows = await asyncio.to_thread(find)
+            except LamplightError as error:
+                return JSONResponse({"error": str(error)}, 500)
+        if rows is None:
+            return JSONResponse({"error": "no readings are kept here to search in"}, 404)
+        return JSONResponse({"found": list(rows)})
 
     async def crop(request: Request) -> Response:
         jpeg = await asyncio.to_thread(search.crop, request.query_params.get("id", "")) if search else None

@@ -1,5 +1,6 @@
 """The search over kept readings (edge_node.readings), as the live page asks for it."""
 
+import contextlib
 import importlib
 import time
 from collections import OrderedDict
@@ -7,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
+
+from common.errors import LamplightError
 
 MOST_CROPS: Final = 1000
 LARGEST_CROP: Final = 4 * 1024 * 1024  # bytes
@@ -22,10 +25,10 @@ class Kept:
         self._folders = folders
         self._crops: OrderedDict[str, Path] = OrderedDict()
         self._lock = Lock()
-        self._stores: list[Any] = []
+        self._stores: dict[Path, list[Any]] = {}
 
-    def search(self, text: str, *, fuzzy: bool, within_s: float, limit: int) -> list[Mapping[str, Any]]:
-        """Readings as JSON, the best first.
+    def search(self, text: str, *, fuzzy: bool, within_s: float, limit: int) -> list[Mapping[str, Any]] | None:
+        """Readings as JSON, the best first; None where none are kept, or not yet.
 
         Args:
             within_s: seen in the last so many seconds; 0 = at any time.
@@ -36,9 +39,13 @@ class Kept:
         readings = importlib.import_module("edge_node.readings")
         since = time.time_ns() - int(within_s * 1e9) if within_s else None
         with self._lock:
-            if len(self._stores) < len(self._folders):
-                self._stores = [store for folder in self._folders for store in readings.stores_in(folder)]
-        found = readings.search_all(self._stores, text, fuzzy=fuzzy, since=since, limit=limit)
+            for folder in [folder for folder in self._folders if folder not in self._stores]:
+                with contextlib.suppress(LamplightError):  # nothing has been read there
+                    self._stores[folder] = readings.stores_in(folder)
+            stores = [store for some in self._stores.values() for store in some]
+        if not stores:
+            return None
+        found = readings.search_all(stores, text, fuzzy=fuzzy, since=since, limit=limit)
         return [self._shown(one) for one in found]
 
     def crop(self, id: str) -> bytes | None:

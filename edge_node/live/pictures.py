@@ -14,7 +14,7 @@ from edge_node.sinks import Shown, reading_to_json
 
 MOST_WIDE: Final = 1280  # pixels
 TILE_WIDE: Final = 320
-QUALITY: Final = 75
+QUALITY: Final = 70
 
 
 @dataclass(frozen=True, slots=True, eq=False)

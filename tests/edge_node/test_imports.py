@@ -33,5 +33,7 @@ def test_a_node_starts_without_what_it_may_not_need() -> None:
     """What is slow to import waits until it is used: the detector loads beside the first frames."""
     program = "import sys, edge_node.cli, edge_node.node, edge_node.care; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    heavy = {"cv2", "rapidocr", "onnxruntime", "matplotlib", "shapely"} & set(loaded.stdout.split())
+    heavy = {"cv2", "rapidocr", "onnxruntime", "matplotlib", "shapely", "starlette", "uvicorn"} & set(
+        loaded.stdout.split()
+    )
     assert not heavy

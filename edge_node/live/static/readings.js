@@ -159,7 +159,8 @@ export function rowOf() {
 
 export function fill(row, { text, note, last, confidence, frames, camera, priority }) {
   const [words, when, meta, sure] = row.firstElementChild.children;
-  say(words, text || "unreadable");
+  if (!text) note ||= "found, not recognised";
+  say(words, text || "a piece of text");
   say(when, time(last));
   const parts = [
     note,
@@ -170,6 +171,7 @@ export function fill(row, { text, note, last, confidence, frames, camera, priori
   ];
   say(meta, parts.filter(Boolean).join(" · "));
   row.classList.toggle("noted", Boolean(note));
+  row.classList.toggle("unsure", !note && confidence !== null && confidence < 0.5);
   row.classList.toggle("essential", priority === "essential");
   sure.firstElementChild.style.width = `${Math.round((confidence ?? 0) * 100)}%`;
 }

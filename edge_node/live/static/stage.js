@@ -1,11 +1,10 @@
 // The picture: the dark frame under the lit one, a divider between them, and what was read drawn over both.
 
-import { count, element, ms, say, time } from "./words.js";
+import { outline } from "./outlines.js";
+import { count, ms, say, time } from "./words.js";
 
 const KEPT_FRAMES = 40;
 const KEPT_BYTES = 24e6;
-const MOST_LABELS = 60;
-const SVG = "http://www.w3.org/2000/svg";
 const find = (id) => document.getElementById(id);
 
 export class Stage extends EventTarget {
@@ -126,38 +125,12 @@ export class Stage extends EventTarget {
     this.#stage.classList.toggle("single", !dark || !lit || reading.path === "none");
     this.#handle.hidden = !dark || !lit || reading.path === "none";
     say(find("side"), litBy(reading));
-    this.#outline(reading.regions, width, height);
+    outline(reading.regions, width, height, this.#boxes, this.#labels);
     this.#caption(reading, width, height);
     this.#stage.dataset.frame = reading.frame;
     this.#stage.dataset.frames = Number(this.#stage.dataset.frames ?? 0) + 1;
     if (this.#stage.dataset.frames === "1") performance.mark("first frame");
     this.dispatchEvent(new CustomEvent("painted", { detail: reading }));
-  }
-
-  #outline(regions, width, height) {
-    this.#boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    this.#boxes.replaceChildren(
-      ...regions.flatMap(({ polygon }) =>
-        ["halo", "line"].map((kind) => {
-          const shape = document.createElementNS(SVG, "polygon");
-          shape.setAttribute("class", kind);
-          shape.setAttribute("points", polygon.map(([x, y]) => `${x},${y}`).join(" "));
-          return shape;
-        }),
-      ),
-    );
-    this.#labels.replaceChildren(
-      ...regions.filter(({ text }) => text).slice(0, MOST_LABELS).map(({ polygon, text, confidence }) => {
-        const xs = polygon.map(([x]) => x), ys = polygon.map(([, y]) => y);
-        const label = element("span", { text, dir: "auto" });
-        const low = Math.min(...ys) / height < 0.08;
-        label.style.left = `${(100 * Math.max(0, Math.min(...xs))) / width}%`;
-        label.style.top = `${(100 * (low ? Math.max(...ys) : Math.min(...ys))) / height}%`;
-        label.classList.toggle("under", low);
-        label.classList.toggle("unsure", confidence < 0.6);
-        return label;
-      }),
-    );
   }
 
   #caption(reading, width, height) {

@@ -10,6 +10,7 @@ export class Standing {
   #facts = new Map();
   #states = {};
   #arrived = new Map(); // camera -> [time, latency] of its last frames
+  #last = new Map(); // camera -> time of its last frame
   #lost = "";
   #began = performance.now();
 
@@ -20,6 +21,7 @@ export class Standing {
   camera = "";
 
   reading(camera, latency) {
+    this.#last.set(camera, performance.now());
     const recent = this.#arrived.get(camera) ?? [];
     recent.push([performance.now(), latency ?? 0]);
     while (recent.length && recent[0][0] < performance.now() - RECENT_MS) recent.shift();
@@ -56,7 +58,7 @@ export class Standing {
     const sorted = recent.map(([, latency]) => latency).sort((a, b) => a - b);
     const cloud = cloudWords(state);
     this.#chip("cloud", cloud.kind, cloud.short);
-    this.#chip("rate", "", `${(recent.length / Math.max(1, span)).toFixed(1)} frames/s`);
+    this.#chip("rate", ...this.#rate(recent.length / Math.max(1, span)));
     this.#chip("latency", "", sorted.length ? `${ms(sorted[sorted.length >> 1])} a frame` : "");
     this.#chip("spool", state.spool.waiting ? "warn" : "", state.spool.waiting ? `${state.spool.waiting} on disk` : "");
 
@@ -82,6 +84,12 @@ export class Standing {
       state.sent_again && `${state.sent_again} sent again`,
     ];
     this.#fact("Frames", [`${read.toLocaleString()} read`, ...rest.filter(Boolean)].join(", "));
+  }
+
+  #rate(perSecond) {
+    if (perSecond) return ["", `${perSecond.toFixed(1)} frames/s`];
+    const last = this.#last.get(this.camera);
+    return ["", last ? `no new frame for ${Math.round((performance.now() - last) / 1000)} s` : "no frame yet"];
   }
 
   #banner(state) {
