@@ -2,8 +2,11 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import nats
 import nats.errors
@@ -16,7 +19,7 @@ from common.broker import ESSENTIAL_LIMITS, OTHER_LIMITS, Broker, StreamLimits
 from common.errors import BrokerUnavailable, SettingsError
 from common.frame import Priority
 from common.nats_connection import masked, server_list
-from common.nats_server import EmbeddedServer
+from common.nats_server import EmbeddedServer, find_server
 from common.subjects import PART_BYTES, Message, PublishRefused, header_bytes, split
 
 HEADERS = {"Lamplight-Frame": "cam-1/s/1"}
@@ -347,3 +350,47 @@ def test_servers_are_listed_and_their_secrets_hidden() -> None:
     assert masked("nats://host:4222") == "nats://host:4222"
     with pytest.raises(BrokerUnavailable, match="no NATS server is named"):
         server_list(" , ")
+
+
+async def test_a_cluster_that_does_not_agree_yet_is_waited_for(tmp_path: Path) -> None:
+    """One server of three answers and can decide nothing until a second is there."""
+    ports = [free_port() for _ in range(6)]
+    routes = ",".join(f"nats://127.0.0.1:{port}" for port in ports[3:])
+    servers = []
+
+    def start(number: int) -> None:
+        command = [str(find_server()), "-js", "-n", f"n{number}", "-a", "127.0.0.1", "-p", str(ports[number])]
+        command += ["-sd", str(tmp_path / f"store{number}"), "--cluster_name", "c", "--routes", routes]
+        command += ["--cluster", f"nats://127.0.0.1:{ports[3 + number]}"]
+        servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    start(0)
+    try:
+        broker = await Broker.connect(f"nats://127.0.0.1:{ports[0]}", timeout_s=60)
+        with pytest.raises(BrokerUnavailable):
+            await broker.ensure_streams()
+        waiting = asyncio.create_task(broker.ensure_streams(120))
+        await asyncio.sleep(1.0)
+        assert not waiting.done()
+        start(1)
+        start(2)
+        await waiting
+        await broker.ensure_consumers("cam-1")
+        replicated = await Broker.connect(f"nats://127.0.0.1:{ports[2]}", timeout_s=60, replicas=3)
+        await replicated.ensure_streams(120)
+        client = await nats.connect(f"nats://127.0.0.1:{ports[1]}")
+        for stream in ("lamplight-essential", "lamplight-results"):
+            assert (await client.jetstream().stream_info(stream)).config.num_replicas == 3
+        await client.close()
+        await replicated.close()
+        await broker.close()
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
