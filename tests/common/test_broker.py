@@ -259,6 +259,26 @@ async def test_a_client_that_the_server_threw_out_is_replaced(broker, look) -> N
     assert (await look.stream_info("lamplight-results")).state.messages == 1
 
 
+async def test_the_late_answer_to_a_ping_that_was_given_up_does_no_harm(server, broker) -> None:
+    """It ended nats-py's reader: connected as it seemed, the node heard nothing for half a minute."""
+    client = broker._connection.client
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    with pytest.raises(nats.errors.TimeoutError):
+        await client.flush(timeout=0.2)
+    os.kill(server.pid, signal.SIGCONT)
+    await until(lambda: client._pongs_received > 1)
+    await publish(broker, "cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", {})
+    assert broker._connection.client is client and not client.deaf
+
+
+async def test_a_client_that_hears_nothing_more_is_replaced(broker) -> None:
+    client = broker._connection.client
+    client._reading_task.cancel()
+    await until(lambda: broker.connected and broker._connection.client is not client)
+    await publish(broker, "cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", {})
+
+
 async def test_memory_streams_and_consumers_are_made_again_after_a_restart(server, broker) -> None:
     consumers = await broker.ensure_consumers("cam-1")
     await publish(broker, "cam-1", Priority.ESSENTIAL, b"kept", "cam-1/s/1/0", HEADERS)
