@@ -55,6 +55,7 @@ LIVENESS = "liveness"  # of the gRPC health service; all its other services tell
 # A CPU gains nothing from a batch, and alone no frame waits for another; a GPU takes four photographs at once.
 BATCH_PIXELS = {"cpu": 1, "mps": 1616 * 1080, "cuda": 4 * 1616 * 1080}
 CARE_S = 1.0
+NATS_AGREES_S = 60.0  # for the servers of a cluster to elect who leads, at the start
 DROPPED_RETRY_MS = 1_000  # an edge whose result had no room may send the frame again after this
 
 
@@ -100,9 +101,14 @@ class CloudNode:
         self._warn_of_addresses()
         # From the main thread: the child server is tied to the life of the thread that made it.
         url = settings.nats or await self._embed()
+<<<<<<< HEAD
         login, replicas = self._trust.login, settings.nats_replicas
         self._broker = await Broker.connect(url, name=self.name, login=login, replicas=replicas)
         await self._broker.ensure_streams()
+=======
+        self._broker = await Broker.connect(url, name=self.name, replicas=settings.nats_replicas)
+        await self._broker.ensure_streams(NATS_AGREES_S)
+>>>>>>> faults
         self._publisher = Publisher(
             self._broker,
             spool_bytes=settings.limits.spool_mib * 2**20,

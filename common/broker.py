@@ -54,6 +54,8 @@ PUBLISH_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 5.0
 REMEMBERED_EDGES = 4096
 FETCHED_POLL_S = 0.2
+AGREE_POLL_S = 0.5
+PASSING = (nats.js.errors.ServiceUnavailableError, nats.errors.TimeoutError)  # as while a cluster elects
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +166,27 @@ class Broker:
             self._restoring = None
         await self._connection.close()
 
-    async def ensure_streams(self) -> None:
+    async def ensure_streams(self, timeout_s: float = 0.0) -> None:
         """Make both streams, or bring them to these limits.
+
+        Args:
+            timeout_s: for servers of a cluster that do not agree yet.
 
         Raises:
             BrokerUnavailable: NATS is away, has no JetStream, or refuses (no room for these limits).
         """
         self._ensured = True
-        async with self._making:
-            await self._ensure_streams()
+        deadline_s = asyncio.get_running_loop().time() + timeout_s
+        while True:
+            try:
+                async with self._making:
+                    return await self._ensure_streams()
+            except BrokerUnavailable as error:
+                passes = isinstance(error.__cause__, PASSING) and "not enabled" not in str(error)
+                if not passes or asyncio.get_running_loop().time() >= deadline_s:
+                    raise
+                log.info("%s; trying again", error)
+            await asyncio.sleep(AGREE_POLL_S)
 
     async def ensure_consumers(self, edge: str) -> list[Consumer]:
         """Make an edge's pull consumers, one for each priority, most urgent first. Does no harm when they exist.

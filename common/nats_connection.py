@@ -27,7 +27,26 @@ CHECK_S = 0.5
 PING_INTERVAL_S = 15  # two without an answer and the connection counts as dead
 SEND_BUFFER_BYTES = 16 * 1024 * 1024
 
-Dialled = tuple[Client, asyncio.Event]  # connected, and set once it is closed
+
+class SteadyClient(Client):  # type: ignore[misc]
+    """nats-py's, which hears on after a ping was given up.
+
+    There the late answer to such a ping ends the reader for good, in silence: nothing was heard for the half minute or
+    more until the next pings had no answer either.
+    """
+
+    @property
+    def deaf(self) -> bool:
+        """Whether its reader has ended, for whatever reason."""
+        return self._reading_task is not None and self._reading_task.done()
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():  # who waited for it has gone
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
+
+Dialled = tuple[SteadyClient, asyncio.Event]  # connected, and set once it is closed
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -100,10 +119,15 @@ class Connection:
         login: Callable[[], Login] | None = None,
     ) -> None:
         self._servers = server_list(servers)
+<<<<<<< HEAD
         self._name, self._on_state, self._login = name, on_state, login
         if login is not None and any(re.match(r"(?!nats:|tls:)\w+:", url) for url in self._servers):
             raise BrokerUnavailable(f"NATS at {self.address}: with an identity use tls://HOST:PORT")
         self._client: Client | None = None
+=======
+        self._name, self._on_state = name, on_state
+        self._client: SteadyClient | None = None
+>>>>>>> faults
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._endings: set[asyncio.Task[None]] = set()  # of connections that were given up
@@ -194,7 +218,8 @@ class Connection:
             client, closed = dialled or await self._dial_until_connected()
             self._set(client)
             try:
-                while not client.is_closed:  # asked as well: closing may hang on a dead link before it calls back
+                # Asked as well: closing may hang on a dead link before it calls back.
+                while not client.is_closed and not client.deaf:
                     await _set_within(closed, 1.0)
             finally:
                 if self._client is client:
@@ -203,7 +228,7 @@ class Connection:
             log.warning("lost NATS at %s, connecting again", self.address)
             dialled = None
 
-    def _set(self, client: Client | None) -> None:
+    def _set(self, client: SteadyClient | None) -> None:
         self._client = client
         if client is None:
             self._up.clear()
@@ -239,7 +264,11 @@ class Connection:
         async def note_closed() -> None:
             closed.set()
 
+<<<<<<< HEAD
         client = SecureClient() if self._login else Client()
+=======
+        client = SteadyClient()
+>>>>>>> faults
         try:
             async with asyncio.timeout(timeout_s):
                 await client.connect(

@@ -2,8 +2,11 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
+import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import nats
 import nats.errors
@@ -16,7 +19,7 @@ from common.broker import ESSENTIAL_LIMITS, OTHER_LIMITS, Broker, StreamLimits
 from common.errors import BrokerUnavailable, SettingsError
 from common.frame import Priority
 from common.nats_connection import masked, server_list
-from common.nats_server import EmbeddedServer
+from common.nats_server import EmbeddedServer, find_server
 from common.subjects import PART_BYTES, Message, PublishRefused, header_bytes, split
 
 HEADERS = {"Lamplight-Frame": "cam-1/s/1"}
@@ -256,6 +259,26 @@ async def test_a_client_that_the_server_threw_out_is_replaced(broker, look) -> N
     assert (await look.stream_info("lamplight-results")).state.messages == 1
 
 
+async def test_the_late_answer_to_a_ping_that_was_given_up_does_no_harm(server, broker) -> None:
+    """It ended nats-py's reader: connected as it seemed, the node heard nothing for half a minute."""
+    client = broker._connection.client
+    assert server.pid is not None
+    os.kill(server.pid, signal.SIGSTOP)
+    with pytest.raises(nats.errors.TimeoutError):
+        await client.flush(timeout=0.2)
+    os.kill(server.pid, signal.SIGCONT)
+    await until(lambda: client._pongs_received > 1)
+    await publish(broker, "cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", {})
+    assert broker._connection.client is client and not client.deaf
+
+
+async def test_a_client_that_hears_nothing_more_is_replaced(broker) -> None:
+    client = broker._connection.client
+    client._reading_task.cancel()
+    await until(lambda: broker.connected and broker._connection.client is not client)
+    await publish(broker, "cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", {})
+
+
 async def test_memory_streams_and_consumers_are_made_again_after_a_restart(server, broker) -> None:
     consumers = await broker.ensure_consumers("cam-1")
     await publish(broker, "cam-1", Priority.ESSENTIAL, b"kept", "cam-1/s/1/0", HEADERS)
@@ -347,3 +370,47 @@ def test_servers_are_listed_and_their_secrets_hidden() -> None:
     assert masked("nats://host:4222") == "nats://host:4222"
     with pytest.raises(BrokerUnavailable, match="no NATS server is named"):
         server_list(" , ")
+
+
+async def test_a_cluster_that_does_not_agree_yet_is_waited_for(tmp_path: Path) -> None:
+    """One server of three answers and can decide nothing until a second is there."""
+    ports = [free_port() for _ in range(6)]
+    routes = ",".join(f"nats://127.0.0.1:{port}" for port in ports[3:])
+    servers = []
+
+    def start(number: int) -> None:
+        command = [str(find_server()), "-js", "-n", f"n{number}", "-a", "127.0.0.1", "-p", str(ports[number])]
+        command += ["-sd", str(tmp_path / f"store{number}"), "--cluster_name", "c", "--routes", routes]
+        command += ["--cluster", f"nats://127.0.0.1:{ports[3 + number]}"]
+        servers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+    start(0)
+    try:
+        broker = await Broker.connect(f"nats://127.0.0.1:{ports[0]}", timeout_s=60)
+        with pytest.raises(BrokerUnavailable):
+            await broker.ensure_streams()
+        waiting = asyncio.create_task(broker.ensure_streams(120))
+        await asyncio.sleep(1.0)
+        assert not waiting.done()
+        start(1)
+        start(2)
+        await waiting
+        await broker.ensure_consumers("cam-1")
+        replicated = await Broker.connect(f"nats://127.0.0.1:{ports[2]}", timeout_s=60, replicas=3)
+        await replicated.ensure_streams(120)
+        client = await nats.connect(f"nats://127.0.0.1:{ports[1]}")
+        for stream in ("lamplight-essential", "lamplight-results"):
+            assert (await client.jetstream().stream_info(stream)).config.num_replicas == 3
+        await client.close()
+        await replicated.close()
+        await broker.close()
+    finally:
+        for server in servers:
+            server.kill()
+            server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
