@@ -101,14 +101,9 @@ class CloudNode:
         self._warn_of_addresses()
         # From the main thread: the child server is tied to the life of the thread that made it.
         url = settings.nats or await self._embed()
-<<<<<<< HEAD
         login, replicas = self._trust.login, settings.nats_replicas
         self._broker = await Broker.connect(url, name=self.name, login=login, replicas=replicas)
-        await self._broker.ensure_streams()
-=======
-        self._broker = await Broker.connect(url, name=self.name, replicas=settings.nats_replicas)
         await self._broker.ensure_streams(NATS_AGREES_S)
->>>>>>> faults
         self._publisher = Publisher(
             self._broker,
             spool_bytes=settings.limits.spool_mib * 2**20,

@@ -62,7 +62,7 @@ class Login:
         return {"user_credentials": RawCredentials(self.credentials), "tls": self.tls, "inbox_prefix": self.inbox}
 
 
-class SecureClient(Client):  # type: ignore[misc]
+class SecureClient(SteadyClient):
     """Speaks TLS whatever the server says.
 
     nats-py does so only if the server asks for it in the clear: one in the middle would just not ask, and pass the
@@ -119,15 +119,10 @@ class Connection:
         login: Callable[[], Login] | None = None,
     ) -> None:
         self._servers = server_list(servers)
-<<<<<<< HEAD
         self._name, self._on_state, self._login = name, on_state, login
         if login is not None and any(re.match(r"(?!nats:|tls:)\w+:", url) for url in self._servers):
             raise BrokerUnavailable(f"NATS at {self.address}: with an identity use tls://HOST:PORT")
-        self._client: Client | None = None
-=======
-        self._name, self._on_state = name, on_state
         self._client: SteadyClient | None = None
->>>>>>> faults
         self._up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._endings: set[asyncio.Task[None]] = set()  # of connections that were given up
@@ -264,11 +259,7 @@ class Connection:
         async def note_closed() -> None:
             closed.set()
 
-<<<<<<< HEAD
-        client = SecureClient() if self._login else Client()
-=======
-        client = SteadyClient()
->>>>>>> faults
+        client = SecureClient() if self._login else SteadyClient()
         try:
             async with asyncio.timeout(timeout_s):
                 await client.connect(
