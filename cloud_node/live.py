@@ -29,7 +29,7 @@ from common.metrics import CONTENT_TYPE
 KEPT_S: Final = 600
 VIEWERS: Final = 16  # pages open at once
 EDGES: Final = 100  # shown, the busiest first
-USE_S: Final = 5  # device use is told over so many seconds: a batch counts when it ends
+USE_S: Final = 5  # device use and edges' rates are told over so many seconds: a batch counts when it ends
 HERE: Final = Path(__file__).parent / "web"
 COMMON: Final = Path(__file__).parent.parent / "common" / "web"
 FILES: Final = {
@@ -72,7 +72,7 @@ class LivePage:
         self._admission, self._streams, self._publisher, self._status = admission, streams, publisher, status
         self._before = self._totals()
         self._busy: deque[dict[str, int]] = deque([dict(activity.busy_ns)], maxlen=USE_S + 1)
-        self._frames: dict[EdgeStream, int] = {}
+        self._frames: deque[dict[EdgeStream, int]] = deque(maxlen=USE_S)  # by stream, in the last seconds
         self._viewers = 0
         self._now = ""  # the last event
         self._next = asyncio.Event()  # set, and replaced, when there is another
@@ -132,7 +132,9 @@ class LivePage:
         point = self._point()
         self.points.append(point)
         if self._viewers:
-            self._now = _event("now", {"point": point, **self._words()})
+            frames, words = self._words()
+            self._frames.append(frames)
+            self._now = _event("now", {"point": point, **words})
             self._next.set()
             self._next = asyncio.Event()
         else:
@@ -141,7 +143,7 @@ class LivePage:
     async def _events(self) -> AsyncIterator[str]:
         self._viewers += 1
         try:
-            yield _event("history", {"points": list(self.points), **self._words()})
+            yield _event("history", {"points": list(self.points), **self._words()[1]})
             while not self._ended:
                 await self._next.wait()
                 if not self._ended:
@@ -187,15 +189,15 @@ class LivePage:
             "down": round(down / seconds),
         }
 
-    def _words(self) -> dict[str, Any]:
-        """What is not drawn over time."""
+    def _words(self) -> tuple[dict[EdgeStream, int], dict[str, Any]]:
+        """Each stream's frames so far, and what is not drawn over time."""
         status, now_ns = self._status(), time.monotonic_ns()
         rows: list[dict[str, Any]] = []
-        before, self._frames = self._frames, {}
+        before, now = self._frames[0] if self._frames else {}, dict[EdgeStream, int]()
         for name, stream in list(self._streams.live.items()):
-            self._frames[stream] = stream.frames
-            rate = stream.frames - before.get(stream, stream.frames)
-            rows.append({"edge": name, "frames": stream.frames, "rate": rate, "out": stream.account.frames,
+            now[stream] = stream.frames
+            rate = (stream.frames - before.get(stream, stream.frames)) / max(1, len(self._frames))
+            rows.append({"edge": name, "frames": stream.frames, "rate": round(rate, 1), "out": stream.account.frames,
                          "window": stream.account.window_frames})  # fmt: skip
         rows.sort(key=lambda row: (-row["rate"], -row["frames"], row["edge"]))
         queue = []
@@ -206,7 +208,7 @@ class LivePage:
                 "oldest_ms": round((now_ns - arrived_ns) / 1e6) if frames else 0,
                 "wait_ms": round(self._admission.wait_ms(priority)),
             })  # fmt: skip
-        return {
+        return now, {
             "status": status,
             "queue": queue,
             "edges": rows[:EDGES],

@@ -10,7 +10,8 @@ const make = (tag, text, css) => {
 };
 const number = (value, digits = 0) =>
   value === null || value === undefined ? "–" : value.toLocaleString("en", { maximumFractionDigits: digits });
-const ms = (value) => (value === null || value === undefined ? "–" : value < 10000 ? `${number(value)} ms` : `${number(value / 1000, 1)} s`);
+const ms = (value) =>
+  value === null || value === undefined ? "–" : value < 1000 ? `${number(value)} ms` : `${number(value / 1000, value < 10000 ? 2 : 1)} s`;
 const bytes = (value) => {
   if (value === null || value === undefined) return "–";
   const units = ["B", "kB", "MB", "GB"];
@@ -114,7 +115,7 @@ function write() {
     const faults = Object.entries(device.faults).map(([name, count]) => `${count} × ${name}`).join(", ");
     return [device.device, percent(point ? point.use[device.device] : null), (device.healthy ? "works" : "lost") + (faults ? `; ${faults}` : "")];
   }));
-  rows("edges", edges.map((row) => [row.edge, number(row.rate), `${row.out} of ${row.window}`, number(row.frames)]));
+  rows("edges", edges.map((row) => [row.edge, number(row.rate, 1), `${row.out} of ${row.window}`, number(row.frames)]));
   $("edgecount").textContent = status.edges > edges.length ? `${edges.length} busiest of ${number(status.edges)}` : number(status.edges);
   const turned = Object.entries(rejected).map(([reason, count]) => `${number(count)} ${reason}`).join(", ") || "none";
   const facts = [

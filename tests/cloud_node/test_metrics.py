@@ -122,7 +122,7 @@ async def test_a_point_a_second_and_what_the_page_is_sent(node: Node, monkeypatc
     page.tick()
     told = await asyncio.wait_for(waiting, 30)
     assert told.startswith("event: now\ndata: {") and told.endswith("}\n\n")
-    assert f'"edges":[{{"edge":"edge-{number}","frames":1,"rate":1,' in told, "the busiest first"
+    assert f'"edges":[{{"edge":"edge-{number}","frames":1,"rate":1.0,' in told, "the busiest first"
     assert told.count('"rate"') == live.EDGES
 
     monkeypatch.setattr(live, "VIEWERS", 1)
