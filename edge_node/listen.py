@@ -7,13 +7,16 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
+from functools import partial
+from pathlib import Path
 
 from nats import errors as nats_errors
 from nats.aio.msg import Msg
 
 from common import process
 from common.errors import SettingsError
-from common.nats_connection import Connection, end_tasks
+from common.identity import read_private, trusting
+from common.nats_connection import Connection, Login, end_tasks
 from common.subjects import check_edge
 from edge_node.sinks.addresses import check_nats
 from edge_node.sinks.nats_subject import ALERTS, READINGS
@@ -27,6 +30,9 @@ def listen(argv: Sequence[str]) -> int:
         description="Print what edges publish with --readings-nats and --alert-nats, as it comes.",
     )
     parser.add_argument("--nats", required=True, metavar="URL", help="the NATS server that they publish to")
+    parser.add_argument(
+        "--identity", type=Path, metavar="DIR", help="folder node/ of the authority, where edges are enrolled"
+    )
     parser.add_argument("--edge", default="*", metavar="NAME", help="of this edge alone")
     parser.add_argument("--alerts", action="store_true", help="alerts alone")
     parser.add_argument("--json", action="store_true", help="as it is sent, a line each")
@@ -38,8 +44,18 @@ def listen(argv: Sequence[str]) -> int:
     edge = given.edge if given.edge == "*" else check_edge(given.edge)
     subjects = [f"{ALERTS}.{edge}"] if given.alerts else [f"{READINGS}.{edge}", f"{ALERTS}.{edge}"]
     process.configure_logging(verbose=False)
-    asyncio.run(_listen(Connection(given.nats, name="listen"), subjects, given.json))
+    login = None if given.identity is None else partial(_login, given.identity)
+    asyncio.run(_listen(Connection(given.nats, name="listen", login=login), subjects, given.json))
     return 0
+
+
+def _login(node: Path) -> Login:
+    """The cloud nodes' own. Raises SettingsError."""
+    try:
+        credentials = str(json.loads(read_private(node / "logins.json"))["results"])
+    except (ValueError, KeyError, TypeError):
+        raise SettingsError(f"--identity {node}: not the folder node/ that `enroll --init` makes") from None
+    return Login(credentials, trusting(read_private(node / "ca.crt")))
 
 
 async def _listen(nats: Connection, subjects: Sequence[str], as_json: bool) -> None:
@@ -47,7 +63,7 @@ async def _listen(nats: Connection, subjects: Sequence[str], as_json: bool) -> N
 
     async def show(message: Msg) -> None:
         try:
-            print(message.data.decode(errors="replace") if as_json else in_words(message.data), flush=True)
+            print((in_json if as_json else in_words)(message.data), flush=True)
         except OSError:  # whoever read along has gone
             stop.set()
 
@@ -70,6 +86,14 @@ async def _follow(nats: Connection, subjects: Sequence[str], show: Callable[[Msg
             print(f"lamplight: listening to {', '.join(subjects)} at {nats.address}", file=sys.stderr, flush=True)
         while client.is_connected:
             await asyncio.sleep(0.2)
+
+
+def in_json(data: bytes) -> str:
+    """A message as JSON that is safe to print."""
+    try:
+        return json.dumps(json.loads(data))
+    except ValueError:
+        return json.dumps({"event": "unknown", "text": data.decode(errors="replace")})
 
 
 def in_words(data: bytes) -> str:

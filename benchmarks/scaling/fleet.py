@@ -57,6 +57,7 @@ class Region:
     node: Node
     working: int = 0
     arrivals_fps: float = 0.0  # of this node
+    from_afar: float = 0.0  # the share of them that is another region's
     seconds: list[tuple[float, int, int]] = field(default_factory=list)  # (time, queue, frames so far)
 
 
@@ -74,7 +75,9 @@ def simulate(fleet: Fleet, failures: tuple[Failure, ...], seconds: float, seed: 
         gone = [region for region in regions if not region.working]
         left = [region for region in regions if region.working]
         for region in left:
-            region.arrivals_fps = whole * (1 + len(gone) / max(1, len(left))) / region.working
+            more = len(gone) / len(left)
+            region.arrivals_fps = whole * (1 + more) / region.working
+            region.from_afar = more / (1 + more)
         for region in gone:
             region.arrivals_fps = 0.0
 
@@ -85,7 +88,8 @@ def simulate(fleet: Fleet, failures: tuple[Failure, ...], seconds: float, seed: 
                 continue
             yield env.timeout(rng.exponential(1 / region.arrivals_fps))
             if region.arrivals_fps:
-                region.node.offer(int(rng.choice(3, p=fleet.mix)))
+                farther_s = fleet.region_hop_s if rng.random() < region.from_afar else 0.0
+                region.node.offer(int(rng.choice(3, p=fleet.mix)), farther_s=farther_s)
 
     def watch(region: Region) -> Iterator[simpy.Event]:
         while True:
@@ -99,8 +103,9 @@ def simulate(fleet: Fleet, failures: tuple[Failure, ...], seconds: float, seed: 
         lost = min(region.working, round(failure.share * region.nodes))
         region.working -= lost
         others = [region] if region.working else [other for other in regions if other is not region]
-        # What the lost nodes held is sent again: so much for each node that is left.
-        again = region.node.queued * lost / max(1, sum(other.working for other in others))
+        # What the lost nodes held is sent again, half a batch in work on average: so much for each node that is left.
+        failed_s, held = env.now, region.node.queued + fleet.device.most / 2
+        again = held * lost / max(1, sum(other.working for other in others))
         if not region.working:
             for queue in region.node.waiting.values():
                 queue.clear()
@@ -108,7 +113,7 @@ def simulate(fleet: Fleet, failures: tuple[Failure, ...], seconds: float, seed: 
         share_out()
         for other in others:
             for _ in range(rng.poisson(again)):
-                other.node.offer(int(rng.choice(3, p=fleet.mix)))
+                other.node.offer(int(rng.choice(3, p=fleet.mix)), failed_s, 0 if region.working else fleet.region_hop_s)
         yield env.timeout(failure.seconds)
         region.working += lost
         share_out()

@@ -43,12 +43,12 @@ class Node:
     latencies: dict[int, list[float]] = field(default_factory=lambda: {0: [], 1: [], 2: []})
     batches: list[int] = field(default_factory=list)
     busy_s: float = 0.0
-    waiting: dict[int, deque[float]] = field(default_factory=lambda: {0: deque(), 1: deque(), 2: deque()})
+    waiting: dict[int, deque[tuple[float, float]]] = field(default_factory=lambda: {0: deque(), 1: deque(), 2: deque()})
     _wake: simpy.Event | None = None
 
-    def offer(self, priority: int) -> None:
-        """A frame is due now."""
-        self.waiting[priority].append(self.env.now)
+    def offer(self, priority: int, due_s: float | None = None, farther_s: float = 0.0) -> None:
+        """A frame comes: it was due at `due_s` (without it, now), and its way is `farther_s` longer."""
+        self.waiting[priority].append((self.env.now if due_s is None else due_s, farther_s))
         if self._wake is not None and not self._wake.triggered:
             self._wake.succeed()
 
@@ -67,11 +67,11 @@ class Node:
             yield self.env.timeout(took_s)
             self.busy_s += took_s
             self.batches.append(len(batch))
-            for priority, due_s in batch:
-                self.latencies[priority].append(self.env.now - due_s + self.beside_s)
+            for priority, (due_s, farther_s) in batch:
+                self.latencies[priority].append(self.env.now - due_s + self.beside_s + farther_s)
 
-    def _take(self) -> list[tuple[int, float]]:
-        batch: list[tuple[int, float]] = []
+    def _take(self) -> list[tuple[int, tuple[float, float]]]:
+        batch: list[tuple[int, tuple[float, float]]] = []
         for priority, queue in self.waiting.items():
             while queue and len(batch) < self.device.most:
                 batch.append((priority, queue.popleft()))

@@ -1,6 +1,7 @@
 """An alert, and what is told of it; the schema is in docs/alerts.md."""
 
 import hashlib
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,5 +43,6 @@ class Alert:
 
 
 def message_of(told: dict[str, Any]) -> Message:
-    """What is sent of an alert's JSON."""
-    return Message(str(told["id"]), encode(told), "alert")
+    """What is sent of an alert's JSON; as old as the alert."""
+    age_s = max(0.0, time.time() - told["raised_unix_ns"] / 1e9)
+    return Message(str(told["id"]), encode(told), "alert", time.monotonic() - age_s)

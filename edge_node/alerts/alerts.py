@@ -65,11 +65,12 @@ class Alerts:
         for sight in changed:
             seen = self._seen.setdefault(sight.id, _Seen())
             if sight.text != seen.text:
-                seen.text = sight.text
-                found = [one for one in matching(self._patterns, sight.text) if one.text not in seen.raised]
+                found, all_looked = matching(self._patterns, sight.text)
+                seen.text = sight.text if all_looked else ""  # else again when it is told of next
                 for pattern in found:
-                    seen.raised.add(pattern.text)
-                    self._raise(Alert(pattern.text, sight, time.time_ns()))
+                    if pattern.text not in seen.raised:
+                        seen.raised.add(pattern.text)
+                        self._raise(Alert(pattern.text, sight, time.time_ns()))
             self._watch(sight, bool(seen.raised))
             if sight.ended:
                 del self._seen[sight.id]

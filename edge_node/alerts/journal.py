@@ -14,6 +14,7 @@ from edge_node.sinks.json_lines import JsonLines
 log = logging.getLogger(__name__)
 
 LOOKED_AT_BYTES: Final = 1 << 20  # of the file's end, at the start
+MOST_BYTES: Final = 16 << 20  # at the start; what is older stays in one file beside
 OLDEST_S: Final = 24 * 3600.0  # what could not be delivered for so long is of no use any more
 MOST: Final = 500
 
@@ -27,6 +28,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
+        _put_aside(path)
         self._lines = JsonLines(path, unit="alerts")
 
     def raised(self, told: dict[str, Any]) -> None:
@@ -55,6 +57,18 @@ class Journal:
     def close(self) -> None:
         with self._lock:
             self._lines.close()
+
+
+def _put_aside(path: Path) -> None:
+    """A file that has grown too large becomes `<name>.1`; its end goes on."""
+    try:
+        if not path.exists() or path.stat().st_size <= MOST_BYTES:
+            return
+        end = _last_lines(path)[1:]  # the first may be cut off
+        path.replace(path.with_name(f"{path.name}.1"))
+        path.write_bytes(b"".join(line + b"\n" for line in end))
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _last_lines(path: Path) -> list[bytes]:

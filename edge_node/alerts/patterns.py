@@ -16,13 +16,17 @@ LONGEST_MATCH_S: Final = 0.02  # an expression that backtracks for longer is sto
 REST_S: Final = 10.0  # ... and rests, so that it cannot hold up the frames
 
 
+class NotLooked(Exception):
+    """A pattern was not looked for: the text may have it all the same."""
+
+
 class Pattern(Protocol):
     """Something to look for."""
 
     text: str  # as the user gave it
 
     def matches(self, text: str, folded: Folded) -> bool:
-        """Whether it is in a text, which is given folded as well."""
+        """Whether it is in a text, which is given folded as well. Raises NotLooked."""
         ...
 
 
@@ -54,13 +58,13 @@ class Expression:
     def matches(self, text: str, folded: Folded) -> bool:
         now = self._clock()
         if now < self._rests_until_s:
-            return False
+            raise NotLooked
         try:
             return self._compiled.search(text[:LONGEST_TEXT], timeout=LONGEST_MATCH_S) is not None
         except TimeoutError:
             self._rests_until_s = now + REST_S
             log.error("alert %s takes too long on a text and rests for %g s: make it simpler", self.text, REST_S)
-            return False
+            return False  # not again for this text, which would have it rest for ever
 
 
 def pattern(text: str) -> Pattern:
@@ -96,7 +100,13 @@ def _lines(file: Path) -> list[tuple[str, str]]:
     return [(where, text) for where, text in lines if text and not text.startswith("#")]
 
 
-def matching(patterns: Iterable[Pattern], text: str) -> list[Pattern]:
-    """Those that are in a text."""
-    folded = Folded.of(text[:LONGEST_TEXT])
-    return [pattern for pattern in patterns if pattern.matches(text, folded)]
+def matching(patterns: Iterable[Pattern], text: str) -> tuple[list[Pattern], bool]:
+    """Those that are in a text, and whether all of them were looked for."""
+    folded, found, all_looked = Folded.of(text[:LONGEST_TEXT]), [], True
+    for pattern in patterns:
+        try:
+            if pattern.matches(text, folded):
+                found.append(pattern)
+        except NotLooked:
+            all_looked = False
+    return found, all_looked

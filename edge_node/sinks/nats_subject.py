@@ -25,12 +25,14 @@ class NatsSubject:
 
     Args:
         servers: NATS URLs; one string may name several, with commas.
-        login: of an enrolled edge, asked before each connection.
+        login: of an enrolled edge, asked before each connection; an address with a login of its own goes without.
     """
 
     def __init__(self, servers: str, subject: str, edge: str, login: Callable[[], Login] | None = None) -> None:
         self._subject = f"{subject}.{check_edge(edge)}"
-        self._connection = Connection(servers, name=f"edge {edge} {subject.rpartition('.')[2]}", login=login)
+        self._connection = Connection(
+            servers, name=f"edge {edge} {subject.rpartition('.')[2]}", login=None if "@" in servers else login
+        )
         self.where = f"{self._subject} at {self._connection.address}"
 
     async def open(self) -> None:

@@ -87,7 +87,12 @@ def test_a_command_is_understood(page: str, command: str) -> None:
         if not known:
             assert words[2] in ("venv", "pytest", "http.server", "mkdocs"), command
             return
-        text = help_texts()[max(known, key=len)]
+        name = max(known, key=len)
+        rest = words[len(name.split()) :]
+        commands_of = GENERATE["EDGE"] if "edge_node" in name else GENERATE["CLOUD"]
+        if name.split()[-1] in ("edge_node", "cloud_node") and rest:
+            assert rest[0].startswith("-"), f"{rest[0]} is none of {', '.join(filter(None, commands_of))}"
+        text = help_texts()[name]
     elif words[1].endswith(".py"):
         file = ROOT / words[1]
         assert file.is_file(), f"{words[1]} is not there"
@@ -96,4 +101,4 @@ def test_a_command_is_understood(page: str, command: str) -> None:
         assert words[1] in ("-c",), command
         return
     for flag in flags - {"--help", "--config"}:
-        assert re.search(rf"{flag}\b", text), f"{flag} is unknown there"
+        assert re.search(rf"(?<![\w-]){flag}(?![\w-])", text), f"{flag} is unknown there"

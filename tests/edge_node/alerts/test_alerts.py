@@ -16,6 +16,7 @@ from sights import make_sight
 
 from common.errors import SettingsError
 from common.settings import load
+from edge_node.alerts import journal
 from edge_node.alerts.alerts import Alerts, area_of
 from edge_node.alerts.options import AlertOptions, alerts
 from edge_node.areas import Area
@@ -62,6 +63,30 @@ def test_each_pattern_raises_one_alert_in_each_sight(tmp_path: Path) -> None:
     assert len({told["id"] for told in lines(tmp_path)}) == 4 and sink.counts == {"exit": 2, "fire": 2}
     assert [told["id"] for told in shows.told] == [told["id"] for told in lines(tmp_path)]
     assert lines(tmp_path)[0]["schema"] == 1 and lines(tmp_path)[0]["text"] == "EXIT"
+
+
+def test_what_was_read_while_an_expression_rested_is_looked_at_once_it_does_not(tmp_path: Path) -> None:
+    now = [0.0]
+    sink = watchful(tmp_path, "/^(a|aa)+$|EXIT/")
+    [expression] = sink._patterns
+    expression._clock = lambda: now[0]
+    sink.sights([make_sight(1, "a" * 80 + "!"), make_sight(2, "EXIT")])
+    assert not sink.counts
+    now[0] = 11.0
+    sink.sights([make_sight(2, "EXIT")])
+    assert sum(sink.counts.values()) == 1
+
+
+def test_a_journal_that_has_grown_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "MOST_BYTES", 1000)
+    sink = watchful(tmp_path, "exit", alert_webhook="http://127.0.0.1:9/")
+    sink.sights([make_sight(number, "EXIT") for number in range(5)])
+    sink.close()
+    whole = lines(tmp_path)
+    again = watchful(tmp_path, "exit")
+    again.close()
+    assert len((tmp_path / "alerts.jsonl.1").read_text().splitlines()) == 5
+    assert lines(tmp_path) == whole[1:], "what may be undelivered is still there"
 
 
 def test_while_the_sight_lives_frames_are_essential(tmp_path: Path) -> None:
