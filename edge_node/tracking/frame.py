@@ -49,13 +49,8 @@ class Frame:
 
     def cuts(self, column: int) -> bool:
         """Whether the frame's border may cut a region."""
-        xs, ys = zip(*self.regions[column].polygon, strict=True)
-        return (
-            min(xs) <= BORDER
-            or min(ys) <= BORDER
-            or max(xs) >= self.size[0] - 1 - BORDER
-            or (max(ys) >= self.size[1] - 1 - BORDER)
-        )
+        outline, (width, height) = self.regions[column].polygon, self.size
+        return any(not (BORDER < x < width - 1 - BORDER and BORDER < y < height - 1 - BORDER) for x, y in outline)
 
     def in_scene(self, column: int) -> Box:
         """The box of a region where it is in the scene."""

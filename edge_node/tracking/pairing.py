@@ -68,7 +68,8 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     rows, columns = len(known), len(seen)
     if not rows or not columns:
         empty = np.zeros((rows, columns))
-        return Table(empty, *(empty.astype(bool) for _ in range(3)), np.zeros((rows, columns, 2)))
+        none = empty.astype(bool)
+        return Table(empty, none, none, none, np.zeros((rows, columns, 2)))
     a, b = _array([one.box for one in known])[:, None], _array([one.box for one in seen])[None]
     off = np.array([one.off for one in known])[:, None]
     strict = np.array([one.strict for one in known])[:, None]
