@@ -47,6 +47,7 @@ class Step:
     rgb: np.ndarray
     regions: tuple[Region, ...]
     truth: tuple[int, ...]
+    places: tuple[tuple[int, tuple[float, ...]], ...] = ()  # of the signs that can be seen: left, top, right, bottom
 
 
 def reading_of(step: Step, number: int, session: str = "s") -> Reading:
@@ -191,7 +192,8 @@ class Clip:
             found = [region for sign, box, share in visible for region in self._detect(sign, box, share, t)]
             found += [(self._phantom(), -1) for _ in range(self.rng.poisson(0.25))]
             order = self.rng.permutation(len(found))
-            yield Step(t, picture, tuple(found[i][0] for i in order), tuple(found[i][1] for i in order))
+            places = tuple((sign.number, tuple(box)) for sign, box, _ in visible)
+            yield Step(t, picture, tuple(found[i][0] for i in order), tuple(found[i][1] for i in order), places)
 
     def _picture(self, t: float) -> tuple[np.ndarray, list]:
         left, top = self.look(t)
@@ -236,7 +238,9 @@ class Clip:
         if sign.missing or sign.dark[0] <= t < sign.dark[1]:
             return []
         high = box[3] - box[1]
-        pieces = [(box, sign.text if share > 0.95 else sign.text[: max(1, round(len(sign.text) * share))])]
+        shown = max(1, round(len(sign.text) * share)) if share < 0.95 else len(sign.text)
+        ends_left = box[0] > sign.place(t)[0] - self.look(t)[0] - sign.art.shape[1] / 2 + 1  # its beginning is hidden
+        pieces = [(box, sign.text[-shown:] if ends_left else sign.text[:shown])]
         if rng.random() < 0.07 and " " in sign.text and box[2] - box[0] > 3 * high:
             words = sign.text.split(" ")
             cut = int(rng.integers(1, len(words)))

@@ -17,6 +17,7 @@ MOMENTS: Final = 8  # frames whose thumbnails are kept, for late ones
 TRUST: Final = 0.12  # likeness of two frames at which their shift is believed; unlike ones have .1 once in ten
 KEY: Final = 0.8  # times as like an earlier frame as the one before
 NEAR_S: Final = 1.0  # that a camera's speed is believed
+BORDER: Final = 2.0  # pixels
 SAME_SHAPE: Final = 0.02  # that the ratio of two frames' sides may differ
 
 
@@ -45,6 +46,11 @@ class Frame:
     def size(self) -> tuple[int, int]:
         """Width and height in its own pixels."""
         return self.rgb.shape[1], self.rgb.shape[0]
+
+    def cuts(self, column: int) -> bool:
+        """Whether the frame's border may cut a region."""
+        outline, (width, height) = self.regions[column].polygon, self.size
+        return any(not (BORDER < x < width - 1 - BORDER and BORDER < y < height - 1 - BORDER) for x, y in outline)
 
     def in_scene(self, column: int) -> Box:
         """The box of a region where it is in the scene."""

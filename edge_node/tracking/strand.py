@@ -156,7 +156,8 @@ class Strand:
             ids[column] = track.id
             track.see(frame.reading, regions[column], frame.at)
             if not late:
-                track.follow(frame.in_scene(column), frame.looks[column], frame.there[row], frame.move_at, part=part)
+                place, cut = frame.in_scene(column), frame.cuts(column)
+                track.follow(place, frame.looks[column], frame.there[row], frame.move_at, part=part, cut=cut)
             if not part:
                 track.read(regions[column])
         self._look_for_views(frame, [(known[row], column) for row, column in pairs.items()])

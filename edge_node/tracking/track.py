@@ -92,17 +92,19 @@ class Track:
         elif at < self.first:
             self.first, self.first_unix_ns = at, self.last_unix_ns - round((self.last - at) * 1e9)
 
-    def follow(self, box: Box, look: Vectors, now: Vectors, move_at: float, *, part: bool) -> None:
+    def follow(self, box: Box, look: Vectors, now: Vectors, move_at: float, *, part: bool, cut: bool) -> None:
         """Take its place in the newest frame, in the scene; a `part` of its line (or more than it) only counts when
         nothing else is seen of it for long.
 
-        look: of the region. now: what is where it was expected.
+        look: of the region. now: what is where it was expected. cut: the frame's border cuts it.
         """
         self.parts = self.parts + 1 if part else 0
         if part and self.parts >= (FEWER if box.length < self.box.length else PARTS if self.sure >= SURE else 0):
             self.parts, self.there, self.look, self.sure = 0, None, look, 0
             self.motion, self.box = Motion(box.x, box.y, move_at, box.height), box
-        if part:
+        if cut and self.sure < SURE:  # nobody knows yet how long it is, so its middle says nothing of its speed
+            self.motion, self.box, self.look = Motion(box.x, box.y, move_at, box.height), box, look
+        if part or cut:
             return
         self.sure += 1
         much = 0.06 + 0.25 * self.box.height / self.box.length
