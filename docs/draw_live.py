@@ -24,7 +24,6 @@ SHOTS = {  # width, height, pixels a point, colours, camera, what is looked for
     "live": (1360, 930, 1, "dark", "alley", ""),
     "live-light": (1360, 930, 1, "light", "cafe", "cafe"),
     "live-phone": (375, 812, 2, "dark", "pad", ""),
-    "live-phone-light": (375, 812, 2, "light", "lake", ""),
 }
 
 

@@ -144,6 +144,19 @@ def test_a_thousand_readings_stay_few_in_the_document_and_markup_is_text(
         assert page.evaluate("window.harmed") is None and not page.errors  # type: ignore[attr-defined]
 
 
+def test_the_token_opens_it(context: BrowserContext, tmp_path: Path) -> None:
+    with live_page(tmp_path, "gate", token="lantern-over-water", address="0.0.0.0:0") as served:
+        camera_of(served, "gate").write(shown(0))
+        page = context.new_page()
+        page.goto(served.url.replace("0.0.0.0", "127.0.0.1"))
+        page.locator("input").fill("a guess")
+        page.locator("button").click()
+        page.locator("[role=alert]").wait_for()
+        page.locator("input").fill("lantern-over-water")
+        page.locator("button").click()
+        page.locator("#stage.filled").wait_for()
+
+
 def test_search_finds_what_is_kept(context: BrowserContext, tmp_path: Path) -> None:
     pytest.importorskip("edge_node.readings")
     from edge_node.readings.rows import row_of
