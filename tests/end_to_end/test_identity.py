@@ -28,6 +28,7 @@ def node(made: Authority) -> Iterator[Cloud]:
     """One for all tests here, on every interface."""
     cloud = Cloud("--preset", "none", *OPEN, "--identity", str(made.node), "--verbose")
     yield cloud
+    assert cloud.end() == 0, cloud.output
     assert all(secret not in cloud.output for secret in secrets_of(made))
     assert max(map(len, cloud.lines)) < 2_000  # no frame either
 
