@@ -12,7 +12,7 @@ import nats
 import nats.errors
 import pytest
 from nats.js.api import ConsumerConfig, StreamConfig
-from results import publish, running_server, until
+from results import publish, running_server, stop_in_place, until
 
 from common import broker as broker_module
 from common.broker import ESSENTIAL_LIMITS, OTHER_LIMITS, Broker, StreamLimits
@@ -262,12 +262,13 @@ async def test_a_client_that_the_server_threw_out_is_replaced(broker, look) -> N
 async def test_the_late_answer_to_a_ping_that_was_given_up_does_no_harm(server, broker) -> None:
     """It ended nats-py's reader: connected as it seemed, the node heard nothing for half a minute."""
     client = broker._connection.client
+    received = client._pongs_received
     assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
+    await stop_in_place(server.pid)
     with pytest.raises(nats.errors.TimeoutError):
         await client.flush(timeout=0.2)
     os.kill(server.pid, signal.SIGCONT)
-    await until(lambda: client._pongs_received > 1)
+    await until(lambda: client._pongs_received > received)
     await publish(broker, "cam-1", Priority.STANDARD, b"x", "cam-1/s/1/0", {})
     assert broker._connection.client is client and not client.deaf
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import nats
 import pytest
-from results import EDGE, SESSION, Inbox, make_result, running_server, until
+from results import EDGE, SESSION, Inbox, make_result, running_server, stop_in_place, until
 
 from cloud_node.publisher import Publisher
 from common import broker as broker_module
@@ -443,7 +443,7 @@ async def test_a_connection_that_does_not_answer_is_made_anew(server, cloud) -> 
     async with listening(server, cloud.consumers, inbox) as downlink:
         await until(lambda: downlink.connected)
         before = downlink._connection.client
-        os.kill(server.pid, signal.SIGSTOP)
+        await stop_in_place(server.pid)
         try:
             await downlink.check()
             assert not downlink.connected

@@ -2,9 +2,12 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+
+import psutil
 
 from common.broker import Broker
 from common.frame import FrameId, Outcome, Priority, Result
@@ -35,6 +38,13 @@ def make_result(
         image=image,
         trace=trace or {},
     )
+
+
+async def stop_in_place(pid: int) -> None:
+    """SIGSTOP, and wait until it stands: for a moment it may still answer."""
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    await asyncio.sleep(0.1)
 
 
 @asynccontextmanager
