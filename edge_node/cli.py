@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import functools
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -92,7 +93,8 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     from edge_node.sinks import SharedSink, TerminalLine
     from edge_node.takeover import load_enhancer
 
-    reading, line, slowdown = each[0].reading, TerminalLine(), Slowdown()
+    reading, telling, slowdown = each[0].reading, each[0].telling, Slowdown()
+    line = TerminalLine(quiet=telling.log_json)
     detector = None
     if reading.detector != "none":
         detector = create_detector(
@@ -106,7 +108,6 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     nodes, failures = cameras.assembled(
         each, lambda given: _node(given, reader, last, enhancer(given.choosing.local), slowdown)
     )
-    telling = each[0].telling
     sampling = telemetry.Sampling.chosen(telling.trace_sample, telling.trace_slow_ms)
     telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}", sampling)
     stop = asyncio.Event()
@@ -119,7 +120,10 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
             line.close()
             await asyncio.to_thread(telemetry.stop)
             for node in nodes:
-                print(f"lamplight: {_summary(node)}", file=sys.stderr)
+                if telling.log_json:
+                    logging.getLogger(__name__).warning("%s", _summary(node))
+                else:
+                    print(f"lamplight: {_summary(node)}", file=sys.stderr)
     return RESTART_EXIT if care.wants_restart else 0
 
 
