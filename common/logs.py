@@ -26,6 +26,11 @@ def remember(frame: FrameId, trace: Mapping[str, str]) -> None:
         _traces.popitem(last=False)
 
 
+def is_json() -> bool:
+    """Whether lines are JSON."""
+    return _traces is not None
+
+
 def without_secrets(text: str) -> str:
     """Logins in addresses, and what follows words such as token, starred out.
 

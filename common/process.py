@@ -20,7 +20,10 @@ def run(command: Callable[[], int]) -> NoReturn:
     try:
         sys.exit(command())
     except LamplightError as error:
-        print(f"lamplight: {error}", file=sys.stderr)
+        if logs.is_json():
+            log.error("%s", error)
+        else:
+            print(f"lamplight: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import functools
 import importlib.util
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -102,11 +103,11 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     from edge_node.sinks import SharedSink, TerminalLine
     from edge_node.takeover import load_enhancer
 
-    line, slowdown, page = TerminalLine(), Slowdown(), _page(each)
+    telling, slowdown, page = each[0].telling, Slowdown(), _page(each)
+    line = TerminalLine(quiet=telling.log_json)
     last = line if len(each) == 1 else SharedSink(line)
     shared = Shared(create_reader(each[0].reading), last, functools.cache(load_enhancer), slowdown, page)
     nodes, failures = cameras.assembled(each, lambda given: make_node(given, shared))
-    telling = each[0].telling
     sampling = telemetry.Sampling.chosen(telling.trace_sample, telling.trace_slow_ms)
     telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}", sampling)
     stop = asyncio.Event()
@@ -123,13 +124,18 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
                 await asyncio.to_thread(page.stop)
             await asyncio.to_thread(telemetry.stop)
             for node in nodes:
-                print(f"lamplight: {_summary(node)}", file=sys.stderr)
-            if shared.reader.left_out:
-                print(
-                    f"lamplight: {shared.reader.left_out} text regions were not read (--recognize-most)",
-                    file=sys.stderr,
-                )
+                _say(_summary(node), telling.log_json)
+            if left := shared.reader.left_out:
+                _say(f"{left} text regions were not read (--recognize-most)", telling.log_json)
     return RESTART_EXIT if care.wants_restart else 0
+
+
+def _say(words: str, as_log: bool) -> None:
+    """Last words, as a line of the log where that is JSON."""
+    if as_log:
+        logging.getLogger(__name__).warning("%s", words)
+    else:
+        print(f"lamplight: {words}", file=sys.stderr)
 
 
 def _page(each: Sequence[EdgeSettings]) -> "LivePage | None":

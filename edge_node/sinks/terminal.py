@@ -25,9 +25,12 @@ class TerminalLine:
 
     Args:
         total: frames in all, where known.
+        quiet: say nothing, where what is said is read by machines.
     """
 
-    def __init__(self, total: int | None = None, *, console: Console | None = None, every_s: float = 10.0) -> None:
+    def __init__(
+        self, total: int | None = None, *, console: Console | None = None, every_s: float = 10.0, quiet: bool = False
+    ) -> None:
         self.total, self.every_s = total, every_s
         self.frames = 0
         self.regions = self.alerts = 0
@@ -39,7 +42,7 @@ class TerminalLine:
         self.paths: Counter[Route] = Counter()
         self._latencies_ms: deque[float] = deque(maxlen=RECENT)
         self._times: deque[float] = deque()
-        self._console = console or Console(stderr=True)
+        self._console = console or Console(stderr=True, quiet=quiet)
         self._printed: float | None = None
         self._closed = False
         self._live: Live | None = None
