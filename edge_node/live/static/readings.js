@@ -4,6 +4,7 @@ import { count, element, say, time } from "./words.js";
 
 const MOST_ENTRIES = 1000;
 const ROWS = 60;
+const LEAST_SURE = 0.2; // what is less sure than this has no row
 const APART_MS = 200; // between changes of the list: it stays calm, however much is read
 const find = (id) => document.getElementById(id);
 
@@ -101,7 +102,7 @@ export class Readings extends EventTarget {
       if (!entry) continue;
       const row = this.#rows.get(key);
       if (row) this.#update(row, entry);
-      else fresh.push(entry);
+      else if (worth(entry)) fresh.push(entry);
     }
     this.#changed.clear();
     const rows = fresh.slice(-this.#limit).map((entry) => this.#row(entry));
@@ -115,13 +116,13 @@ export class Readings extends EventTarget {
   }
 
   #fill() {
-    const keys = [...this.#entries.keys()].reverse().slice(0, this.#limit);
-    for (const key of keys) if (!this.#rows.has(key)) this.#list.append(this.#row(this.#entries.get(key)));
+    const wanted = [...this.#entries.values()].filter(worth).reverse().slice(0, this.#limit);
+    for (const entry of wanted) if (!this.#rows.has(entry.key)) this.#list.append(this.#row(entry));
     this.#after();
   }
 
   #after() {
-    find("more").hidden = this.#rows.size >= this.#entries.size;
+    find("more").hidden = this.#rows.size < this.#limit;
     this.#list.classList.toggle("empty", !this.#rows.size);
   }
 
@@ -142,6 +143,10 @@ export class Readings extends EventTarget {
     const entry = row && this.#entries.get(row.dataset.key);
     if (entry) this.dispatchEvent(new CustomEvent("open", { detail: entry }));
   }
+}
+
+function worth({ text, note, confidence }) {
+  return Boolean(note) || !text || confidence === null || confidence >= LEAST_SURE;
 }
 
 // A row: what it says, when, how sure that is.
