@@ -75,9 +75,8 @@ class SecureClient(SteadyClient):
         await super()._process_info(info, initial_connection)
 
     def _connect_command(self) -> bytes:
-        with contextlib.suppress(
-            AttributeError
-        ):  # else asyncio warns when the server closes: nats-py upgrades a plain one
+        # nats-py upgrades a plain connection, and asyncio would warn when the server closes it.
+        with contextlib.suppress(AttributeError):
             self._transport._io_writer._protocol._over_ssl = True
         command: bytes = super()._connect_command()
         return command
