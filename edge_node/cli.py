@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import functools
-import importlib.util
 import logging
 import sys
 from collections.abc import Sequence
@@ -144,8 +143,7 @@ def _page(each: Sequence[EdgeSettings]) -> "LivePage | None":
     from edge_node.live.kept import Kept
     from edge_node.live.page import LivePage
 
-    kept = importlib.util.find_spec("edge_node.readings") is not None
-    return LivePage(each[0].page, Kept([given.output.output for given in each]) if kept else None)
+    return LivePage(each[0].page, Kept([given.output.output for given in each]))
 
 
 def list_cameras() -> int:
