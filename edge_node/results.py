@@ -88,9 +88,7 @@ class Results:
         self._receiving = self.spawn(self._receive(self._downlink, self._receiving))
 
     def _wait_anew(self) -> None:
-        """NATS is there again. What it kept comes at once; what it lost is sent again soon, or every place in hand
-        would wait for that.
-        """
+        """NATS is there again. What it kept comes at once; what it lost is sent again soon, or all places wait."""
         self.ledger.wait_anew(max(0.0, self.settings.sending.retry_s - SOON_S))
 
     async def close(self) -> None:

@@ -42,7 +42,7 @@ def main() -> int:
 
     def say(words: str) -> None:
         nonlocal done
-        done += " for " in words
+        done += words in {str(fault) for fault in faults}
         console.print(f"[dim]{time.monotonic() - start_s:6.1f} s  {done:3d}/{len(faults)}[/]  {words}", highlight=False)
 
     faults = []
