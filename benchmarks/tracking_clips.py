@@ -70,9 +70,10 @@ def photographs(folder: Path) -> list[Path]:
 
 
 class Clip:
-    """One clip; the same kind and seed give the same one.
+    """One clip; the same kind and seed give the same one, apart from the noise: that is of OpenCV's own generator, so
+    it is the same in each run of one command.
 
-    noise: standard deviation in levels, as the enhancement leaves it. read: whether regions have texts.
+    noise: standard deviation in levels, as the enhancement leaves it. Clips of odd seeds have texts.
     """
 
     def __init__(self, kind: str, seed: int, photos: list[Path], *, seconds: float = 8.0, noise: float = 10.0) -> None:
