@@ -49,8 +49,7 @@ def make_node(given: EdgeSettings, shared: Shared) -> EdgeNode:
         shared.line.total = min(filter(None, (source.total, given.limit)), default=None)
     folder, login = given.output.output, login_of(given.identity, given.name)
     sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), shared.line, *_pictures(given, folder)]
-    if given.kept.keep_readings:
-        sinks.append(_kept(given, folder))
+    sinks += _kept(given, folder)
     if (elsewhere := published(given.sinks, given.name, login)) is not None:
         sinks.append(elsewhere)
     shows = [shared.line]
@@ -78,12 +77,16 @@ def _pictures(given: EdgeSettings, folder: Path) -> list[Sink]:
     return [WhileRoom(sink, folder, given.care.min_free_mib) for sink in made]
 
 
-def _kept(given: EdgeSettings, folder: Path) -> KeptReadings:
+def _kept(given: EdgeSettings, folder: Path) -> list[Sink]:
     """The sink that keeps readings to be searched."""
-    return KeptReadings(
-        folder,
-        days=given.kept.keep_days,
-        mib=given.kept.readings_mib,
-        min_free_mib=given.care.min_free_mib,
-        picture_of=(lambda shown: f"annotated/{picture_name(shown.reading)}") if given.output.annotate else None,
-    )
+    if not given.kept.keep_readings:
+        return []
+    return [
+        KeptReadings(
+            folder,
+            days=given.kept.keep_days,
+            mib=given.kept.readings_mib,
+            min_free_mib=given.care.min_free_mib,
+            picture_of=(lambda shown: f"annotated/{picture_name(shown.reading)}") if given.output.annotate else None,
+        )
+    ]

@@ -11,7 +11,7 @@ import pytest
 
 from common import settings
 from common.errors import ReadingsError, SettingsError
-from edge_node.cli import _kept
+from edge_node.making import _kept
 from edge_node.readings import Store
 from edge_node.readings.command import search
 from edge_node.readings.export import export, whole
@@ -178,9 +178,9 @@ def test_the_commands_and_a_node_that_keeps(tmp_path: Path) -> None:
 def test_what_the_node_makes_of_its_settings(tmp_path: Path) -> None:
     base = ["--camera", "0", "--output", str(tmp_path / "out")]
     off = settings.load(EdgeSettings, [*base, "--no-keep-readings"], {})
-    assert _kept(off) == [] and not (tmp_path / "out").exists()
+    assert _kept(off, tmp_path / "out") == [] and not (tmp_path / "out").exists()
     with pytest.raises(SettingsError, match="--readings-mib 0: at least 1"):
         settings.load(EdgeSettings, [*base, "--readings-mib", "0"], {})
-    [sink] = _kept(settings.load(EdgeSettings, base, {}))
+    [sink] = _kept(settings.load(EdgeSettings, base, {}), tmp_path / "out")
     sink.close()
     assert (tmp_path / "out" / "readings.db").exists()
