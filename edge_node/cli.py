@@ -143,7 +143,8 @@ def _page(each: Sequence[EdgeSettings]) -> "LivePage | None":
     from edge_node.live.kept import Kept
     from edge_node.live.page import LivePage
 
-    return LivePage(each[0].page, Kept([given.output.output for given in each]))
+    folders = [given.output.output for given in each if given.kept.keep_readings]
+    return LivePage(each[0].page, Kept(folders) if folders else None)
 
 
 def list_cameras() -> int:

@@ -1,7 +1,6 @@
 """The search over kept readings (edge_node.readings), as the live page asks for it."""
 
 import contextlib
-import importlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from threading import Lock
 from typing import Any, Final
 
 from common.errors import LamplightError
+from edge_node.readings import Found, Store, search_all, stores_in
 
 MOST_CROPS: Final = 1000
 LARGEST_CROP: Final = 4 * 1024 * 1024  # bytes
@@ -25,7 +25,7 @@ class Kept:
         self._folders = folders
         self._crops: OrderedDict[str, Path] = OrderedDict()
         self._lock = Lock()
-        self._stores: dict[Path, list[Any]] = {}
+        self._stores: dict[Path, list[Store]] = {}
 
     def search(self, text: str, *, fuzzy: bool, within_s: float, limit: int) -> list[Mapping[str, Any]] | None:
         """Readings as JSON, the best first; None where none are kept, or not yet.
@@ -36,16 +36,15 @@ class Kept:
         Raises:
             LamplightError: it cannot be searched in, with words for people.
         """
-        readings = importlib.import_module("edge_node.readings")
         since = time.time_ns() - int(within_s * 1e9) if within_s else None
         with self._lock:
             for folder in [folder for folder in self._folders if folder not in self._stores]:
                 with contextlib.suppress(LamplightError):  # nothing has been read there
-                    self._stores[folder] = readings.stores_in(folder)
+                    self._stores[folder] = stores_in(folder)
             stores = [store for some in self._stores.values() for store in some]
         if not stores:
             return None
-        found = readings.search_all(stores, text, fuzzy=fuzzy, since=since, limit=limit)
+        found = search_all(stores, text, fuzzy=fuzzy, since=since, limit=limit)
         return [self._shown(one) for one in found]
 
     def crop(self, id: str) -> bytes | None:
@@ -59,7 +58,7 @@ class Kept:
         except OSError:
             return None
 
-    def _shown(self, one: Any) -> Mapping[str, Any]:
+    def _shown(self, one: Found) -> Mapping[str, Any]:
         if one.crop is not None:
             with self._lock:
                 self._crops[one.id] = one.crop
