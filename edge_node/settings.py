@@ -96,7 +96,9 @@ class Reading:
         None, "the detector's model file; east has none of its own, dbnet has one", metavar="FILE"
     )
     detector_threads: int = option(0, "CPU threads of the detector; 0 = its own choice")
-    detector_side: int = option(480, "smaller frames are enlarged to this shorter side for the detector", metavar="PIXELS")
+    detector_side: int = option(
+        480, "smaller frames are enlarged to this shorter side for the detector", metavar="PIXELS"
+    )
     detector_max_side: int = option(
         2048, "and down to this longer side; less takes less memory and time, and misses small text", metavar="PIXELS"
     )
