@@ -14,6 +14,7 @@ LEAST_WIDTH, MOST_WIDTH = 16, 1280  # pixels of a crop; a longer line is squeeze
 STEP: Final = 8  # widths are multiples of this
 MARGIN: Final = 0.12  # of the text's height, added on each side
 LEAST_SIDE: Final = 3.0  # pixels; a smaller outline holds no text
+MOST_FINER: Final = 6  # samples for a pixel of the crop, each way: bounds the memory
 VERTICAL: Final = 1.5  # times as high as it is wide: its text runs up or down
 
 
@@ -64,7 +65,7 @@ def _straightened(rgb: Bytes, corners: Corners, wide: float, high: float) -> Byt
     scale = HEIGHT / (high + 2 * margin)
     width = round((wide + 2 * margin) * scale / STEP) * STEP
     width = min(max(width, LEAST_WIDTH), MOST_WIDTH)
-    finer = max(1, round(1 / scale))  # large text: enough samples that none of its pixels is jumped over
+    finer = min(max(1, round(1 / scale)), MOST_FINER)  # of large text no pixels are jumped over
     x, y = finer * width * margin / (wide + 2 * margin), finer * HEIGHT * margin / (high + 2 * margin)
     right, bottom = finer * width - x, finer * HEIGHT - y
     target = np.array([[x, y], [right, y], [right, bottom], [x, bottom]], np.float32)
