@@ -24,7 +24,7 @@ def throughput(figures: dict) -> None:
         color=[colors[name] for name in rows],
     )
     left.bar_label(bars, fmt="%.0f")
-    if limit:
+    if limit and limit["most_fps"]:
         left.axhline(limit["most_fps"], color="black", linestyle="--", label="bare gRPC up, bare NATS down")
         left.legend(loc="upper right")
         left.set_ylim(top=limit["most_fps"] * 1.2)
