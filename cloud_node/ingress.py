@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 OPEN_TIMEOUT_S = 10.0  # a stream that opens and says nothing
 MAX_UNSETTLED = 1_024
 MAX_SINGLE = 256  # pictures of one caller that wait at once
+MAX_SAID = 1_000  # characters of an error that are logged, or sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,9 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         try:
             stream, receiver, opened = await self._open(context)
         except LamplightError as error:
-            log.warning("stream from %s refused: %s", context.peer(), error)
-            await context.abort(error.status, str(error))
+            said = str(error)[:MAX_SAID]
+            log.warning("stream from %s refused: %s", context.peer(), said)
+            await context.abort(error.status, said)
         edge = stream.session.edge
         log.info("edge %s: stream open (session %s, %s)", edge, stream.session.session, context.peer())
         tasks = [asyncio.create_task(receiver.run(context))]
@@ -180,7 +182,7 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
             with self._one_more(host):
                 return wire.result_to_proto(await self._enhance(request, f"single {host}"))
         except LamplightError as error:
-            await context.abort(error.status, str(error))
+            await context.abort(error.status, str(error)[:MAX_SAID])
 
     @contextmanager
     def _one_more(self, caller: str) -> Iterator[None]:
@@ -259,6 +261,8 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         return Terms(self.admission.policy, self._preset(rule.preset, wish.preset), Encoding(image_format, quality))
 
     def _preset(self, ruled: str, wished: str) -> str:
+        if wished:
+            check_name("preset", wished)
         served = self._models()
         preset = ruled or wished or next(iter(served))
         if preset in served:

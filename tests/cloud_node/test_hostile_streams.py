@@ -12,7 +12,7 @@ from hand_edges import good, hand_edges, serving
 from results import until
 
 from cloud_node.settings import CloudSettings, Limits
-from common.channel import MAX_MESSAGE_BYTES, client_options
+from common.channel import MAX_MESSAGE_BYTES, client_options, connect
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc
 
@@ -123,3 +123,18 @@ def raw_message(host: str, port: int, announced: int) -> bytes:
                 break
             answer += data
         return answer
+
+
+async def test_what_an_edge_asks_for_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as (_, address), connect(address) as channel, hand_edges(address) as make:
+        for preset in ("x" * 1_000_000, "fast\nlamplight: all is well"):
+            edge = make()
+            await edge.call.write(pb.EdgeMessage(open=pb.Open(edge="cam", session="s", preset=preset)))
+            code, detail = await edge.end()
+            assert code is grpc.StatusCode.FAILED_PRECONDITION and detail.startswith("preset name '")
+            assert len(detail) < 1_000 and "\n" not in detail
+            with pytest.raises(grpc.aio.AioRpcError, match="preset name"):
+                await enhancement_pb2_grpc.EnhancementStub(channel).Enhance(
+                    pb.Image(packed=good().image, preset=preset)
+                )
+    assert len(caplog.text) < 2_000 and "\nlamplight: all is well" not in caplog.text
