@@ -17,6 +17,7 @@ import nats.errors
 from nats.aio.client import Client, RawCredentials
 
 from common.errors import BrokerUnavailable, SettingsError
+from common.logs import LOGIN
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class SecureClient(SteadyClient):
 
 def masked(url: str) -> str:
     """The URL without its password or token."""
-    return re.sub(r"//([^:@/]*)(:[^@/]*)?@", lambda match: "//***@", url)
+    return LOGIN.sub("//***@", url)
 
 
 def server_list(servers: str | Sequence[str]) -> list[str]:
