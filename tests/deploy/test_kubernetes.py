@@ -25,7 +25,7 @@ def test_there_is_an_overlay_for_each_size() -> None:
     assert OVERLAYS == ["cpu-trial", "many-gpus", "one-gpu"]
 
 
-@each
+@pytest.mark.parametrize("overlay", [*OVERLAYS, "../example"])
 def test_it_renders_to_what_kubernetes_knows(overlay: str) -> None:
     for thing in rendered(overlay):
         if thing["kind"] not in UNKNOWN:
