@@ -2,8 +2,8 @@
 
     python benchmarks/archive.py                     # CPU, or the first GPU; some minutes on two cores
 
-Images are drawn here (600x400 JPEG, dark). The engine has all processors in both; alone it has the batch size with which
-it is fastest, the job has the flags' defaults. Runs alternate, and the figures are ratios of medians. Writes
+Images are drawn here (600x400 JPEG, dark). The engine has all processors in both; alone it has the batch size with
+which it is fastest, the job has the flags' defaults. Runs alternate, and the figures are ratios of medians. Writes
 benchmarks/results/archive.json.
 """
 
