@@ -4,6 +4,10 @@ The format is nats-io/jwt version 2, with ed25519 signatures by nkeys. There are
 `results` the cloud nodes keep the streams. Edges are in `edges`, which has no JetStream: it imports three services of
 `results`, to fetch, to look and to acknowledge. What an edge names as the place for an answer is then a subject of
 `edges`, so that it cannot have one written into another edge's results, as it could within one account.
+
+Edges ask at `lamplight.api`, which `results` exports and maps to `$JS.API` by itself. Were it the import that maps, an
+answer whose place is such a subject would be mapped too, by a name that is too short: nats-server before 2.10.27 panics
+(its #6612). As it is the answer keeps its name, which nobody listens to.
 """
 
 import base64
@@ -66,23 +70,29 @@ def system_account(signer: Key, account: Key, revoked: Revoked) -> str:
 def results_account(signer: Key, account: Key, edges: Key, revoked: Revoked) -> str:
     """Where the streams lie."""
     exports = [
-        {"name": f"{JS_API}.{what}", "subject": f"{JS_API}.{what}", "type": "service", "response_type": response}
+        {"name": f"{EDGE_API}.{what}", "subject": f"{EDGE_API}.{what}", "type": "service", "response_type": response}
         for what, response in SERVICES
     ]
     exports.append({"name": ACK, "subject": f"{ACK}.>", "type": "service", "response_type": "Singleton"})
-    imports = [_import(subject, subject, edges, "stream") for subject in EDGE_SAYS]
+    mappings = {f"{EDGE_API}.{what}": [{"subject": f"{JS_API}.{what.replace('*.*', '$1.$2')}"}] for what, _ in SERVICES}
+    imports = [_import(subject, edges, "stream") for subject in EDGE_SAYS]
     return _token(
         signer,
         account.public,
         "results",
-        {**_account({**ACCOUNT_LIMITS, **STORE_LIMITS}, revoked), "exports": exports, "imports": imports},
+        {
+            **_account({**ACCOUNT_LIMITS, **STORE_LIMITS}, revoked),
+            "exports": exports,
+            "imports": imports,
+            "mappings": mappings,
+        },
     )
 
 
 def edges_account(signer: Key, account: Key, results: Key, revoked: Revoked) -> str:
     """Where edges log in."""
-    imports = [_import(f"{JS_API}.{what}", f"{EDGE_API}.{what}", results, "service") for what, _ in SERVICES]
-    imports.append(_import(f"{ACK}.>", f"{ACK}.>", results, "service"))
+    imports = [_import(f"{EDGE_API}.{what}", results, "service") for what, _ in SERVICES]
+    imports.append(_import(f"{ACK}.>", results, "service"))
     exports = [{"name": subject, "subject": subject, "type": "stream"} for subject in EDGE_SAYS]
     claims = {**_account(ACCOUNT_LIMITS, revoked), "imports": imports, "exports": exports}
     return _token(signer, account.public, "edges", claims)
@@ -126,9 +136,8 @@ def _account(limits: Mapping[str, Any], revoked: Revoked) -> dict[str, Any]:
     return {**made, "revocations": dict(revoked)} if revoked else made
 
 
-def _import(subject: str, local: str, account: Key, kind: str) -> dict[str, Any]:
-    made = {"name": local, "subject": subject, "account": account.public, "type": kind}
-    return made if local == subject else {**made, "local_subject": local}
+def _import(subject: str, account: Key, kind: str) -> dict[str, Any]:
+    return {"name": subject, "subject": subject, "account": account.public, "type": kind}
 
 
 def _token(signer: Key, subject: str, name: str, claims: Mapping[str, Any], expires_s: int = 0) -> str:

@@ -21,7 +21,7 @@ from cloud_node.identity.pushing import ClaimsPusher
 from common.broker import Broker
 from common.errors import BrokerUnavailable
 from common.frame import Priority
-from common.identity import EDGE_API, Bundle, Identity
+from common.identity import EDGE_API, Bundle, Identity, inbox_of, trusting
 from common.nats_connection import Connection, Login, SecureClient, close_client
 from common.nats_server import EmbeddedServer
 from common.subjects import HEADER_FRAME, consumer_of
@@ -197,6 +197,27 @@ async def test_an_answer_cannot_be_sent_into_anothers_results(place: Place) -> N
         await client.flush()
         await client.request(api("edge-17", "INFO"), b"")  # those before it were answered
     assert await place.stored("edge-18") == 0 and not said
+
+
+@pytest.mark.parametrize("verb", ["INFO", "MSG.NEXT"])
+async def test_an_answer_cannot_be_sent_to_a_service_and_end_the_server(verb: str, place: Place) -> None:
+    """An answer that meets an import again was mapped once more, beyond its end: nats-server before 2.10.27 panicked."""
+    pid, before = place.server.pid, place.authority.enroll(["edge-18"])
+    await place.publish("edge-17", 1)
+    await place.publish("edge-18", 1)
+    targets = [api(edge, other) for edge in ("edge-17", "edge-18") for other in ("INFO", "MSG.NEXT")]
+    targets += [f"$JS.ACK.{STREAM}.edge-18-standard.1.1.1.1.0", "_R_.x.y", "lamplight.readings.edge-18"]
+    async with session(place.server.edge_url(), enrolled(place.authority, "edge-17").login("edge-17")) as (client, _):
+        for target in targets:
+            await client.publish(api("edge-17", verb), b'{"batch":1,"expires":1000000000}', reply=target)
+        await client.flush()
+        assert b"num_pending" in (await client.request(api("edge-17", "INFO"), b"")).data
+    async with session(
+        place.server.edge_url(), Login(before.credentials[0], trusting(before.authority), inbox_of("edge-18"))
+    ) as (other, _):
+        found = json.loads((await other.request(api("edge-18", "INFO"), b"")).data)
+    assert found["num_pending"] == 1 and not found["num_ack_pending"] and not found["num_waiting"]
+    assert place.server.pid == pid and place.broker.connected
 
 
 async def test_the_longest_names_and_a_device_of_many_cameras_log_in(place: Place) -> None:
