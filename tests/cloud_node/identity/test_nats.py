@@ -201,7 +201,7 @@ async def test_an_answer_cannot_be_sent_into_anothers_results(place: Place) -> N
 
 @pytest.mark.parametrize("verb", ["INFO", "MSG.NEXT"])
 async def test_an_answer_cannot_be_sent_to_a_service_and_end_the_server(verb: str, place: Place) -> None:
-    """An answer that meets an import again was mapped once more, beyond its end: nats-server before 2.10.27 panicked."""
+    """An answer that met an import again was mapped beyond its end: nats-server before 2.10.27 panicked."""
     pid, before = place.server.pid, place.authority.enroll(["edge-18"])
     await place.publish("edge-17", 1)
     await place.publish("edge-18", 1)
