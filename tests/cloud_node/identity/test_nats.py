@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import shutil
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -411,3 +412,66 @@ async def test_a_server_of_ones_own_runs_with_nats_conf(tmp_path: Path) -> None:
     finally:
         process.terminate()
         await process.wait()
+
+
+async def test_a_node_with_an_older_folder_takes_no_revocation_back(place: Place, tmp_path: Path) -> None:
+    old = NodeIdentity(shutil.copytree(place.authority.node, tmp_path / "old"))
+    thief, url = enrolled(place.authority, "edge-17"), place.server.edge_url()
+    place.authority.revoke("edge-17")
+    new = NodeIdentity(place.authority.node)
+
+    async def system(client: Client, account: str) -> str:
+        return (await client.request(f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"")).data.decode()
+
+    async def until_it_has(client: Client, tokens: dict[str, str]) -> None:
+        async with asyncio.timeout(HANG_S):
+            while {name: await system(client, name) for name in tokens} != tokens:
+                await asyncio.sleep(0.02)
+
+    pushers = []
+    async with session(place.server.url, new.system_login()) as (client, _):
+        pushers.append(asyncio.create_task(ClaimsPusher(place.server.url, new, 0.2).run()))
+        await until_it_has(client, new.now.accounts)
+        older = ClaimsPusher(place.server.url, old, 0.2)
+        pushers.append(asyncio.create_task(older.run()))
+        async with asyncio.timeout(HANG_S):
+            while not older._older:  # it has looked
+                await asyncio.sleep(0.02)
+        await until_it_has(client, new.now.accounts)
+        with pytest.raises(nats.errors.Error, match="Authorization"):
+            async with session(url, thief.login("edge-17")):
+                pass
+        for token in old.now.accounts.values():  # as one of another version would; it is put right again
+            await client.request("$SYS.REQ.CLAIMS.UPDATE", token.encode())
+        await until_it_has(client, new.now.accounts)
+    for task in pushers:
+        task.cancel()
+    await asyncio.gather(*pushers, return_exceptions=True)
+    with pytest.raises(nats.errors.Error, match="Authorization"):
+        async with session(url, thief.login("edge-17")):
+            pass
+
+
+async def test_bundles_of_a_forgotten_authority_are_void(place: Place) -> None:
+    former, url = enrolled(place.authority, "edge-17"), place.server.edge_url()
+    pusher = asyncio.create_task(ClaimsPusher(place.server.url, place.node).run())
+    watching = asyncio.create_task(place.node.run())
+    async with session(url, former.login("edge-17")) as (client, _):
+        place.authority.rotate_authority()
+        kept = enrolled(place.authority, "edge-18")
+        place.authority.rotate()
+        place.server.reload()
+        await client.request(api("edge-17", "INFO"), b"")
+        place.authority.forget_former()
+        async with asyncio.timeout(HANG_S):
+            while client.is_connected:
+                await asyncio.sleep(0.05)
+    login = replace(kept.login("edge-18"), credentials=former.login("edge-17").credentials)  # it trusts the server
+    with pytest.raises(nats.errors.Error, match="Authorization"):
+        async with session(url, login):
+            pass
+    async with session(url, kept.login("edge-18")) as (client, _):
+        await client.request(api("edge-18", "INFO"), b"")
+    for task in (pusher, watching):
+        task.cancel()
+    await asyncio.gather(pusher, watching, return_exceptions=True)
