@@ -54,7 +54,7 @@ class NodeIdentity:
         self.on_change: list[Callable[[], None]] = []  # called, in the event loop, after `now` changed
 
     async def run(self) -> None:
-        """Look for replaced files until cancelled. What cannot be read is tried until it can: somebody may be revoked."""
+        """Look for replaced files until cancelled. What cannot be read is tried until it can: it may revoke an edge."""
         stale, said = False, ""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)

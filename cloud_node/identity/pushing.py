@@ -96,7 +96,7 @@ class ClaimsPusher:
     async def _held(self, connection: Connection, account: str) -> str:
         """The claims that the server has of an account; "" for none."""
         answer = await connection.client.request(LOOKUP.format(account), b"", timeout=ANSWER_S)
-        return answer.data.decode("ascii", "replace")
+        return str(answer.data, "ascii", "replace")
 
 
 def _issued(held: str) -> int:
