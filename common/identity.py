@@ -28,6 +28,7 @@ MAX_BYTES = 256 * 1024
 MAX_EDGES, MAX_ADDRESSES, MAX_ADDRESS = 64, 64, 300
 AGAIN_S = 1.0  # until a file that could not be read is tried again
 EDGE_API = "lamplight.api"  # where the account of edges has its part of JetStream's $JS.API
+EDGE_MAX_PAYLOAD = 1024 * 1024  # bytes of a message that an enrolled edge may publish
 CERTIFICATES = re.compile(r"(-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n)+")
 PRIVATE_KEY = re.compile(r"-----BEGIN PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END PRIVATE KEY-----\n")
 CREDENTIALS = re.compile(

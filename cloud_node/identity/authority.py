@@ -31,6 +31,7 @@ from cloud_node.identity.claims import Key
 from common.errors import SettingsError
 from common.files import write_private
 from common.identity import MAX_EDGES, Bundle, read_private
+from common.nats_server import LIMITS, MAX_PAYLOAD_BYTES
 from common.subjects import check_edge
 
 DAYS = 365
@@ -325,7 +326,8 @@ def _nats_conf(nats: Mapping[str, object]) -> str:
     body = {
         "host": "0.0.0.0",
         "port": 4222,
-        "max_payload": 8 * 1024 * 1024,
+        "max_payload": MAX_PAYLOAD_BYTES,
+        **LIMITS,
         "jetstream": {"store_dir": "nats-store"},
         "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt", "timeout": HANDSHAKE_S},
         "resolver": {"type": "full", "dir": "nats-accounts", "allow_delete": False, "interval": "2m"},

@@ -21,14 +21,14 @@ from typing import Any
 import nkeys
 
 from common.frame import Priority
-from common.identity import EDGE_API, inbox_of
+from common.identity import EDGE_API, EDGE_MAX_PAYLOAD, inbox_of
 from common.subjects import consumer_of
 
 JS_API, ACK = "$JS.API", "$JS.ACK"
 NO_LIMITS = {"subs": -1, "data": -1, "payload": -1}
 ACCOUNT_LIMITS = {**NO_LIMITS, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
-EDGES_LIMITS = {**ACCOUNT_LIMITS, "conn": 16_000, "leaf": 0}  # below a server's max_connections: cloud nodes come in
-EDGE_LIMITS = {"subs": 64, "data": -1, "payload": 1 << 20}  # of one connection
+EDGES_LIMITS = {**ACCOUNT_LIMITS, "conn": 8_000, "leaf": 0}  # below a server's max_connections: cloud nodes come in
+EDGE_LIMITS = {"subs": 64, "data": -1, "payload": EDGE_MAX_PAYLOAD}  # of one connection
 STORE_LIMITS = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 SERVICES = (("CONSUMER.MSG.NEXT.*.*", "Stream"), ("CONSUMER.INFO.*.*", "Singleton"))
 EDGE_SAYS = ("lamplight.readings.*", "lamplight.alerts.*")  # what those at the results account may hear of edges

@@ -17,12 +17,13 @@ from nats.aio.client import Client
 from results import make_result
 
 from cloud_node.identity.authority import Authority
+from cloud_node.identity.claims import _body
 from cloud_node.identity.node import NodeIdentity
 from cloud_node.identity.pushing import ClaimsPusher
 from common.broker import Broker
 from common.errors import BrokerUnavailable
 from common.frame import Priority
-from common.identity import EDGE_API, Bundle, Identity, inbox_of, trusting
+from common.identity import EDGE_API, EDGE_MAX_PAYLOAD, Bundle, Identity, inbox_of, trusting
 from common.nats_connection import Connection, Login, SecureClient, close_client
 from common.nats_server import EmbeddedServer
 from common.subjects import HEADER_FRAME, consumer_of
@@ -221,6 +222,30 @@ async def test_an_answer_cannot_be_sent_to_a_service_and_end_the_server(verb: st
     assert place.server.pid == pid and place.broker.connected
 
 
+@pytest.mark.parametrize("excess", ["subscriptions", "payload"])
+async def test_a_login_has_limits_and_ends_alone(excess: str, place: Place) -> None:
+    url = place.server.edge_url()
+    async with (
+        session(url, enrolled(place.authority, "edge-17").login("edge-17")) as (client, _),
+        session(url, enrolled(place.authority, "edge-18").login("edge-18")) as (other, _),
+    ):
+        for number in range(50):
+            await client.subscribe(f"_INBOX_edge-17.{number}")
+        await client.publish("lamplight.readings.edge-17", bytes(EDGE_MAX_PAYLOAD))
+        await client.request(api("edge-17", "INFO"), b"")
+        with contextlib.suppress(nats.errors.Error, OSError):
+            if excess == "payload":
+                await client.publish("lamplight.readings.edge-17", bytes(EDGE_MAX_PAYLOAD + 1))
+            else:
+                for number in range(50, 80):
+                    await client.subscribe(f"_INBOX_edge-17.{number}")
+        async with asyncio.timeout(HANG_S):
+            while client.is_connected:
+                await asyncio.sleep(0.02)
+        await other.request(api("edge-18", "INFO"), b"")
+        assert place.broker.connected
+
+
 async def test_the_longest_names_and_a_device_of_many_cameras_log_in(place: Place) -> None:
     names = [f"{'a' * 61}-{number:02d}" for number in range(64)]
     identity = enrolled(place.authority, *names)
@@ -393,6 +418,9 @@ async def test_a_server_of_ones_own_runs_with_nats_conf(tmp_path: Path) -> None:
     made = authority(tmp_path)
     node = NodeIdentity(made.node)
     conf = json.loads((made.node / "nats.conf").read_text())
+    claims = json.loads((made.node / "nats.json").read_text())["accounts"][made._edges.public]
+    assert conf["max_connections"] > _body(claims)["nats"]["limits"]["conn"] > 0  # cloud nodes always come in
+    assert conf["max_subscriptions"] and conf["max_pending"]
     (made.node / "test.conf").write_text(json.dumps({**conf, "host": "127.0.0.1", "port": -1, "ports_file_dir": "."}))
     process = await asyncio.create_subprocess_exec(
         str(find_server()), "-c", "test.conf", cwd=made.node, stderr=asyncio.subprocess.DEVNULL
