@@ -41,6 +41,7 @@ class Backlog:
         write: writes the reading of a frame that is given up; whether the record has its line.
         spawn: starts a task that the node looks after.
         notify: `done` may have changed.
+        shows_dark: whether somebody wants the dark frame beside the lit one; unpacking it is work.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Backlog:
         write: Callable[[Reading], Awaitable[bool]],
         spawn: Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"],
         notify: Callable[[], Awaitable[None]],
+        shows_dark: Callable[[], bool],
     ) -> None:
         self.keeping = Keeping(settings, readings, self._lost)
         self.flying: dict[int, Flight] = {}  # from the spool, by the order of their entries
@@ -63,7 +65,7 @@ class Backlog:
         self._settling = 0  # whose lines are on their way to the disk
         self._settings, self._session, self._ledger = settings, session, ledger
         self._uplink, self._live, self._launch, self._write, self._spawn = uplink, live, launch, write, spawn
-        self._notify = notify
+        self._notify, self._shows_dark = notify, shows_dark
         self._share = max(1, settings.sending.in_flight // 2)
         self._through_s = time.monotonic()  # when a kept frame last got through, or none had to
 
@@ -180,7 +182,7 @@ class Backlog:
         sent = replace(frame, id=id, attempt=attempt, priority=max(priority, frame.priority), trace=timeline.trace)
         dark = None
         size = description.size if all(description.size) else (frame.image.width, frame.image.height)
-        if self._settings.shows_dark:
+        if self._shows_dark():
             dark = await asyncio.to_thread(_shown, frame.image, size)
         kept: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
         kept.set_result(entry)
