@@ -26,6 +26,7 @@ POLL_S = 0.1
 AGE_CHECK_S = 30.0
 STARVED_S = 60.0  # no kept frame got through for so long: the next one goes at its own priority
 JUMP_NS = 60_000_000_000  # the two clocks differ by less, unless one jumped
+SPOOLED = "spooled"  # the outcome of a trace whose frame goes into the spool again
 PAUSE_S = 60.0  # before a frame is sent again that brought no result, or whose reading could not be written
 
 
@@ -90,6 +91,7 @@ class Backlog:
         if entry is None:
             return False
         self.flying.pop(entry.order, None)
+        flight.timeline.end("", {"lamplight.outcome": SPOOLED})  # it has another when it is sent again
         return self.keeping.put_back(entry, flight.frame.attempt + 1, pause_s)
 
     def written(self, flight: Flight, whole: bool) -> None:
@@ -175,7 +177,13 @@ class Backlog:
             id, attempt = FrameId(id.edge, self._session, self._ledger.next_sequence()), 0
         waited_ns = _waited_ns(frame.captured_unix_ns, entry)
         timeline = Timeline.begin(
-            frame.captured_unix_ns, {"lamplight.edge": id.edge, "lamplight.name": description.name}
+            frame.captured_unix_ns,
+            {
+                "lamplight.edge": id.edge,
+                "lamplight.sequence": entry.id.sequence,
+                "lamplight.name": description.name,
+                "lamplight.priority": entry.priority.name.lower(),
+            },
         )
         logs.remember(id, timeline.trace)
         timeline.add("spool", frame.captured_unix_ns, waited_ns)

@@ -140,16 +140,19 @@ def _for_this_machine(app: Callable[..., Any]) -> Callable[..., Any]:
     """A page elsewhere that gets its own name to mean this machine (DNS rebinding) sends that name: it is refused."""
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        asked = urlsplit("//" + environ.get("HTTP_HOST", ""))
-        try:
-            if is_loopback(asked.hostname or ""):
-                return app(environ, start_response)
-        except ValueError:
-            pass
+        if _names_loopback(environ.get("HTTP_HOST", "")):
+            return app(environ, start_response)
         start_response("421 Misdirected Request", [("Content-Type", "text/plain")])
         return [b"these metrics are on loopback alone: ask for localhost or 127.0.0.1\n"]
 
     return guarded
+
+
+def _names_loopback(host: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:  # as of "["
+        return False
 
 
 def _serve(address: tuple[str, int], registry: Any) -> Any:
