@@ -164,7 +164,7 @@ def _serve(address: tuple[str, int], registry: Any) -> Any:
     except OSError as error:
         reason = error.strerror or error
         raise PortInUse(f"--metrics-port cannot listen on {host}:{port} ({reason}): choose another, or 0") from None
-    if is_loopback(host):
-        server.set_app(_for_this_machine(server.get_app()))
+    if is_loopback(host) and (app := server.get_app()) is not None:
+        server.set_app(_for_this_machine(app))
     log.warning("metrics on http://%s:%d/metrics", host, server.server_port)
     return server

@@ -184,8 +184,8 @@ class Telling:
         address = self.metrics_address
         if address is not None and not self.metrics_open and not is_loopback(address[0]):
             raise ValueError(
-                f"--metrics-port {self.metrics_port}: others could read them, there is no login; leave the host out, or "
-                "take that with --metrics-open on a network that you trust"
+                f"--metrics-port {self.metrics_port}: others could read them, there is no login; leave the host out, "
+                "or take that with --metrics-open on a network that you trust"
             )
 
     @property

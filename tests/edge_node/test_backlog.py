@@ -175,7 +175,9 @@ async def test_each_time_out_of_the_spool_is_a_whole_trace(
     spans = otlp.spans()
     roots = {span.span_id: {a.key: a.value for a in span.attributes} for span in spans if span.name == "frame"}
     assert all(span.parent_span_id in roots for span in spans if span.name != "frame")
-    told = [(root["lamplight.outcome"].string_value, root["lamplight.priority"].string_value) for root in roots.values()]
+    told = [
+        (root["lamplight.outcome"].string_value, root["lamplight.priority"].string_value) for root in roots.values()
+    ]
     assert sorted(told) == [("failed", "standard")] * 2 + [("spooled", "standard")] * 2
     assert sorted(root["lamplight.sequence"].int_value for root in roots.values()) == [0, 0, 1, 1]
 
