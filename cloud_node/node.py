@@ -31,6 +31,7 @@ from cloud_node.reloading import Reloader, read_policy, watched
 from cloud_node.scheduler import Scheduler
 from cloud_node.served_weights import ServedWeights
 from cloud_node.settings import CloudSettings
+from cloud_node.shared_calls import SharedCalls
 from cloud_node.staging import Staging
 from cloud_node.streams import Streams
 from cloud_node.supervisor import Supervisor
@@ -57,6 +58,7 @@ LIVENESS = "liveness"  # of the gRPC health service; all its other services tell
 BATCH_PIXELS = {"cpu": 1, "mps": 1616 * 1080, "cuda": 4 * 1616 * 1080}
 CARE_S = 1.0
 NATS_AGREES_S = 60.0  # for the servers of a cluster to elect who leads, at the start
+CONSUMERS_HOLD_S = 2.0  # an edge that opens stream after stream costs NATS, and those behind it, no more than this
 DROPPED_RETRY_MS = 1_000  # an edge whose result had no room may send the frame again after this
 
 
@@ -105,6 +107,7 @@ class CloudNode:
         login, replicas = self._trust.login, settings.nats_replicas
         self._broker = await Broker.connect(url, name=self.name, login=login, replicas=replicas)
         await self._broker.ensure_streams(NATS_AGREES_S)
+        self._consumers = SharedCalls(self._broker.ensure_consumers, CONSUMERS_HOLD_S)
         self._publisher = Publisher(
             self._broker,
             spool_bytes=settings.limits.spool_mib * 2**20,
@@ -377,7 +380,7 @@ class CloudNode:
         return self.settings.nats_advertise or mine
 
     async def _results_address(self, edge: str) -> pb.ResultsAddress:
-        consumers = await self._broker.ensure_consumers(edge)
+        consumers = await self._consumers(edge)
         return pb.ResultsAddress(
             servers=server_list(self._results_url()),
             consumers=[

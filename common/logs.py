@@ -12,7 +12,7 @@ from typing import Any, Final
 from common.frame import FrameId
 
 REMEMBERED: Final = 4_096  # frames whose traces are known
-_LOGIN = re.compile(r"//[^/@\s]*@")
+LOGIN = re.compile(r"//[^\s,]*@")  # in an address; up to the last @, whatever a password is made of
 _BEARER = re.compile(r"(?i)\b(bearer|token|password|secret)([=: ]+)\S+")
 _traces: "OrderedDict[str, str] | None" = None  # by frame; None = nobody asks
 
@@ -37,7 +37,7 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("rtsp://me:pw@10.0.0.7/a: no answer; token=abc")
     'rtsp://***@10.0.0.7/a: no answer; token=***'
     """
-    return _BEARER.sub(r"\1\2***", _LOGIN.sub("//***@", text))
+    return _BEARER.sub(r"\1\2***", LOGIN.sub("//***@", text))
 
 
 class JsonLines(logging.Formatter):

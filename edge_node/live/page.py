@@ -7,13 +7,14 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 import uvicorn
 
 from common.errors import PortInUse
+from common.http_server import Server, listen
 from edge_node.live.app import Search, application
 from edge_node.live.camera import REMEMBERED, Camera, reading_message, sight_message
 from edge_node.live.guard import Guard
@@ -68,7 +69,7 @@ class LivePage:
             ws_per_message_deflate=False,  # JPEGs do not get smaller
             timeout_graceful_shutdown=1,
         )
-        self._server = _Server(config)
+        self._server = Server(config)
         self._thread = threading.Thread(target=self._run, name="live page", daemon=True)
         self._ready = threading.Event()
 
@@ -254,17 +255,9 @@ def _is_new(picture: Picture | None, shown: Shown) -> bool:
     return picture is None or picture.shown is not shown
 
 
-class _Server(uvicorn.Server):
-    """Signals belong to the node."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return listen(host, port)
     except OSError as error:
         reason = error.strerror or error
         raise PortInUse(f"--live cannot listen on {host}:{port} ({reason}): choose another port, or 0") from None

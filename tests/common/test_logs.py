@@ -6,6 +6,7 @@ import pytest
 
 from common import logs
 from common.frame import FrameId
+from common.nats_connection import masked
 
 
 @pytest.fixture
@@ -51,3 +52,12 @@ def test_only_so_many_traces_are_remembered(log) -> None:
     for number in range(logs.REMEMBERED + 50):
         logs.remember(FrameId("cam", "s", number), {"traceparent": f"00-{number + 1:032x}-{9:016x}-01"})
     assert logs._traces is not None and len(logs._traces) == logs.REMEMBERED
+
+
+@pytest.mark.parametrize("password", ["a/b", "p@ss", "/@/", "a:b@c/d", "//@"])
+def test_no_password_shows_whatever_it_is_made_of(password: str) -> None:
+    address = f"rtsp://me:{password}@10.0.0.7/a"
+    assert logs.without_secrets(f"{address}: no answer, {address}") == (
+        "rtsp://***@10.0.0.7/a: no answer, rtsp://***@10.0.0.7/a"
+    )
+    assert masked(address) == "rtsp://***@10.0.0.7/a"

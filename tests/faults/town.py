@@ -136,7 +136,7 @@ class Town:
                 cluster = ("--nats", urls, "--nats-replicas", str(min(3, brokers)))
                 arguments = ("--host", "0.0.0.0", "--port", str(PORT), "--device", "cpu", "--threads", "1")
                 member.command = lambda cluster=cluster, arguments=arguments: python(
-                    "-m", "cloud_node", *arguments, "--preset", "none", *cluster
+                    "-m", "cloud_node", *arguments, "--insecure", "--preset", "none", *cluster
                 )
             else:
                 self._make_edge(member, nodes)

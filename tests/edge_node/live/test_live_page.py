@@ -1,5 +1,6 @@
 """The live page's server, over real sockets."""
 
+import asyncio
 import http.client
 import io
 import re
@@ -8,10 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from live import Watching, camera_of, live_page, shown
 from PIL import Image
+from starlette.responses import Response
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -21,6 +24,7 @@ from common.pixels import ColorMatrix, ColorRange, PixelFormat, RawImage, conten
 from common.settings import load
 from edge_node.live import camera
 from edge_node.live.app import FILES, STATIC
+from edge_node.live.guard import Guard
 from edge_node.live.options import Page, Secret
 from edge_node.live.page import LivePage
 from edge_node.live.pictures import to_bgr
@@ -94,6 +98,23 @@ def test_other_names_and_other_pages_are_refused(page: LivePage) -> None:
     for origin in (None, "http://evil.example", "null", "http://127.0.0.1:1"):
         with pytest.raises(InvalidStatus):
             connect(page.url.replace("http", "ws") + "stream", origin=origin, proxy=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Bearer wrong"}, {"Cookie": "lamplight=0"}], ids=str)
+async def test_a_wrong_token_is_answered_late_wherever_it_is_shown(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_node.live.guard.GUESS_S", 3600)
+    guarded = Guard(Response("here"), Page(live="8080", live_token=Secret(TOKEN)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://localhost") as client:
+        guess = asyncio.create_task(client.get("/search", headers=headers))
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            assert (await client.get("/search")).status_code == 401
+            assert (await client.get("/search", headers={"Authorization": f"Bearer {TOKEN}"})).text == "here"
+        assert not guess.done()
+        guess.cancel()
+        await asyncio.gather(guess, return_exceptions=True)
 
 
 def test_with_a_token_nothing_is_seen_without_it(tmp_path: Path) -> None:
