@@ -41,6 +41,7 @@ from common.broker import Broker
 from common.channel import server_options
 from common.errors import PortInUse, SettingsError
 from common.frame import Outcome, Priority, Result
+from common.frame_spans import sampled
 from common.metrics import Meters, pushes
 from common.nats_connection import server_list
 from common.nats_server import EmbeddedServer
@@ -405,7 +406,10 @@ class CloudNode:
             self._activity.on_delivered(result)
 
     def _published(self, result: Result, submitted_unix_ns: int, spent_ns: int) -> None:
-        timeline = Timeline(result.trace)
+        slow_ms = self.settings.telling.trace_slow_ms
+        whole_ns = spent_ns + sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
+        slow = 0 < slow_ms <= whole_ns / 1e6  # as long as NATS is away, say
+        timeline = Timeline(sampled(result.trace) if slow else result.trace)
         timeline.add("publisher", submitted_unix_ns, spent_ns, (), outcome=result.outcome.name.lower())
         timeline.end("", _about(result))
         self._activity.on_delivered(result, spent_ns)

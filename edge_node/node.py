@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -53,6 +53,9 @@ class EdgeNode:
 
     Use it as `await node.run(stop)`: it returns when the source has ended and every frame is read, or soon
     after `stop` was set. Every frame that was taken ends as one reading, in this run or, if it is kept, in a later one.
+
+    Args:
+        watched: whether somebody looks at the live page.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class EdgeNode:
         *,
         slowdown: Slowdown | None = None,
         tracker: Tracker | None = None,
+        watched: Callable[[], bool] = bool,
     ) -> None:
         self.settings, self.source = settings, source
         self.session = os.urandom(6).hex()
@@ -124,6 +128,7 @@ class EdgeNode:
             write=self._arrivals.write_lost,
             spawn=self._spawn,
             notify=self.in_hand.changed,
+            shows_dark=lambda: settings.draws or watched(),
         )
         alone = self.takeover.router.mode is LocalMode.ONLY
         if source.live and not alone and self.backlog.keeping.keeps(settings.sending.priority):

@@ -22,6 +22,7 @@ from common.color import to_rgb
 from common.errors import PortInUse, SettingsError
 from common.pixels import ColorMatrix, ColorRange, PixelFormat, RawImage, content_size
 from common.settings import load
+from edge_node.live import camera
 from edge_node.live.app import FILES, STATIC
 from edge_node.live.guard import Guard
 from edge_node.live.options import Page, Secret
@@ -192,6 +193,54 @@ def test_a_browser_gets_no_more_pictures_than_it_shows(page: LivePage) -> None:
         made = gate.picture
         browser.say(shown=2)
         assert browser.next("picture")[0]["reading"]["sequence"] == 8 and gate.picture is not made
+
+
+def test_a_frame_from_the_spool_is_not_shown_as_live(page: LivePage, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = camera_of(page, "gate")
+    with Watching(page) as browser:
+        browser.next("before")
+        gate.write(shown(100))
+        assert browser.next("reading")[0]["spooled"] is False
+        assert browser.next("picture")[0]["reading"]["sequence"] == 100
+        gate.write(shown(3, spooled=True))
+        assert browser.next("reading")[0]["spooled"] is True
+        assert gate.newest is not None and gate.newest.reading.id.sequence == 100
+        monkeypatch.setattr(camera, "STANDS_S", -1.0)  # no live one has come for a while
+        gate.write(shown(4, spooled=True))
+        about, _ = browser.next("picture")
+        assert about["reading"]["sequence"] == 4 and about["spooled"] is True
+
+
+def test_a_camera_that_is_opened_again_shows_no_old_picture(page: LivePage) -> None:
+    gate = camera_of(page, "gate")
+    gate.write(shown(0))
+    with Watching(page) as browser:
+        assert browser.next("picture")[0]["reading"]["sequence"] == 0
+        browser.say(shown=1)
+        browser.say(open="yard")
+        browser.next("tile")
+        browser.say(shown=1)
+        while gate.picture is not None:
+            time.sleep(0.01)
+        gate.write(shown(1))
+        browser.say(open="gate")
+        assert browser.next("picture")[0]["reading"]["sequence"] == 1
+
+
+def test_a_failure_is_said_and_the_page_goes_on(
+    page: LivePage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(page, "_states", None)
+    monkeypatch.setattr(page, "_made", None)
+    with Watching(page) as browser:
+        browser.next("before")
+        camera_of(page, "gate").write(shown(0))
+        for words in ("cannot say how the node stands", "cannot show gate"):
+            while words not in caplog.text:
+                time.sleep(0.01)
+        monkeypatch.undo()
+        browser.next("state")
+        assert browser.next("picture")[0]["reading"]["sequence"] == 0
 
 
 def test_the_others_come_as_small_pictures(page: LivePage) -> None:
