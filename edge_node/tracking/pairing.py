@@ -60,6 +60,7 @@ class Table:
     inside: Flags  # what is seen is only a part of the known line: the detector split it
     around: Flags  # or the other way round: it joined what were two
     within: Flags  # it lies in the known line's place, whatever it looks like
+    piece: Flags  # and may be a piece of it, as far as places and texts go
     misses: Floats  # (rows, columns, 2): how far, right and down, it was from where it was expected
 
 
@@ -69,7 +70,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     if not rows or not columns:
         empty = np.zeros((rows, columns))
         none = empty.astype(bool)
-        return Table(empty, none, none, none, np.zeros((rows, columns, 2)))
+        return Table(empty, none, none, none, none, np.zeros((rows, columns, 2)))
     a, b = _array([one.box for one in known])[:, None], _array([one.box for one in seen])[None]
     off = np.array([one.off for one in known])[:, None]
     strict = np.array([one.strict for one in known])[:, None]
@@ -98,17 +99,19 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     shorter = length < a[..., 4]
     part = _parts(sizes, along, across, np.maximum(off, far / 2))
     within = (part & shorter) | ((np.abs(along) < 0.5 * a[..., 4]) & (np.abs(across) < 0.5 * a[..., 5]))
-    part &= (usual == 0) | (there > usual - np.where(shorter, HIDDEN, JOINED))
-    for row, column in np.argwhere(costs < MOST + 1).tolist():
+    lying, part = part, part & ((usual == 0) | (there > usual - np.where(shorter, HIDDEN, JOINED)))
+    for row, column in np.argwhere((costs < MOST + 1) | lying).tolist():
         one, other = known[row], seen[column]
         if one.text and other.text:
             edits = distance(one.text, other.text)
             costs[row, column] += _text_cost(one, other, edits)
             if edits <= SAME_TEXT and len(one.text) >= 3:
                 doubt[row, column] = 0.0
-            part[row, column] &= part[row, column] and _within(one.text, other.text)
+            if lying[row, column]:
+                lying[row, column] = _within(one.text, other.text, OTHER_PART)
+                part[row, column] = _within(one.text, other.text, OTHER_PART if part[row, column] else SAME_TEXT)
     costs += doubt
-    return Table(costs, part & shorter, part & ~shorter, within, np.stack([dx, dy], axis=-1))
+    return Table(costs, part & shorter, part & ~shorter, within, lying & shorter, np.stack([dx, dy], axis=-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +122,13 @@ class _Sizes:
     height: Floats
 
 
-def _within(one: str, other: str) -> bool:
+def _within(one: str, other: str, most: float) -> bool:
     """Whether the shorter text may be a part of the other, at its beginning or its end."""
     short, long = sorted((one, other), key=len)
     ends = (long[: len(short)], long[-len(short) :])
-    return len(short) < 3 or min(distance(short, end) for end in ends) <= OTHER_PART
+    if len(short) < 3:
+        return most == OTHER_PART
+    return min(distance(short, end) for end in ends) <= most
 
 
 def _text_cost(one: Expected, other: Seen, edits: float) -> float:

@@ -158,7 +158,7 @@ class Strand:
             if not late:
                 place, cut = frame.in_scene(column), frame.cuts(column)
                 track.follow(place, frame.looks[column], frame.there[row], frame.move_at, part=part, cut=cut)
-            if not part:
+            if not part or not track.parts:
                 track.read(regions[column])
         self._look_for_views(frame, [(known[row], column) for row, column in pairs.items()])
         for row, track in enumerate(known if not late else ()):
@@ -169,11 +169,12 @@ class Strand:
                 table.inside[whole, column].sum() > (whole[row] and table.inside[row, column]) if column >= 0 else 0
             )
             track.stand_apart(column >= 0, bool(covered.any() or within))
+        here = np.array([row in pairs or row in parts for row in range(len(known))], bool)
         fresh = [column for column in range(len(ids)) if not ids[column]]
         room = self._most - (len(ids) - len(fresh))
         for column in sorted(fresh, key=lambda column: -regions[column].score)[: max(room, 0)]:
             track = self._new(frame, column)
-            track.is_part = bool(table.within[whole, column].any())
+            track.is_part = bool(table.within[here, column].any() or table.piece[~here, column].any())
             self.tracks.append(track)
             ids[column] = track.id
         return ids

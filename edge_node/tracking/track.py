@@ -101,7 +101,7 @@ class Track:
         self.parts = self.parts + 1 if part else 0
         if part and self.parts >= (FEWER if box.length < self.box.length else PARTS if self.sure >= SURE else 0):
             self.parts, self.there, self.look, self.sure = 0, None, look, 0
-            self.motion, self.box = Motion(box.x, box.y, move_at, box.height), box
+            self.motion, self.box, self.vote = Motion(box.x, box.y, move_at, box.height), box, Vote()
         if cut and self.sure < SURE:  # nobody knows yet how long it is, so its middle says nothing of its speed
             self.motion, self.box, self.look = Motion(box.x, box.y, move_at, box.height), box, look
         if part or cut:
