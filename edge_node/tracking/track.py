@@ -104,8 +104,11 @@ class Track:
             self.motion, self.box, self.vote = Motion(box.x, box.y, move_at, box.height), box, Vote()
         if cut and self.sure < SURE:  # nobody knows yet how long it is, so its middle says nothing of its speed
             self.motion, self.box, self.look = Motion(box.x, box.y, move_at, box.height), box, look
+            self.sure, self.vote = 0, Vote()
         if part or cut:
             return
+        if not self.sure:
+            self.vote = Vote()
         self.sure += 1
         much = 0.06 + 0.25 * self.box.height / self.box.length
         if self.sure > SURE and abs(box.length / self.box.length - 1) > much:
