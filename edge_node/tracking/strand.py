@@ -10,10 +10,10 @@ from common.pixels import Bytes
 from edge_node.sights import Sight
 from edge_node.tracking import view
 from edge_node.tracking.assignment import assign
-from edge_node.tracking.boxes import patches_at
-from edge_node.tracking.frame import TRUST, Camera, Frame
+from edge_node.tracking.boxes import Box, patches_at
+from edge_node.tracking.frame import TRUST, Camera, Frame, shake_of
 from edge_node.tracking.motion import Motion
-from edge_node.tracking.pairing import ALIKE, MOST, Expected, Flags, Table, compare
+from edge_node.tracking.pairing import ALIKE, LOOK_FALL, MOST, Expected, Flags, Table, compare
 from edge_node.tracking.track import GLIMPSE_S, Track
 
 CUT: Final = 0.08  # likeness of two frames below which they show different scenes, unless the text tells otherwise
@@ -21,6 +21,8 @@ RELATED: Final = 0.3  # above which two pictures that need not follow each other
 VIEWS: Final = 16  # a frame whose pixels are looked at for a better view, at most, beside those of new sights
 SILENCE: Final = 10  # times the time-out that nothing at all may be seen, and the next frame goes on with its sights
 LEAST_STILL: Final = 4  # sights that tell of the camera's motion
+
+STEADY: Final = 8  # of them that are looked at when all look unusual
 
 Pairs = dict[int, int]  # rows of the table with its columns
 
@@ -108,12 +110,28 @@ class Strand:
     def _expected(self, known: Sequence[Track], frame: Frame, still: bool) -> list[Expected]:
         places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
         frame.there = patches_at(frame.gray, [box for box, _, _ in places], frame.scale)
+        shake = self._shake(known, frame, [box for box, _, _ in places])
+        if shake is not None:
+            frame.camera = (frame.camera[0] + shake[0], frame.camera[1] + shake[1])
+            places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
+            frame.there = patches_at(frame.gray, [box for box, _, _ in places], frame.scale)
         expected = []
         for track, place, now in zip(known, places, frame.there, strict=True):
             unseen = abs(frame.at - track.last)
             away = unseen > self._timeout_s or (unseen > GLIMPSE_S and track.missed > 0)
             expected.append(track.expected(*place, now, not still and (away or frame.alike < TRUST)))
         return expected
+
+    def _shake(self, known: Sequence[Track], frame: Frame, places: Sequence[Box]) -> tuple[float, float] | None:
+        """How far off the camera is, where still text does not look as usual."""
+        steady = [row for row, track in enumerate(known) if track.steady and frame.there[row].any()][:STEADY]
+        if not steady:
+            return None
+        before = np.array([known[row].there for row in steady], np.float32)
+        usual = np.array([known[row].usual for row in steady])
+        if np.median((before * frame.there[steady]).sum(axis=1) - usual) > -LOOK_FALL:
+            return None
+        return shake_of(frame, [places[row] for row in steady], before, usual)
 
     def _is_other_scene(self, frame: Frame, known: Sequence[Track], pairs: Pairs) -> bool:
         if not self._ordered:

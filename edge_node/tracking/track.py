@@ -20,6 +20,7 @@ APART: Final = 10  # frames in a row after which what was within another's line 
 APART_ALONE: Final = 3  # or of what has ended
 FEWER: Final = 30  # frames in a row in which only a part was found: the line has changed
 SURE: Final = 4  # frames that tell how long a line is
+STEADY: Final = 0.6  # likeness from frame to frame
 GLIMPSE_S: Final = 1.0  # unseen for longer, the place alone does not tell any more
 TELL_AGAIN_S: Final = 5.0  # between sights that only say that it is still there; a tenth of its age if that is more
 TELL_CHANGE_S: Final = 1.0  # between sights with another text or a better view
@@ -63,6 +64,11 @@ class Track:
         `camera` is where the scene's origin is in the frame."""
         x, y, off, far = self.motion.expect(move_at)
         return Box(x + camera[0], y + camera[1], self.box.along, self.box.length, self.box.height), off, far
+
+    @property
+    def steady(self) -> bool:
+        """Whether it stands still, was just seen, and is known well by its look."""
+        return self.sure >= SURE and not self.missed and not self.motion.moves and self.usual > STEADY
 
     def expected(self, box: Box, off: float, far: float, now: Vectors, strict: bool) -> Expected:
         """now: what is at that place in the frame."""
