@@ -12,7 +12,7 @@ from edge_node.tracking.texts import distance
 
 MOST: Final = 14.0  # of a pair; costs are squared standard deviations and what weighs as much
 LOOK_WEIGHT: Final = 4.0
-LOOK_FALL: Final = 0.17  # of the likeness, below what is usual for it, that counts as one standard deviation
+LOOK_FALL: Final = 0.12  # of the likeness, below what is usual for it, that counts as one standard deviation
 LOOK_MOST: Final = 16.0
 NEAR: Final = 9.0  # squared standard deviations of a box's jitter
 TEXT_MOST: Final = 20.0
