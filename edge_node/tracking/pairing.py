@@ -41,6 +41,7 @@ class Expected:
     usual: float  # which was so much in the frames before; 0 where not known yet
     text: str
     confidence: float
+    whole: bool  # not only its beginning or its end was seen
     strict: bool  # it was away for long, or the scene seems another: the place alone does not tell
 
 
@@ -104,7 +105,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     for row, column in np.argwhere((costs < MOST + 1) | lying).tolist():
         one, other = known[row], seen[column]
         if one.text and other.text:
-            edits = distance(one.text, other.text)
+            edits = distance(one.text, other.text) if one.whole else _part_distance(one.text, other.text)
             costs[row, column] += _text_cost(one, other, edits)
             if edits <= SAME_TEXT and len(one.text) >= 3:
                 doubt[row, column] = 0.0
@@ -125,11 +126,14 @@ class _Sizes:
 
 def _within(one: str, other: str, most: float) -> bool:
     """Whether the shorter text may be a part of the other, at its beginning or its end."""
+    short = min(len(one), len(other))
+    return _part_distance(one, other) <= most if short >= 3 else most == OTHER_PART
+
+
+def _part_distance(one: str, other: str) -> float:
+    """`distance` of the shorter text to the beginning or the end of the other."""
     short, long = sorted((one, other), key=len)
-    ends = (long[: len(short)], long[-len(short) :])
-    if len(short) < 3:
-        return most == OTHER_PART
-    return min(distance(short, end) for end in ends) <= most
+    return min(distance(short, long[: len(short)]), distance(short, long[-len(short) :]))
 
 
 def _text_cost(one: Expected, other: Seen, edits: float) -> float:

@@ -63,11 +63,15 @@ class Strand:
         gone += self._make_room({id for id in ids if id})
         if not late:
             self.newest = at
-            gone += self._end(lambda track: track.missed > 0 and at - track.last > self._timeout_s)
+            gone += self._end(lambda track: track.missed > 0 and at - track.last > self._patience(track))
         self.oldest = min(self.oldest, at)
         self._camera.remember(frame)
         touched = {id for id in ids if id}
         return ids, self._tell([*gone, *(track for track in self.tracks if track.id in touched)])
+
+    def _patience(self, track: Track) -> float:
+        """How long it may be unseen, in seconds; what was a part of a line is not waited for."""
+        return min(GLIMPSE_S, self._timeout_s) if track.is_part and track.told is None else self._timeout_s
 
     def recall(self, reading: Reading, rgb: Bytes, at: float) -> tuple[list[str], list[Sight]]:
         """As `observe`, for a frame from long before: its regions go to sights that were there at that time, where
@@ -201,7 +205,7 @@ class Strand:
         reading, region, box = frame.reading, frame.regions[column], frame.in_scene(column)
         promised = view.promise(region, frame.seen[column].box, frame.size)
         track = Track(
-            id=self._name(), motion=Motion(box.x, box.y, frame.move_at, box.height), box=box, look=frame.looks[column],
+            id=self._name(), sure=0 if frame.cuts(column) else 1, motion=Motion(box.x, box.y, frame.move_at, box.height), box=box, look=frame.looks[column],
             first=frame.at, last=frame.at, first_unix_ns=reading.captured_unix_ns,
             last_unix_ns=reading.captured_unix_ns, priority=reading.priority, evidence=region.score,
             view=view.view_of(reading, region, promised, frame.rgb, frame.gray),

@@ -82,6 +82,7 @@ class Track:
             self.usual if self.sure >= SURE and not self.motion.moves else 0.0,
             text,
             confidence,
+            self.sure > 0,
             strict,
         )
 
@@ -110,7 +111,7 @@ class Track:
             self.motion, self.box, self.vote = Motion(box.x, box.y, move_at, box.height), box, Vote()
         if cut and self.sure < SURE:  # nobody knows yet how long it is, so its middle says nothing of its speed
             self.motion, self.box, self.look = Motion(box.x, box.y, move_at, box.height), box, look
-            self.sure, self.vote = 0, Vote()
+            self.vote = self.vote if self.sure else Vote()
         if part or cut:
             return
         if not self.sure:
