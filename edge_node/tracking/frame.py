@@ -18,7 +18,7 @@ MOMENTS: Final = 8  # frames whose thumbnails are kept, for late ones
 TRUST: Final = 0.12  # likeness of two frames at which their shift is believed; unlike ones have .1 once in ten
 KEY: Final = 0.8  # times as like an earlier frame as the one before
 NEAR_S: Final = 1.0  # that a camera's speed is believed
-SEARCH: Final = (0.8, 0.4)  # pixels of the thumbnail: steps in search of a place
+SEARCH: Final = ((0.8, 2), (0.4, 1))  # steps in search of a place: pixels of the thumbnail, and how many
 BORDER: Final = 2.0  # pixels
 SAME_SHAPE: Final = 0.02  # that the ratio of two frames' sides may differ
 
@@ -67,9 +67,10 @@ def shake_of(frame: Frame, places: Sequence[Box], before: Vectors, usual: Floats
     places: where they should be in the frame. before: what was there, (N, P). usual: how alike that is, (N,).
     """
     best, least = (0.0, 0.0), -1.0
-    for step in SEARCH:
+    for step, reach in SEARCH:
         x, y = best
-        tries = [(x + i * step, y + j * step) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+        steps = range(-reach, reach + 1)
+        tries = [(x + i * step, y + j * step) for i in steps for j in steps]
         for dx, dy in (shift for shift in tries if shift != best or least < 0):
             moved = [replace(box, x=box.x + dx * frame.thumb.pixels, y=box.y + dy * frame.thumb.pixels) for box in places]
             rise = float(np.median((before * patches_at(frame.gray, moved, frame.scale)).sum(axis=1) - usual))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge_node.tracking.boxes import Box, Floats, Vectors
+from edge_node.tracking.boxes import PATCH, Box, Floats, Vectors
 from edge_node.tracking.texts import distance
 
 MOST: Final = 14.0  # of a pair; costs are squared standard deviations and what weighs as much
@@ -25,6 +25,7 @@ OTHER_PART: Final = 0.8  # letters of a part that its line does not have there
 STRICT: Final = 5.0  # of what was away for long and does not look the same
 HIDDEN: Final = 0.6  # fall of the likeness where a part of a line is hidden
 JOINED: Final = 0.35  # or where a line is found together with others
+LEAST_SHOWN: Final = 6  # columns of a patch that tell something
 INSIDE: Final = 0.7  # of the length of a part that is within its line
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -37,8 +38,9 @@ class Expected:
     box: Box
     off: float  # pixels that its place may be off, if it goes on as it did
     far: float  # and if it does not; 0 where that would be strange
-    there: float  # likeness, -1..1, of what is exactly there now to what was there
-    usual: float  # which was so much in the frames before; 0 where not known yet
+    before: Vectors  # what was exactly there, as a patch
+    now: Vectors  # and what is
+    usual: float  # likeness of the two in the frames before; 0 where not known yet
     text: str
     confidence: float
     whole: bool  # not only its beginning or its end was seen
@@ -87,19 +89,24 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     place = along**2 / (ends**2 + off**2) + across**2 / (lines**2 + off**2)
     far = np.hypot(off, np.array([one.far for one in known])[:, None])
     sudden = along**2 / (ends**2 + far**2) + across**2 / (lines**2 + far**2) + SUDDEN
-    there, usual = (np.array([value]).T for value in ([one.there for one in known], [one.usual for one in known]))
+    before, now = np.array([one.before for one in known]), np.array([one.now for one in known])
+    there, usual = (before * now).sum(axis=1)[:, None], np.array([one.usual for one in known])[:, None]
     place = np.where((far > off) & (there < STILL_THERE), np.minimum(place, sudden), place)
     still = (along / ends) ** 2 + (across / lines) ** 2
     size = (np.log(a[..., 5] / height) / 0.3) ** 2 + (np.log(a[..., 4] / length) / 0.4) ** 2
     look = known_looks @ seen_looks.T
     stays = still < NEAR  # what is found is where it was: so that looks the same
+    shorter = length < a[..., 4]
+    part = _parts(sizes, along, across, np.maximum(off, far / 2))
+    there = np.repeat(there, columns, axis=1)
+    for row, column in np.argwhere((stays | part) & shorter & (usual > 0) & (there < usual - LOOK_FALL)).tolist():
+        start, end = along[row, column] - length[row, column] / 2, along[row, column] + length[row, column] / 2
+        there[row, column] = _shown(known[row], start, end, there[row, column])
     fall = np.where(stays, np.clip((usual - there) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
     look = np.where(stays, np.maximum(look, there), look)
     doubt = np.minimum(fall, LOOK_MOST) + np.where(strict & (look < ALIKE), STRICT, 0.0)
     doubt = np.where((still > NEAR) & (look < ALIKE), np.inf, doubt)
     costs = place + size + LOOK_WEIGHT * (1 - look)
-    shorter = length < a[..., 4]
-    part = _parts(sizes, along, across, np.maximum(off, far / 2))
     within = (part & shorter) | ((np.abs(along) < 0.5 * a[..., 4]) & (np.abs(across) < 0.5 * a[..., 5]))
     lying, part = part, part & ((usual == 0) | (there > usual - np.where(shorter, HIDDEN, JOINED)))
     for row, column in np.argwhere((costs < MOST + 1) | lying).tolist():
@@ -122,6 +129,20 @@ class _Sizes:
     known_height: Floats
     length: Floats
     height: Floats
+
+
+def _shown(known: Expected, start: float, end: float, whole: float) -> float:
+    """How alike before and now are from `start` to `end`, in pixels from its middle: something may hide the rest."""
+    if abs(known.box.along[0]) < 0.9:
+        return whole
+    width = PATCH[0]
+    left, right = (round((0.5 + x / known.box.length) * width) for x in (start, end))
+    shown = slice(max(left, 0), min(right, width))
+    if shown.stop - shown.start < LEAST_SHOWN:
+        return whole
+    parts = [patch.reshape(PATCH[::-1])[:, shown] for patch in (known.before, known.now)]
+    one, other = (part - part.mean() for part in parts)
+    return float((one * other).sum() / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-6))
 
 
 def _within(one: str, other: str, most: float) -> bool:

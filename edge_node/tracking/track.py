@@ -73,12 +73,12 @@ class Track:
     def expected(self, box: Box, off: float, far: float, now: Vectors, strict: bool) -> Expected:
         """now: what is at that place in the frame."""
         text, confidence = self.vote.result()
-        there = 0.0 if self.there is None else float(self.there @ now)
         return Expected(
             box,
             off,
             far,
-            there,
+            np.zeros_like(now) if self.there is None else self.there,
+            now,
             self.usual if self.sure >= SURE and not self.motion.moves else 0.0,
             text,
             confidence,
