@@ -23,8 +23,7 @@ ALIKE: Final = 0.4  # likeness without which nothing that moved unforeseen, or w
 SAME_TEXT: Final = 0.34
 OTHER_PART: Final = 0.8  # letters of a part that its line does not have there
 STRICT: Final = 5.0  # of what was away for long and does not look the same
-HIDDEN: Final = 0.6  # fall of the likeness where a part of a line is hidden
-JOINED: Final = 0.35  # or where a line is found together with others
+OTHER_LOOK: Final = 0.35  # fall of the likeness where it is no part of the line, nor the line of it
 LEAST_SHOWN: Final = 6  # columns of a patch that tell something
 INSIDE: Final = 0.7  # of the length of a part that is within its line
 
@@ -108,7 +107,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     doubt = np.where((still > NEAR) & (look < ALIKE), np.inf, doubt)
     costs = place + size + LOOK_WEIGHT * (1 - look)
     within = (part & shorter) | ((np.abs(along) < 0.5 * a[..., 4]) & (np.abs(across) < 0.5 * a[..., 5]))
-    lying, part = part, part & ((usual == 0) | (there > usual - np.where(shorter, HIDDEN, JOINED)))
+    lying, part = part, part & ((usual == 0) | (there > usual - OTHER_LOOK))
     for row, column in np.argwhere((costs < MOST + 1) | lying).tolist():
         one, other = known[row], seen[column]
         if one.text and other.text:

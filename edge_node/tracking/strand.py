@@ -85,7 +85,7 @@ class Strand:
             return ids, []
         _, pairs = self._pair(known, frame, still=True)
         for row, column in pairs.items():
-            known[row].see(reading, frame.regions[column], at)
+            known[row].see(reading, frame.regions[column], at, part=False)
             known[row].read(frame.regions[column])
             ids[column] = known[row].id
         self._look_for_views(frame, [(known[row], column) for row, column in pairs.items()])
@@ -176,7 +176,7 @@ class Strand:
         for row, column in (pairs | parts).items():
             track, part = known[row], row in parts
             ids[column] = track.id
-            track.see(frame.reading, regions[column], frame.at)
+            track.see(frame.reading, regions[column], frame.at, part=part)
             if not late:
                 place, cut = frame.in_scene(column), frame.cuts(column)
                 track.follow(place, frame.looks[column], frame.there[row], frame.move_at, part=part, cut=cut)

@@ -86,10 +86,10 @@ class Track:
             strict,
         )
 
-    def see(self, reading: Reading, region: Region, at: float) -> None:
-        """It is in this frame."""
+    def see(self, reading: Reading, region: Region, at: float, *, part: bool) -> None:
+        """It is in this frame, or a `part` of it."""
         self.frames += 1
-        self.evidence += region.score
+        self.evidence += 0.0 if part and self.told is None else region.score
         self.priority = min(self.priority, reading.priority)
         if at >= self.last:
             self.missed, self.last, self.last_unix_ns = 0, at, reading.captured_unix_ns
