@@ -24,7 +24,7 @@ SAME_TEXT: Final = 0.34
 OTHER_PART: Final = 0.8  # letters of a part that its line does not have there
 STRICT: Final = 5.0  # of what was away for long and does not look the same
 OTHER_LOOK: Final = 0.35  # fall of the likeness where it is no part of the line, nor the line of it
-LEAST_SHOWN: Final = 6  # columns of a patch that tell something
+LEAST_SHOWN: Final = 8  # columns of a patch that tell something
 INSIDE: Final = 0.7  # of the length of a part that is within its line
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -39,7 +39,8 @@ class Expected:
     far: float  # and if it does not; 0 where that would be strange
     before: Vectors  # what was exactly there, as a patch
     now: Vectors  # and what is
-    usual: float  # likeness of the two in the frames before; 0 where not known yet
+    there: float  # likeness of the two, -1..1
+    usual: float  # which was so much in the frames before; 0 where not known yet
     text: str
     confidence: float
     whole: bool  # not only its beginning or its end was seen
@@ -88,8 +89,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     place = along**2 / (ends**2 + off**2) + across**2 / (lines**2 + off**2)
     far = np.hypot(off, np.array([one.far for one in known])[:, None])
     sudden = along**2 / (ends**2 + far**2) + across**2 / (lines**2 + far**2) + SUDDEN
-    before, now = np.array([one.before for one in known]), np.array([one.now for one in known])
-    there, usual = (before * now).sum(axis=1)[:, None], np.array([one.usual for one in known])[:, None]
+    there, usual = (np.array([value]).T for value in ([one.there for one in known], [one.usual for one in known]))
     place = np.where((far > off) & (there < STILL_THERE), np.minimum(place, sudden), place)
     still = (along / ends) ** 2 + (across / lines) ** 2
     size = (np.log(a[..., 5] / height) / 0.3) ** 2 + (np.log(a[..., 4] / length) / 0.4) ** 2
@@ -101,7 +101,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     for row, column in np.argwhere((stays | part) & shorter & (usual > 0) & (there < usual - LOOK_FALL)).tolist():
         start, end = along[row, column] - length[row, column] / 2, along[row, column] + length[row, column] / 2
         there[row, column] = _shown(known[row], start, end, there[row, column])
-    fall = np.where(stays, np.clip((usual - there) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
+    fall = np.where(stays, np.clip((usual - np.maximum(there, look)) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
     look = np.where(stays, np.maximum(look, there), look)
     doubt = np.minimum(fall, LOOK_MOST) + np.where(strict & (look < ALIKE), STRICT, 0.0)
     doubt = np.where((still > NEAR) & (look < ALIKE), np.inf, doubt)

@@ -1,6 +1,7 @@
 """The frames of one camera in one run, nearly in order of time, and the sights in them."""
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -128,7 +129,8 @@ class Strand:
 
     def _shake(self, known: Sequence[Track], frame: Frame, places: Sequence[Box]) -> tuple[float, float] | None:
         """How far off the camera is, where still text does not look as usual."""
-        steady = [row for row, track in enumerate(known) if track.steady and frame.there[row].any()][:STEADY]
+        visible = (row for row, track in enumerate(known) if track.steady and frame.there[row].any())
+        steady = list(islice(visible, STEADY))
         if not steady:
             return None
         before = np.array([known[row].there for row in steady], np.float32)

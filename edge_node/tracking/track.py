@@ -73,12 +73,14 @@ class Track:
     def expected(self, box: Box, off: float, far: float, now: Vectors, strict: bool) -> Expected:
         """now: what is at that place in the frame."""
         text, confidence = self.vote.result()
+        before = now if self.there is None else self.there
         return Expected(
             box,
             off,
             far,
-            np.zeros_like(now) if self.there is None else self.there,
+            before,
             now,
+            0.0 if self.there is None else float(before @ now),
             self.usual if self.sure >= SURE and not self.motion.moves else 0.0,
             text,
             confidence,
