@@ -1,7 +1,6 @@
 """A frame as the tracker sees it, and where the camera looks in it."""
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,14 +10,13 @@ import numpy as np
 from common.frame import Reading, Region
 from common.pixels import Bytes
 from edge_node.tracking import scene
-from edge_node.tracking.boxes import Box, Floats, Vectors, box_of, patches, patches_at
-from edge_node.tracking.pairing import LOOK_FALL, Seen
+from edge_node.tracking.boxes import Box, Vectors, box_of, patches
+from edge_node.tracking.pairing import Seen
 
 MOMENTS: Final = 8  # frames whose thumbnails are kept, for late ones
 TRUST: Final = 0.12  # likeness of two frames at which their shift is believed; unlike ones have .1 once in ten
 KEY: Final = 0.8  # times as like an earlier frame as the one before
 NEAR_S: Final = 1.0  # that a camera's speed is believed
-SEARCH: Final = ((0.8, 2), (0.4, 1))  # steps in search of a place: pixels of the thumbnail, and how many
 BORDER: Final = 2.0  # pixels
 SAME_SHAPE: Final = 0.02  # that the ratio of two frames' sides may differ
 
@@ -58,25 +56,6 @@ class Frame:
         """The box of a region where it is in the scene."""
         box = self.seen[column].box
         return replace(box, x=box.x - self.camera[0], y=box.y - self.camera[1])
-
-
-def shake_of(frame: Frame, places: Sequence[Box], before: Vectors, usual: Floats) -> tuple[float, float] | None:
-    """How far off the camera is, going by what still text and its plates look like, pixel by pixel; None where that
-    explains nothing.
-
-    places: where they should be in the frame. before: what was there, (N, P). usual: how alike that is, (N,).
-    """
-    best, least = (0.0, 0.0), -1.0
-    for step, reach in SEARCH:
-        x, y = best
-        steps = range(-reach, reach + 1)
-        tries = [(x + i * step, y + j * step) for i in steps for j in steps]
-        for dx, dy in (shift for shift in tries if shift != best or least < 0):
-            moved = [replace(box, x=box.x + dx * frame.thumb.pixels, y=box.y + dy * frame.thumb.pixels) for box in places]
-            rise = float(np.median((before * patches_at(frame.gray, moved, frame.scale)).sum(axis=1) - usual))
-            if rise > least:
-                best, least = (dx, dy), rise
-    return (best[0] * frame.thumb.pixels, best[1] * frame.thumb.pixels) if least > -LOOK_FALL else None
 
 
 class Camera:

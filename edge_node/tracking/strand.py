@@ -1,7 +1,6 @@
 """The frames of one camera in one run, nearly in order of time, and the sights in them."""
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -11,19 +10,18 @@ from common.pixels import Bytes
 from edge_node.sights import Sight
 from edge_node.tracking import view
 from edge_node.tracking.assignment import assign
-from edge_node.tracking.boxes import Box, patches_at
-from edge_node.tracking.frame import TRUST, Camera, Frame, shake_of
+from edge_node.tracking.boxes import patches_at
+from edge_node.tracking.frame import TRUST, Camera, Frame
 from edge_node.tracking.motion import Motion
-from edge_node.tracking.pairing import ALIKE, LOOK_FALL, MOST, Expected, Flags, Table, compare
+from edge_node.tracking.pairing import ALIKE, MOST, Expected, Flags, Table, compare
+from edge_node.tracking.still import by_looks, by_places
 from edge_node.tracking.track import GLIMPSE_S, Track
 
 CUT: Final = 0.08  # likeness of two frames below which they show different scenes, unless the text tells otherwise
 RELATED: Final = 0.3  # above which two pictures that need not follow each other show one scene
 VIEWS: Final = 16  # a frame whose pixels are looked at for a better view, at most, beside those of new sights
 SILENCE: Final = 10  # times the time-out that nothing at all may be seen, and the next frame goes on with its sights
-LEAST_STILL: Final = 4  # sights that tell of the camera's motion
 
-STEADY: Final = 8  # of them that are looked at when all look unusual
 
 Pairs = dict[int, int]  # rows of the table with its columns
 
@@ -105,7 +103,7 @@ class Strand:
         table = compare(self._expected(known, frame, still), frame.seen, looks, frame.looks)
         lines = np.array([not track.is_part for track in known], bool)
         pairs = _assign(table, lines)
-        off = _off(known, table, pairs)
+        off = by_places(known, table, pairs)
         if off is not None:
             frame.camera = (frame.camera[0] + off[0], frame.camera[1] + off[1])
             table = compare(self._expected(known, frame, still), frame.seen, looks, frame.looks)
@@ -115,7 +113,7 @@ class Strand:
     def _expected(self, known: Sequence[Track], frame: Frame, still: bool) -> list[Expected]:
         places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
         frame.there = patches_at(frame.gray, [box for box, _, _ in places], frame.scale)
-        shake = self._shake(known, frame, [box for box, _, _ in places])
+        shake = by_looks(known, [box for box, _, _ in places], frame)
         if shake is not None:
             frame.camera = (frame.camera[0] + shake[0], frame.camera[1] + shake[1])
             places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
@@ -126,18 +124,6 @@ class Strand:
             away = unseen > self._timeout_s or (unseen > GLIMPSE_S and track.missed > 0)
             expected.append(track.expected(*place, now, not still and (away or frame.alike < TRUST)))
         return expected
-
-    def _shake(self, known: Sequence[Track], frame: Frame, places: Sequence[Box]) -> tuple[float, float] | None:
-        """How far off the camera is, where still text does not look as usual."""
-        visible = (row for row, track in enumerate(known) if track.steady and frame.there[row].any())
-        steady = list(islice(visible, STEADY))
-        if not steady:
-            return None
-        before = np.array([known[row].there for row in steady], np.float32)
-        usual = np.array([known[row].usual for row in steady])
-        if np.median((before * frame.there[steady]).sum(axis=1) - usual) > -LOOK_FALL:
-            return None
-        return shake_of(frame, [places[row] for row in steady], before, usual)
 
     def _is_other_scene(self, frame: Frame, known: Sequence[Track], pairs: Pairs) -> bool:
         if not self._ordered:
@@ -207,7 +193,8 @@ class Strand:
         reading, region, box = frame.reading, frame.regions[column], frame.in_scene(column)
         promised = view.promise(region, frame.seen[column].box, frame.size)
         track = Track(
-            id=self._name(), sure=0 if frame.cuts(column) else 1, motion=Motion(box.x, box.y, frame.move_at, box.height), box=box, look=frame.looks[column],
+            id=self._name(), sure=0 if frame.cuts(column) else 1,
+            motion=Motion(box.x, box.y, frame.move_at, box.height), box=box, look=frame.looks[column],
             first=frame.at, last=frame.at, first_unix_ns=reading.captured_unix_ns,
             last_unix_ns=reading.captured_unix_ns, priority=reading.priority, evidence=region.score,
             view=view.view_of(reading, region, promised, frame.rgb, frame.gray),
@@ -256,17 +243,3 @@ class Strand:
 
 def _assign(table: Table, rows: Flags) -> Pairs:
     return {row: column for row, column in assign(np.where(rows[:, None], table.costs, np.inf), MOST)}
-
-
-def _off(known: Sequence[Track], table: Table, pairs: Pairs) -> tuple[float, float] | None:
-    """How far still text stands from where it should, if all of it does."""
-    still = [(row, column) for row, column in pairs.items() if known[row].frames >= 3 and not known[row].motion.moves]
-    if len(still) < LEAST_STILL:
-        return None
-    misses = np.array([table.misses[row, column] for row, column in still])
-    middle = np.median(misses, axis=0)
-    height = float(np.median([known[row].box.height for row, _ in still]))
-    agree = np.abs(misses - middle).max(axis=1) < 0.25 * height
-    if np.abs(middle).max() < 0.15 * height or agree.mean() < 0.6:
-        return None
-    return float(middle[0]), float(middle[1])
