@@ -13,6 +13,7 @@ from edge_node.tracking.texts import distance
 MOST: Final = 14.0  # of a pair; costs are squared standard deviations and what weighs as much
 LOOK_WEIGHT: Final = 4.0
 LOOK_FALL: Final = 0.12  # of the likeness, below what is usual for it, that counts as one standard deviation
+LOOK_LOOSE: Final = 0.25  # likeness that regions of other signs have more than what is exactly in a place
 LOOK_MOST: Final = 16.0
 NEAR: Final = 9.0  # squared standard deviations of a box's jitter
 TEXT_MOST: Final = 20.0
@@ -101,7 +102,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     for row, column in np.argwhere((stays | part) & shorter & (usual > 0) & (there < usual - LOOK_FALL)).tolist():
         start, end = along[row, column] - length[row, column] / 2, along[row, column] + length[row, column] / 2
         there[row, column] = _shown(known[row], start, end, there[row, column])
-    fall = np.where(stays, np.clip((usual - np.maximum(there, look)) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
+    fall = np.where(stays, np.clip((usual - np.maximum(there, look - LOOK_LOOSE)) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
     look = np.where(stays, np.maximum(look, there), look)
     doubt = np.minimum(fall, LOOK_MOST) + np.where(strict & (look < ALIKE), STRICT, 0.0)
     doubt = np.where((still > NEAR) & (look < ALIKE), np.inf, doubt)

@@ -179,6 +179,7 @@ class Strand:
                 table.inside[whole, column].sum() > (whole[row] and table.inside[row, column]) if column >= 0 else 0
             )
             track.stand_apart(column >= 0, bool(covered.any() or within))
+        self._remember(frame, {known[row]: column for row, column in (pairs | parts).items()} if not late else {})
         here = np.array([row in pairs or row in parts for row in range(len(known))], bool)
         fresh = [column for column in range(len(ids)) if not ids[column]]
         room = self._most - (len(ids) - len(fresh))
@@ -187,7 +188,15 @@ class Strand:
             track.is_part = bool(table.within[here, column].any() or table.piece[~here, column].any())
             self.tracks.append(track)
             ids[column] = track.id
+            self._remember(frame, {track: column})
         return ids
+
+    def _remember(self, frame: Frame, seen: dict[Track, int]) -> None:
+        """What is where a text was found first: whether it stays there tells whether it moves."""
+        fresh = [track for track in seen if track.there is None]
+        boxes = [frame.seen[seen[track]].box for track in fresh]
+        for track, patch in zip(fresh, patches_at(frame.gray, boxes, frame.scale) if fresh else (), strict=True):
+            track.there = patch
 
     def _new(self, frame: Frame, column: int) -> Track:
         reading, region, box = frame.reading, frame.regions[column], frame.in_scene(column)

@@ -113,7 +113,7 @@ class Track:
             self.motion, self.box, self.vote = Motion(box.x, box.y, move_at, box.height), box, Vote()
         if cut and self.sure < SURE:  # nobody knows yet how long it is, so its middle says nothing of its speed
             self.motion, self.box, self.look = Motion(box.x, box.y, move_at, box.height), box, look
-            self.vote = self.vote if self.sure else Vote()
+            self.there, self.vote = None, self.vote if self.sure else Vote()
         if part or cut:
             return
         if not self.sure:
