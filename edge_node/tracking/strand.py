@@ -62,15 +62,11 @@ class Strand:
         gone += self._make_room({id for id in ids if id})
         if not late:
             self.newest = at
-            gone += self._end(lambda track: track.missed > 0 and at - track.last > self._patience(track))
+            gone += self._end(lambda track: track.missed > 0 and at - track.last > track.patience_s(self._timeout_s))
         self.oldest = min(self.oldest, at)
         self._camera.remember(frame)
         touched = {id for id in ids if id}
         return ids, self._tell([*gone, *(track for track in self.tracks if track.id in touched)])
-
-    def _patience(self, track: Track) -> float:
-        """How long it may be unseen, in seconds; what was a part of a line is not waited for."""
-        return min(GLIMPSE_S, self._timeout_s) if track.is_part and track.told is None else self._timeout_s
 
     def recall(self, reading: Reading, rgb: Bytes, at: float) -> tuple[list[str], list[Sight]]:
         """As `observe`, for a frame from long before: its regions go to sights that were there at that time, where

@@ -164,6 +164,10 @@ class Track:
         """Whether it is there for sure: not a flicker of the detector, and no part of another line."""
         return self.told is not None or (self.evidence >= EVIDENCE and not self.is_part)
 
+    def patience_s(self, timeout_s: float) -> float:
+        """How long it may be unseen; what was only a part of a line is not waited for."""
+        return min(GLIMPSE_S, timeout_s) if self.is_part and self.told is None else timeout_s
+
     def news(self, at: float, *, at_once: bool) -> Sight | None:
         """What is to be told of it now, if anything."""
         told = self.told
