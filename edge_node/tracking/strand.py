@@ -189,10 +189,9 @@ class Strand:
 
     def _remember(self, frame: Frame, seen: dict[Track, int]) -> None:
         """What is where a text was found first: whether it stays there tells whether it moves."""
-        fresh = [track for track in seen if track.there is None]
-        boxes = [frame.seen[seen[track]].box for track in fresh]
-        for track, patch in zip(fresh, patches_at(frame.gray, boxes, frame.scale) if fresh else (), strict=True):
-            track.there = patch
+        for track, column in seen.items():
+            if track.there is None:
+                track.there = patches_at(frame.gray, [frame.seen[column].box], frame.scale)[0]
 
     def _new(self, frame: Frame, column: int) -> Track:
         reading, region, box = frame.reading, frame.regions[column], frame.in_scene(column)
