@@ -15,6 +15,7 @@ FARTHEST: Final = 2.5  # heights that it may be off, at most
 DRIFT: Final = 0.2  # heights a second that the camera's place may be off
 RESTED: Final = 6  # frames after which it is not expected to begin to move
 LONGEST_S: Final = 2.0  # that a speed is believed without being seen
+WHERE_IT_WAS: Final = 0.5  # heights from it
 LEAST_SHARE: Final = 0.1  # of the newest place, in the mean of all
 SURE: Final = 2.5  # standard deviations that a speed must have to be one
 
@@ -61,9 +62,12 @@ class Motion:
     def see(self, x: float, y: float, at: float) -> None:
         """It was found there, later than before."""
         passed = max(at - self.at, 1e-3)
-        if passed > LONGEST_S:  # what it did meanwhile nobody knows
+        if passed > LONGEST_S:  # what it did meanwhile nobody knows, unless it is where it was
+            rest = self.rest_x, self.rest_y, self._rested
             self.x, self.y, self.at, self.speed_x, self.speed_y, self._both = x, y, at, 0.0, 0.0, 0.0
             self.__post_init__()
+            if math.hypot(x - rest[0], y - rest[1]) < WHERE_IT_WAS * self.height:
+                self.rest_x, self.rest_y, self._rested = rest
             return
         gained, noise = self._gained(passed), (JITTER * self.height) ** 2
         place = self._place + 2 * self._both * passed + self._speed * passed**2 + gained

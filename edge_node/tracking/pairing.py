@@ -7,23 +7,25 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge_node.tracking.boxes import Box, Floats, Vectors
+from edge_node.tracking.boxes import PATCH, Box, Floats, Vectors
 from edge_node.tracking.texts import distance
 
 MOST: Final = 14.0  # of a pair; costs are squared standard deviations and what weighs as much
 LOOK_WEIGHT: Final = 4.0
-LOOK_FALL: Final = 0.17  # of the likeness, below what is usual for it, that counts as one standard deviation
+LOOK_FALL: Final = 0.12  # of the likeness, below what is usual for it, that counts as one standard deviation
+LOOK_LOOSE: Final = 0.25  # likeness that regions of other signs have more than what is exactly in a place
 LOOK_MOST: Final = 16.0
 NEAR: Final = 9.0  # squared standard deviations of a box's jitter
 TEXT_MOST: Final = 20.0
 TEXT_NOISE: Final = 0.12  # of the letters, that a reader is wrong about how sure it is
 SUDDEN: Final = 6.0  # of a text that begins to move: most do not
+STILL_THERE: Final = 0.5  # likeness of its place to before with which it cannot have begun to move
 ALIKE: Final = 0.4  # likeness without which nothing that moved unforeseen, or was away for long, is the same
 SAME_TEXT: Final = 0.34
 OTHER_PART: Final = 0.8  # letters of a part that its line does not have there
 STRICT: Final = 5.0  # of what was away for long and does not look the same
-HIDDEN: Final = 0.6  # fall of the likeness where a part of a line is hidden
-JOINED: Final = 0.35  # or where a line is found together with others
+OTHER_LOOK: Final = 0.35  # fall of the likeness where it is no part of the line, nor the line of it
+LEAST_SHOWN: Final = 8  # columns of a patch that tell something
 INSIDE: Final = 0.7  # of the length of a part that is within its line
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
@@ -36,10 +38,13 @@ class Expected:
     box: Box
     off: float  # pixels that its place may be off, if it goes on as it did
     far: float  # and if it does not; 0 where that would be strange
-    there: float  # likeness, -1..1, of what is exactly there now to what was there
+    before: Vectors  # what was exactly there, as a patch
+    now: Vectors  # and what is
+    there: float  # likeness of the two, -1..1
     usual: float  # which was so much in the frames before; 0 where not known yet
     text: str
     confidence: float
+    whole: bool  # not only its beginning or its end was seen
     strict: bool  # it was away for long, or the scene seems another: the place alone does not tell
 
 
@@ -60,6 +65,7 @@ class Table:
     inside: Flags  # what is seen is only a part of the known line: the detector split it
     around: Flags  # or the other way round: it joined what were two
     within: Flags  # it lies in the known line's place, whatever it looks like
+    piece: Flags  # and may be a piece of it, as far as places and texts go
     misses: Floats  # (rows, columns, 2): how far, right and down, it was from where it was expected
 
 
@@ -69,7 +75,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     if not rows or not columns:
         empty = np.zeros((rows, columns))
         none = empty.astype(bool)
-        return Table(empty, none, none, none, np.zeros((rows, columns, 2)))
+        return Table(empty, none, none, none, none, np.zeros((rows, columns, 2)))
     a, b = _array([one.box for one in known])[:, None], _array([one.box for one in seen])[None]
     off = np.array([one.off for one in known])[:, None]
     strict = np.array([one.strict for one in known])[:, None]
@@ -84,31 +90,37 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     place = along**2 / (ends**2 + off**2) + across**2 / (lines**2 + off**2)
     far = np.hypot(off, np.array([one.far for one in known])[:, None])
     sudden = along**2 / (ends**2 + far**2) + across**2 / (lines**2 + far**2) + SUDDEN
-    place = np.where(far > off, np.minimum(place, sudden), place)
+    there, usual = (np.array([value]).T for value in ([one.there for one in known], [one.usual for one in known]))
+    place = np.where((far > off) & (there < STILL_THERE), np.minimum(place, sudden), place)
     still = (along / ends) ** 2 + (across / lines) ** 2
     size = (np.log(a[..., 5] / height) / 0.3) ** 2 + (np.log(a[..., 4] / length) / 0.4) ** 2
     look = known_looks @ seen_looks.T
-    there, usual = (np.array([value]).T for value in ([one.there for one in known], [one.usual for one in known]))
     stays = still < NEAR  # what is found is where it was: so that looks the same
-    fall = np.where(stays, np.clip((usual - there) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
+    shorter = length < a[..., 4]
+    part = _parts(sizes, along, across, np.maximum(off, far / 2))
+    there = np.repeat(there, columns, axis=1)
+    for row, column in np.argwhere((stays | part) & shorter & (usual > 0) & (there < usual - LOOK_FALL)).tolist():
+        start, end = along[row, column] - length[row, column] / 2, along[row, column] + length[row, column] / 2
+        there[row, column] = _shown(known[row], start, end, there[row, column])
+    fall = np.where(stays, np.clip((usual - np.maximum(there, look - LOOK_LOOSE)) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
     look = np.where(stays, np.maximum(look, there), look)
     doubt = np.minimum(fall, LOOK_MOST) + np.where(strict & (look < ALIKE), STRICT, 0.0)
     doubt = np.where((still > NEAR) & (look < ALIKE), np.inf, doubt)
     costs = place + size + LOOK_WEIGHT * (1 - look)
-    shorter = length < a[..., 4]
-    part = _parts(sizes, along, across, np.maximum(off, far / 2))
     within = (part & shorter) | ((np.abs(along) < 0.5 * a[..., 4]) & (np.abs(across) < 0.5 * a[..., 5]))
-    part &= (usual == 0) | (there > usual - np.where(shorter, HIDDEN, JOINED))
-    for row, column in np.argwhere(costs < MOST + 1).tolist():
+    lying, part = part, part & ((usual == 0) | (there > usual - OTHER_LOOK))
+    for row, column in np.argwhere((costs < MOST + 1) | lying).tolist():
         one, other = known[row], seen[column]
         if one.text and other.text:
-            edits = distance(one.text, other.text)
+            edits = distance(one.text, other.text) if one.whole else _part_distance(one.text, other.text)
             costs[row, column] += _text_cost(one, other, edits)
             if edits <= SAME_TEXT and len(one.text) >= 3:
                 doubt[row, column] = 0.0
-            part[row, column] &= part[row, column] and _within(one.text, other.text)
+            if lying[row, column]:
+                lying[row, column] = _within(one.text, other.text, OTHER_PART)
+                part[row, column] = _within(one.text, other.text, OTHER_PART if part[row, column] else SAME_TEXT)
     costs += doubt
-    return Table(costs, part & shorter, part & ~shorter, within, np.stack([dx, dy], axis=-1))
+    return Table(costs, part & shorter, part & ~shorter, within, lying & shorter, np.stack([dx, dy], axis=-1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +131,30 @@ class _Sizes:
     height: Floats
 
 
-def _within(one: str, other: str) -> bool:
+def _shown(known: Expected, start: float, end: float, whole: float) -> float:
+    """How alike before and now are from `start` to `end`, in pixels from its middle: something may hide the rest."""
+    if abs(known.box.along[0]) < 0.9:
+        return whole
+    width = PATCH[0]
+    left, right = (round((0.5 + x / known.box.length) * width) for x in (start, end))
+    shown = slice(max(left, 0), min(right, width))
+    if shown.stop - shown.start < LEAST_SHOWN:
+        return whole
+    parts = [patch.reshape(PATCH[::-1])[:, shown] for patch in (known.before, known.now)]
+    one, other = (part - part.mean() for part in parts)
+    return float((one * other).sum() / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-6))
+
+
+def _within(one: str, other: str, most: float) -> bool:
     """Whether the shorter text may be a part of the other, at its beginning or its end."""
+    short = min(len(one), len(other))
+    return _part_distance(one, other) <= most if short >= 3 else most == OTHER_PART
+
+
+def _part_distance(one: str, other: str) -> float:
+    """`distance` of the shorter text to the beginning or the end of the other."""
     short, long = sorted((one, other), key=len)
-    ends = (long[: len(short)], long[-len(short) :])
-    return len(short) < 3 or min(distance(short, end) for end in ends) <= OTHER_PART
+    return min(distance(short, long[: len(short)]), distance(short, long[-len(short) :]))
 
 
 def _text_cost(one: Expected, other: Seen, edits: float) -> float:

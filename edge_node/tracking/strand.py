@@ -14,13 +14,14 @@ from edge_node.tracking.boxes import patches_at
 from edge_node.tracking.frame import TRUST, Camera, Frame
 from edge_node.tracking.motion import Motion
 from edge_node.tracking.pairing import ALIKE, MOST, Expected, Flags, Table, compare
+from edge_node.tracking.still import by_looks, by_places
 from edge_node.tracking.track import GLIMPSE_S, Track
 
 CUT: Final = 0.08  # likeness of two frames below which they show different scenes, unless the text tells otherwise
 RELATED: Final = 0.3  # above which two pictures that need not follow each other show one scene
 VIEWS: Final = 16  # a frame whose pixels are looked at for a better view, at most, beside those of new sights
 SILENCE: Final = 10  # times the time-out that nothing at all may be seen, and the next frame goes on with its sights
-LEAST_STILL: Final = 4  # sights that tell of the camera's motion
+
 
 Pairs = dict[int, int]  # rows of the table with its columns
 
@@ -61,7 +62,7 @@ class Strand:
         gone += self._make_room({id for id in ids if id})
         if not late:
             self.newest = at
-            gone += self._end(lambda track: track.missed > 0 and at - track.last > self._timeout_s)
+            gone += self._end(lambda track: track.missed > 0 and at - track.last > track.patience_s(self._timeout_s))
         self.oldest = min(self.oldest, at)
         self._camera.remember(frame)
         touched = {id for id in ids if id}
@@ -79,7 +80,7 @@ class Strand:
             return ids, []
         _, pairs = self._pair(known, frame, still=True)
         for row, column in pairs.items():
-            known[row].see(reading, frame.regions[column], at)
+            known[row].see(reading, frame.regions[column], at, part=False)
             known[row].read(frame.regions[column])
             ids[column] = known[row].id
         self._look_for_views(frame, [(known[row], column) for row, column in pairs.items()])
@@ -98,7 +99,7 @@ class Strand:
         table = compare(self._expected(known, frame, still), frame.seen, looks, frame.looks)
         lines = np.array([not track.is_part for track in known], bool)
         pairs = _assign(table, lines)
-        off = _off(known, table, pairs)
+        off = by_places(known, table, pairs)
         if off is not None:
             frame.camera = (frame.camera[0] + off[0], frame.camera[1] + off[1])
             table = compare(self._expected(known, frame, still), frame.seen, looks, frame.looks)
@@ -108,6 +109,11 @@ class Strand:
     def _expected(self, known: Sequence[Track], frame: Frame, still: bool) -> list[Expected]:
         places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
         frame.there = patches_at(frame.gray, [box for box, _, _ in places], frame.scale)
+        shake = by_looks(known, [box for box, _, _ in places], frame)
+        if shake is not None:
+            frame.camera = (frame.camera[0] + shake[0], frame.camera[1] + shake[1])
+            places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
+            frame.there = patches_at(frame.gray, [box for box, _, _ in places], frame.scale)
         expected = []
         for track, place, now in zip(known, places, frame.there, strict=True):
             unseen = abs(frame.at - track.last)
@@ -154,11 +160,11 @@ class Strand:
         for row, column in (pairs | parts).items():
             track, part = known[row], row in parts
             ids[column] = track.id
-            track.see(frame.reading, regions[column], frame.at)
+            track.see(frame.reading, regions[column], frame.at, part=part)
             if not late:
                 place, cut = frame.in_scene(column), frame.cuts(column)
                 track.follow(place, frame.looks[column], frame.there[row], frame.move_at, part=part, cut=cut)
-            if not part:
+            if not part or not track.parts:
                 track.read(regions[column])
         self._look_for_views(frame, [(known[row], column) for row, column in pairs.items()])
         for row, track in enumerate(known if not late else ()):
@@ -169,20 +175,30 @@ class Strand:
                 table.inside[whole, column].sum() > (whole[row] and table.inside[row, column]) if column >= 0 else 0
             )
             track.stand_apart(column >= 0, bool(covered.any() or within))
+        self._remember(frame, {known[row]: column for row, column in (pairs | parts).items()} if not late else {})
+        here = np.array([row in pairs or row in parts for row in range(len(known))], bool)
         fresh = [column for column in range(len(ids)) if not ids[column]]
         room = self._most - (len(ids) - len(fresh))
         for column in sorted(fresh, key=lambda column: -regions[column].score)[: max(room, 0)]:
             track = self._new(frame, column)
-            track.is_part = bool(table.within[whole, column].any())
+            track.is_part = bool(table.within[here, column].any() or table.piece[~here, column].any())
             self.tracks.append(track)
             ids[column] = track.id
+            self._remember(frame, {track: column})
         return ids
+
+    def _remember(self, frame: Frame, seen: dict[Track, int]) -> None:
+        """What is where a text was found first: whether it stays there tells whether it moves."""
+        for track, column in seen.items():
+            if track.there is None:
+                track.there = patches_at(frame.gray, [frame.seen[column].box], frame.scale)[0]
 
     def _new(self, frame: Frame, column: int) -> Track:
         reading, region, box = frame.reading, frame.regions[column], frame.in_scene(column)
         promised = view.promise(region, frame.seen[column].box, frame.size)
         track = Track(
-            id=self._name(), motion=Motion(box.x, box.y, frame.move_at, box.height), box=box, look=frame.looks[column],
+            id=self._name(), sure=0 if frame.cuts(column) else 1,
+            motion=Motion(box.x, box.y, frame.move_at, box.height), box=box, look=frame.looks[column],
             first=frame.at, last=frame.at, first_unix_ns=reading.captured_unix_ns,
             last_unix_ns=reading.captured_unix_ns, priority=reading.priority, evidence=region.score,
             view=view.view_of(reading, region, promised, frame.rgb, frame.gray),
@@ -231,17 +247,3 @@ class Strand:
 
 def _assign(table: Table, rows: Flags) -> Pairs:
     return {row: column for row, column in assign(np.where(rows[:, None], table.costs, np.inf), MOST)}
-
-
-def _off(known: Sequence[Track], table: Table, pairs: Pairs) -> tuple[float, float] | None:
-    """How far still text stands from where it should, if all of it does."""
-    still = [(row, column) for row, column in pairs.items() if known[row].frames >= 3 and not known[row].motion.moves]
-    if len(still) < LEAST_STILL:
-        return None
-    misses = np.array([table.misses[row, column] for row, column in still])
-    middle = np.median(misses, axis=0)
-    height = float(np.median([known[row].box.height for row, _ in still]))
-    agree = np.abs(misses - middle).max(axis=1) < 0.25 * height
-    if np.abs(middle).max() < 0.15 * height or agree.mean() < 0.6:
-        return None
-    return float(middle[0]), float(middle[1])

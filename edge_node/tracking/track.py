@@ -20,6 +20,7 @@ APART: Final = 10  # frames in a row after which what was within another's line 
 APART_ALONE: Final = 3  # or of what has ended
 FEWER: Final = 30  # frames in a row in which only a part was found: the line has changed
 SURE: Final = 4  # frames that tell how long a line is
+STEADY: Final = 0.6  # likeness from frame to frame
 GLIMPSE_S: Final = 1.0  # unseen for longer, the place alone does not tell any more
 TELL_AGAIN_S: Final = 5.0  # between sights that only say that it is still there; a tenth of its age if that is more
 TELL_CHANGE_S: Final = 1.0  # between sights with another text or a better view
@@ -64,25 +65,33 @@ class Track:
         x, y, off, far = self.motion.expect(move_at)
         return Box(x + camera[0], y + camera[1], self.box.along, self.box.length, self.box.height), off, far
 
+    @property
+    def steady(self) -> bool:
+        """Whether it stands still, was just seen, and is known well by its look."""
+        return self.sure >= SURE and not self.missed and not self.motion.moves and self.usual > STEADY
+
     def expected(self, box: Box, off: float, far: float, now: Vectors, strict: bool) -> Expected:
         """now: what is at that place in the frame."""
         text, confidence = self.vote.result()
-        there = 0.0 if self.there is None else float(self.there @ now)
+        before = now if self.there is None else self.there
         return Expected(
             box,
             off,
             far,
-            there,
+            before,
+            now,
+            0.0 if self.there is None else float(before @ now),
             self.usual if self.sure >= SURE and not self.motion.moves else 0.0,
             text,
             confidence,
+            self.sure > 0,
             strict,
         )
 
-    def see(self, reading: Reading, region: Region, at: float) -> None:
-        """It is in this frame."""
+    def see(self, reading: Reading, region: Region, at: float, *, part: bool) -> None:
+        """It is in this frame, or a `part` of it."""
         self.frames += 1
-        self.evidence += region.score
+        self.evidence += 0.0 if part and self.told is None else region.score
         self.priority = min(self.priority, reading.priority)
         if at >= self.last:
             self.missed, self.last, self.last_unix_ns = 0, at, reading.captured_unix_ns
@@ -101,11 +110,14 @@ class Track:
         self.parts = self.parts + 1 if part else 0
         if part and self.parts >= (FEWER if box.length < self.box.length else PARTS if self.sure >= SURE else 0):
             self.parts, self.there, self.look, self.sure = 0, None, look, 0
-            self.motion, self.box = Motion(box.x, box.y, move_at, box.height), box
+            self.motion, self.box, self.vote = Motion(box.x, box.y, move_at, box.height), box, Vote()
         if cut and self.sure < SURE:  # nobody knows yet how long it is, so its middle says nothing of its speed
             self.motion, self.box, self.look = Motion(box.x, box.y, move_at, box.height), box, look
+            self.there, self.vote = None, self.vote if self.sure else Vote()
         if part or cut:
             return
+        if not self.sure:
+            self.vote = Vote()
         self.sure += 1
         much = 0.06 + 0.25 * self.box.height / self.box.length
         if self.sure > SURE and abs(box.length / self.box.length - 1) > much:
@@ -151,6 +163,10 @@ class Track:
     def established(self) -> bool:
         """Whether it is there for sure: not a flicker of the detector, and no part of another line."""
         return self.told is not None or (self.evidence >= EVIDENCE and not self.is_part)
+
+    def patience_s(self, timeout_s: float) -> float:
+        """How long it may be unseen; what was only a part of a line is not waited for."""
+        return min(GLIMPSE_S, timeout_s) if self.is_part and self.told is None else timeout_s
 
     def news(self, at: float, *, at_once: bool) -> Sight | None:
         """What is to be told of it now, if anything."""
