@@ -106,7 +106,7 @@ class Arrivals:
     async def write_lost(self, reading: Reading) -> bool:
         """The reading of a kept frame that was given up; whether the record has its line whole."""
         self._ledger.outcomes[reading.outcome] += 1
-        return await self._note(Shown(reading, None, None))
+        return await self._note(Shown(reading, None, None, spooled=True))
 
     async def close(self) -> None:
         if self._tracker is not None:
@@ -145,7 +145,8 @@ class Arrivals:
         about: dict[str, str | int] = {"lamplight.outcome": outcome, "lamplight.regions": len(regions)}
         flight.timeline.end(reason, {**about, "lamplight.route": reading.path.value, "lamplight.model": reading.model})
         with flight.timeline.stage("sinks"):
-            whole = await self._note(Shown(reading, arrived.enhanced, flight.dark), sights)
+            shown = Shown(reading, arrived.enhanced, flight.dark, spooled=flight.origin is not None)
+            whole = await self._note(shown, sights)
         self._on_written(flight, whole)
 
     async def _note(self, shown: Shown, sights: Sequence[Sight] = ()) -> bool:
