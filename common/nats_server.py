@@ -6,14 +6,16 @@ import fcntl
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +30,7 @@ from common.nats_connection import Login, SecureClient, close_client
 log = logging.getLogger(__name__)
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024  # nats-server warns above this
+OURS = re.compile(r"LAMPLIGHT_|OTEL_|NATS_|.*(SECRET|TOKEN|PASSWORD|CREDENTIAL|PRIVATE|_KEY)", re.IGNORECASE)
 LIMITS = {  # of a server; the second and third of each connection
     "max_connections": 8_192,
     "max_subscriptions": 4_096,
@@ -174,6 +177,7 @@ class EmbeddedServer:
                 stdin=subprocess.PIPE,  # its end tells the guard that we are gone
                 stdout=log_file,
                 stderr=log_file,
+                env=_without_secrets(os.environ),
                 start_new_session=True,  # Ctrl-C is for the node, which drains before it stops the server
             )
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -231,6 +235,11 @@ class EmbeddedServer:
                     delay_s = min(delay_s * 2, LONGEST_RESTART_DELAY_S)
 
 
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a program that knows nothing of us may see of our environment."""
+    return {name: value for name, value in environment.items() if not OURS.match(name)}
+
+
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
@@ -262,9 +271,15 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _try_lock(path: Path) -> IO[str] | None:
-    """Take the file's lock, which the kernel gives back when this process ends; None if another has it."""
-    handle = path.open("a")
+    """Take the file's lock, which the kernel gives back when this process ends; None if another has it.
+
+    Raises OSError; a link is not followed, and a pipe holds nobody up.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = open(os.open(path, flags, 0o600), "w")
     try:
+        if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+            raise OSError(f"{path} is no plain file")
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         handle.close()
@@ -273,10 +288,16 @@ def _try_lock(path: Path) -> IO[str] | None:
 
 
 def _remove_leftovers(older_than_s: float = 60.0) -> None:
-    """Remove temporary folders of nodes that died without cleaning up. Those of living nodes are locked."""
+    """Remove temporary folders of nodes that died without cleaning up. Those of living nodes are locked.
+
+    Only our own: what others put there is theirs.
+    """
     for folder in Path(tempfile.gettempdir()).glob(f"{RUN_PREFIX}*"):
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime < older_than_s:
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            if time.time() - found.st_mtime < older_than_s:
                 continue  # perhaps just being made, not locked yet
             if lock := _try_lock(folder / LOCK_NAME):
                 shutil.rmtree(folder, ignore_errors=True)

@@ -18,9 +18,9 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nkeys
@@ -28,47 +28,21 @@ import nkeys
 from cloud_node.identity import claims
 from cloud_node.identity.certificates import Issuer
 from cloud_node.identity.claims import Key
+from cloud_node.identity.entries import Entry, NodeLogin
+from cloud_node.identity.nats_conf import nats_conf, operator_conf
 from common.errors import SettingsError
 from common.files import write_private
 from common.identity import MAX_EDGES, Bundle, read_private
-from common.nats_server import LIMITS, MAX_PAYLOAD_BYTES
 from common.subjects import check_edge
 
 DAYS = 365
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
-HANDSHAKE_S = 10.0  # with NATS, over a slow link too: its own limit is 2 s
 MOST_BYTES = 64 * 1024 * 1024
 LONG_AFTER_S = 30 * 86_400  # what has expired is void anyway: on clocks that are not as far off as this
 NEVER_S = 253_402_300_799  # the last that a date can say
 SERIAL = re.compile(r"0x[0-9a-f]{1,40}|[0-9a-f]{16,40}")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One bundle that was issued."""
-
-    edges: tuple[str, ...]
-    serial: str  # of the certificate, hexadecimal
-    nkeys: tuple[str, ...]  # public, of the NATS login of each
-    issued_s: int
-    expires_s: int
-    revoked_s: int = 0  # 0 = it is not
-    issuer: str = ""  # the fingerprint of the authority that signed; "" = it was not kept
-
-    def state(self, now_s: float) -> str:
-        return "revoked" if self.revoked_s else "expired" if self.expires_s <= now_s else "valid"
-
-
-@dataclass(frozen=True, slots=True)
-class NodeLogin:
-    """A login of the cloud nodes to NATS that was issued."""
-
-    account: str
-    nkey: str
-    revoked_s: int = 0
-    issued_s: int = 0  # 0 = it was not kept
 
 
 class Authority:
@@ -186,7 +160,7 @@ class Authority:
         A serial need not be known: an existing authority, or one whose register was lost, has others too.
         """
         serial = what.lower().replace(":", "")
-        plain = serial.removeprefix("0x").lstrip("0")
+        plain = serial.removeprefix("0x").lstrip("0") or "0"
         matching = [item for item in self.entries if what in item.edges or plain == item.serial]
         if not matching:
             if not SERIAL.fullmatch(serial):
@@ -291,8 +265,8 @@ class Authority:
             "accounts": accounts,
         }
         write_private(self.node / "nats.json", json.dumps(nats, indent=1))
-        write_private(self.node / "nats.conf", _nats_conf(nats))
-        write_private(self.node / "operator.conf", _operator_conf(nats))
+        write_private(self.node / "nats.conf", nats_conf(nats))
+        write_private(self.node / "operator.conf", operator_conf(nats))
         write_private(self.node / "revoked.json", json.dumps(sorted(item.serial for item in void), indent=1))
 
 
@@ -319,31 +293,3 @@ def _write_register(
         "logins": list(map(asdict, logins)),
     }
     write_private(folder / "register.json", json.dumps(body, indent=1))
-
-
-def _nats_conf(nats: Mapping[str, object]) -> str:
-    """For a server that is started in the folder of this file; nats-server reads JSON as its own format."""
-    body = {
-        "host": "0.0.0.0",
-        "port": 4222,
-        "max_payload": MAX_PAYLOAD_BYTES,
-        **LIMITS,
-        "jetstream": {"store_dir": "nats-store"},
-        "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt", "timeout": HANDSHAKE_S},
-        "resolver": {"type": "full", "dir": "nats-accounts", "allow_delete": False, "interval": "2m"},
-        **_operator(nats),
-    }
-    return json.dumps(body, indent=1) + "\n"
-
-
-def _operator_conf(nats: Mapping[str, object]) -> str:
-    """Without braces, as an included file must be."""
-    return "".join(f"{key}: {json.dumps(value)}\n" for key, value in _operator(nats).items())
-
-
-def _operator(nats: Mapping[str, object]) -> dict[str, object]:
-    return {
-        "operator": nats["operator"],
-        "system_account": nats["system_account"],
-        "resolver_preload": nats["accounts"],
-    }

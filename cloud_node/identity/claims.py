@@ -140,6 +140,11 @@ def issued_of(token: str) -> int:
         raise ValueError("no token") from None
 
 
+def maps_imports(token: str) -> bool:
+    """Whether an account's claims are of before it was found that this lets an edge end nats-server. Not verified."""
+    return any("local_subject" in item for item in _body(token)["nats"].get("imports", ()))
+
+
 def _body(token: str) -> Any:
     body = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))

@@ -11,7 +11,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from cloud_node.identity.authority import HANDSHAKE_S
+from cloud_node.identity import claims
+from cloud_node.identity.nats_conf import HANDSHAKE_S
 from cloud_node.watch import FileWatch
 from common.channel import Certificates
 from common.errors import SettingsError
@@ -36,6 +37,7 @@ class Secrets:
     logins: dict[str, str]  # "results", "system" -> .creds
     revoked: frozenset[str]  # serials
     http_token: str
+    outdated: bool  # an edge can end an older nats-server
     host: str  # the first that is not loopback in the server's certificate; "" = none
 
 
@@ -51,6 +53,12 @@ class NodeIdentity:
             )
         self._watch = FileWatch(folder / name for name in FILES)
         self.now = _read(folder)
+        if self.now.outdated:
+            log.warning(
+                "--identity %s is of an older version, with which an edge can end a nats-server before 2.10.27: run "
+                "`python -m cloud_node enroll --rotate` where the authority is, and copy node/ here again",
+                folder,
+            )
         self.on_change: list[Callable[[], None]] = []  # called, in the event loop, after `now` changed
 
     async def run(self) -> None:
@@ -121,9 +129,10 @@ def _read(folder: Path) -> Secrets:
             logins={name: str(logins[name]) for name in ("results", "system")},
             revoked=frozenset(map(str, revoked)),
             http_token=text("http.token").strip(),
+            outdated=any(map(claims.maps_imports, nats["accounts"].values())),
             host=_host(certificate),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(f"--identity {folder} is broken ({type(error).__name__}): copy it anew") from None
 
 

@@ -4,6 +4,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -42,6 +44,51 @@ async def connect(url: str) -> Client:
         await close_client(client)  # nats-py leaves its socket open
         raise
     return client
+
+
+async def test_the_server_sees_none_of_our_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LAMPLIGHT_WEBHOOK_SECRET", "LAMPLIGHT_NATS", "OTEL_EXPORTER_OTLP_HEADERS", "some_api_key"):
+        monkeypatch.setenv(name, "hush-7319")
+    monkeypatch.setenv("GOMAXPROCS", "1")
+    server = EmbeddedServer()
+    await server.start()
+    environment = psutil.Process(server.pid).environ()
+    await server.stop()
+    assert "hush-7319" not in environment.values()
+    assert environment["GOMAXPROCS"] == "1" and environment["PATH"] == os.environ["PATH"]
+
+
+@pytest.mark.parametrize("trap", ["pipe", "link", "linked folder", "folder of another"])
+def test_traps_among_the_leftovers_hold_nobody_up_and_harm_nothing(
+    trap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("kept")
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    folder, left = temporary / f"{nats_server.RUN_PREFIX}x", temporary / f"{nats_server.RUN_PREFIX}left"
+    left.mkdir()
+    if trap == "linked folder":
+        folder.symlink_to(precious)
+    else:
+        folder.mkdir()
+    if trap == "pipe":
+        os.mkfifo(folder / nats_server.LOCK_NAME)
+    elif trap == "link":
+        (folder / nats_server.LOCK_NAME).symlink_to(precious / "new")
+    elif trap == "folder of another":
+        if os.geteuid() != 0:
+            pytest.skip("only root can make one")
+        (folder / "theirs").write_text("kept")
+        os.chown(folder, 12345, 12345)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    done = threading.Thread(target=nats_server._remove_leftovers, args=(-1.0,), daemon=True)
+    done.start()
+    done.join(20)
+    assert not done.is_alive()
+    assert [path.name for path in precious.iterdir()] == ["file"] and os.path.lexists(folder) and not left.exists()
+    assert trap != "folder of another" or (folder / "theirs").exists()
 
 
 async def test_serves_jetstream_until_it_is_stopped() -> None:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from overlays import OVERLAYS, container_of, mounted, nats_conf, of
 
-from cloud_node.identity.authority import HANDSHAKE_S
+from cloud_node.identity.nats_conf import HANDSHAKE_S
 from common.identity import read_bundle
 from common.nats_server import find_server
 

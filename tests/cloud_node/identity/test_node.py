@@ -1,14 +1,17 @@
 """A cloud node's folder while it runs: a revocation that could not be read at once is not lost."""
 
 import asyncio
+import json
 from pathlib import Path
 
 import pytest
 from enrolled import authority, bundle
 
 from cloud_node.identity import node
+from cloud_node.identity.claims import _token
 from cloud_node.identity.node import NodeIdentity
 from common.errors import SettingsError
+from common.files import write_private
 
 HANG_S = 30
 
@@ -60,3 +63,25 @@ async def test_a_file_that_others_could_read_counts_once_that_is_put_right(
     await until_revoked(identity, entry.serial)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+def test_a_folder_of_before_imports_kept_their_subjects_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = authority(tmp_path)
+    NodeIdentity(made.node)
+    assert "--rotate" not in caplog.text
+    nats = json.loads((made.node / "nats.json").read_text())
+    former = {"type": "account", "imports": [{"subject": "$JS.API.INFO", "local_subject": "lamplight.api.INFO"}]}
+    nats["accounts"][made._edges.public] = _token(made._operator, made._edges.public, "edges", former, 1)
+    write_private(made.node / "nats.json", json.dumps(nats))
+    NodeIdentity(made.node)
+    assert "enroll --rotate" in caplog.text
+    for token in ("", "a", "a.b.c", "a.W10.c", 7):
+        write_private(made.node / "nats.json", json.dumps({**nats, "accounts": {"A": token}}))
+        with pytest.raises(SettingsError, match="is broken"):
+            NodeIdentity(made.node)
+    made.rotate()
+    caplog.clear()
+    NodeIdentity(made.node)
+    assert "--rotate" not in caplog.text
