@@ -186,11 +186,14 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
 
     # --- a single picture ---
 
-    async def Enhance(self, request: pb.Image, context: grpc.aio.ServicerContext) -> result_pb2.Result:
+    async def Enhance(self, requests: AsyncIterator[pb.Image], context: grpc.aio.ServicerContext) -> result_pb2.Result:
         try:
             # Of an edge, or of a host: its connections share one turn and one bound.
             host = self._guard.edge(context, "") or context.peer().rpartition(":")[0]
             with _one_more(self._single, host, MAX_SINGLE, "pictures of this caller wait already"):
+                request = await context.read()
+                if request is grpc.aio.EOF:
+                    raise ImageError("the call carries no request")
                 return wire.result_to_proto(await self._enhance(request, f"single {host}"))
         except LamplightError as error:
             await context.abort(error.status, str(error)[:MAX_SAID])

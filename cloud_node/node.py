@@ -30,6 +30,7 @@ from cloud_node.publisher import Publisher
 from cloud_node.reloading import Reloader, read_policy, watched
 from cloud_node.scheduler import Scheduler
 from cloud_node.served_weights import ServedWeights
+from cloud_node.service import add_ingress
 from cloud_node.settings import CloudSettings
 from cloud_node.shared_calls import SharedCalls
 from cloud_node.staging import Staging
@@ -47,7 +48,6 @@ from common.nats_connection import server_list
 from common.nats_server import EmbeddedServer
 from common.telemetry import Timeline
 from lamplight.v1 import enhancement_pb2 as pb
-from lamplight.v1 import enhancement_pb2_grpc
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +129,7 @@ class CloudNode:
             guard=self._trust.guard,
         )
         self._ingress = ingress
-        enhancement_pb2_grpc.add_EnhancementServicer_to_server(ingress, self._server)
+        add_ingress(ingress, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         runs = [self._supervisor.run(), self._publisher.run(), self._reloader.run(), self._care()]

@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import grpc
 import grpc.aio
 import psutil
 import pytest
+from enrolled import authority, enrolled, secured_front
 from hand_edges import good, hand_edges, serving
 from results import until
 
@@ -161,3 +164,30 @@ async def test_an_edge_that_opens_stream_after_stream_has_few_in_the_making(monk
         gate.set()
         await until(lambda: sum(end.done() for end in ends) == 99 and not front.ingress._joining)
         assert front.streams.live.keys() == {"loop", "other"}
+
+
+async def test_who_may_not_come_in_is_told_before_a_picture_is_taken_in(tmp_path: Path) -> None:
+    """The call is refused although its message never comes; one that was held first would hang here."""
+    made = authority(tmp_path)
+    identity = enrolled(made, "cam")
+    made.revoke("cam")
+
+    async def nothing() -> AsyncIterator[bytes]:
+        await asyncio.sleep(3600)
+        yield b""
+
+    async with secured_front(made) as (_, address), connect(address, identity) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="was revoked") as refused:
+            await channel.stream_unary("/lamplight.v1.Enhancement/Enhance")(nothing(), timeout=20)
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_call_without_a_picture_is_refused() -> None:
+    async def nothing() -> AsyncIterator[bytes]:
+        return
+        yield b""
+
+    async with serving() as (front, address), connect(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="carries no request") as refused:
+            await channel.stream_unary("/lamplight.v1.Enhancement/Enhance")(nothing(), timeout=20)
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT and not front.ingress._single

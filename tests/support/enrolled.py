@@ -15,12 +15,12 @@ from cloud_node.identity.authority import Authority
 from cloud_node.identity.guard import Guard
 from cloud_node.identity.node import NodeIdentity
 from cloud_node.policy import Policy
+from cloud_node.service import add_ingress
 from cloud_node.settings import CloudSettings
 from common.channel import server_credentials, server_options
 from common.files import write_private
 from common.identity import Identity
 from common.nats_server import EmbeddedServer, Secured
-from lamplight.v1 import enhancement_pb2_grpc
 
 
 def authority(folder: Path, *names: str) -> Authority:
@@ -47,7 +47,7 @@ async def secured_front(authority: Authority, host: str = "localhost") -> AsyncI
     identity.on_change.append(guard.cut)
     front = Front(CloudSettings(), Policy(), guard)
     server = grpc.aio.server(options=server_options(), interceptors=[guard])
-    enhancement_pb2_grpc.add_EnhancementServicer_to_server(front.ingress, server)
+    add_ingress(front.ingress, server)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
     reflection.enable_server_reflection((reflection.SERVICE_NAME,), server)
     port = server.add_secure_port(f"{host}:0", server_credentials(identity.certificates))

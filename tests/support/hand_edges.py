@@ -19,6 +19,7 @@ from cloud_node.jobs import Job
 from cloud_node.load import Load
 from cloud_node.policy import EdgePolicy, Policy
 from cloud_node.scheduler import Scheduler, Ticket
+from cloud_node.service import add_ingress
 from cloud_node.settings import CloudSettings
 from cloud_node.streams import Streams
 from common import packing, wire
@@ -205,7 +206,7 @@ async def serving(
     """A front behind a real gRPC server on loopback, and its address."""
     front = Front(settings or CloudSettings(), policy or Policy())
     server = grpc.aio.server(options=server_options())
-    enhancement_pb2_grpc.add_EnhancementServicer_to_server(front.ingress, server)
+    add_ingress(front.ingress, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
