@@ -6,7 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import grpc
@@ -164,7 +164,8 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         most_at_once = self.settings.limits.max_edges
         if sum(map(len, opening.values())) >= most_at_once:
             most = opening[max(opening, key=lambda other: len(opening[other]))]
-            most.pop(0).reschedule(0.0)
+            with suppress(RuntimeError):  # it has run out just now, and makes room by itself
+                most.pop(0).reschedule(0.0)
         waiting = opening.setdefault(host, [])
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S) as limit:

@@ -12,6 +12,7 @@ from common.flow import BoundedQueue, Policy
 from common.frame import Outcome, Region, Result, Route
 from common.identity import identity_of
 from common.pixels import Bytes
+from common.wire import MAX_REASON
 from edge_node.arrivals import Arrivals, Arrived
 from edge_node.backlog import PAUSE_S, Backlog
 from edge_node.capture import capture
@@ -282,7 +283,9 @@ class EdgeNode:
         if rejected.retry_after_ms:
             self._delivery.again(flight, min(rejected.retry_after_ms / 1000, LONGEST_RETRY_S))
         elif rejected.reason != pb.REJECT_REASON_DUPLICATE:  # then its result is to come
-            self._settle(rejected.sequence, Outcome.FAILED, f"the cloud node refused it: {rejected.detail}")
+            self._settle(
+                rejected.sequence, Outcome.FAILED, f"the cloud node refused it: {rejected.detail[:MAX_REASON]}"
+            )
 
     def _reachable(self) -> bool:
         return self._uplink.connected and self._results.connected

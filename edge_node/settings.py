@@ -230,6 +230,9 @@ class EdgeSettings:
     identity: Path | None = option(
         None, "bundle of an enrolled edge: its name, TLS and addresses (docs/security.md)", metavar="FILE"
     )
+    insecure: bool = option(
+        False, "send frames to another machine without TLS and --identity, and show the live page to others without TLS"
+    )
     edge: str = option("", "this edge's name (default: this machine's)", metavar="NAME")
     connect_timeout_s: float = option(0.0, "give up when no cloud node answers for this long; 0 = keep trying")
     verbose: bool = option(False, "log each step")

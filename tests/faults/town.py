@@ -167,7 +167,8 @@ class Town:
         picture = f"lavfi:{source}=size=320x240:rate={FPS}"
         return python(
             "-m", "edge_node", "--camera", picture, "--edge", name, "--cloud", nodes, "--output",
-            str(self.folder / name), "--detector", "none", "--gate", "off", "--retry-s", str(RETRY_S), *more, *last,
+            str(self.folder / name), "--detector", "none", "--gate", "off", "--insecure",
+            "--retry-s", str(RETRY_S), *more, *last,
         )  # fmt: skip
 
     def start(self, member: Member) -> None:
