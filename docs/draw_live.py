@@ -38,7 +38,7 @@ def cameras(folder: Path) -> list[str]:
         for place, number in enumerate(order):
             frames[number].save(folder / name / f"{place}.png")
         lines.append(f'[[camera]]\nsource = "{folder / name}"\nedge = "{name}"\n')
-    (folder / "cameras.toml").write_text("loop = true\nfps = 0.4\nsending.in_flight = 1\n" + "".join(lines))
+    (folder / "cameras.toml").write_text("loop = true\nfps = 0.2\nsending.in_flight = 1\n" + "".join(lines))
     return ["--config", str(folder / "cameras.toml")]
 
 
