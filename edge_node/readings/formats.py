@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Final
 
+from edge_node.readings.rows import inside
 from edge_node.readings.when import iso
 
 COLUMNS: Final = (
@@ -42,8 +43,8 @@ def plain_row(row: Any, folder: Path) -> dict[str, Any]:
         "priority": {1: "essential", 2: "standard", 3: "secondary"}.get(row["priority"], ""),
         "path": row["path"],
         "ended": bool(row["ended"]),
-        "crop": str(folder / row["crop"]) if row["crop"] else "",
-        "picture": str(folder / row["picture"]) if row["picture"] else "",
+        "crop": str(inside(folder, row["crop"]) or ""),
+        "picture": str(inside(folder, row["picture"]) or ""),
     }
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import shutil
 import time
 from pathlib import Path
 from typing import Final
@@ -56,9 +55,12 @@ def remove_crop(folder: Path, name: str) -> None:
         path.parent.rmdir()
 
 
-def remove_days_before(folder: Path, unix_ns: int) -> None:
-    """Days that no row is of any more: pictures of a node that was killed before it had written their rows."""
-    first = time.strftime("%Y-%m-%d", time.localtime(unix_ns / 1e9))
-    for day in (folder / FOLDER).glob("????-??-??"):
-        if day.name < first:
-            shutil.rmtree(day, ignore_errors=True)
+def old_files(folder: Path, before_s: float) -> list[str]:
+    """Pictures, and what is left of half written ones, of the days' folders: those last written before a unix time;
+    relative to the output folder."""
+    found = []
+    for path in (folder / FOLDER).glob("????-??-??/*"):
+        with contextlib.suppress(OSError):
+            if path.suffix in (".jpg", ".new") and path.stat().st_mtime < before_s:
+                found.append(path.relative_to(folder).as_posix())
+    return found

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from common.errors import ReadingsError
+from common.frame import FrameId
 from edge_node import machine
 from edge_node.readings.bounds import Bounds
-from edge_node.readings.pictures import keep_crop
-from edge_node.readings.recovery import set_aside, sound_rows
+from edge_node.readings.pictures import keep_crop, remove_crop
+from edge_node.readings.recovery import recovered_rows, set_aside
 from edge_node.readings.rows import Row, row_of, sight_of
 from edge_node.readings.schema import is_broken
 from edge_node.readings.store import NAME
@@ -66,10 +67,14 @@ class KeptReadings:
         self._pictures: OrderedDict[str, str] = OrderedDict()  # frame id: where its picture is
         self._waiting: OrderedDict[str, tuple[Sight, str]] = OrderedDict()
         self._going_on: dict[str, tuple[str, float]] = {}  # sight id: the text that was written, and when
+        self._views: dict[str, FrameId] = {}  # sight id: the best view whose crop was written
+        self._seen: dict[str, int] = {}  # sight id: when its text was last in a frame, unix ns
+        self._seen_written_s = -LASTING_S
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._closing = False
         self._writer: Writer | None = None
         self._recovered: Iterator[list[Row]] = iter(())
+        self._back: list[Row] | None = None  # of these, what is to be written next
         self._trouble = ""
         self._not_before_s = 0.0
         self._thread = threading.Thread(target=self._run, name="kept readings", daemon=True)
@@ -82,6 +87,8 @@ class KeptReadings:
             self._pictures[str(reading.id)] = self._picture_of(shown)
             while len(self._pictures) > REMEMBERED:
                 self._pictures.popitem(last=False)
+        with self._lock:
+            self._seen |= {region.sight: reading.captured_unix_ns for region in reading.regions if region.sight}
         alone = [(n, region) for n, region in enumerate(reading.regions) if region.text and not region.sight]
         if alone:
             height, width = shown.enhanced.shape[:2] if shown.enhanced is not None else (0, 0)
@@ -146,9 +153,12 @@ class KeptReadings:
             assert self._writer is not None
             while due:
                 rows = [self._row(sight, picture) for sight, picture in due[:AT_ONCE]]
-                self._writer.put(rows)
-                self._written(due[:AT_ONCE], now_s)
+                for name in self._writer.put(rows):
+                    remove_crop(self.folder, name)
+                self._written(due[:AT_ONCE], rows, now_s)
                 del due[:AT_ONCE]
+            if everything or now_s - self._seen_written_s >= LASTING_S:
+                self._write_seen(self._writer, now_s)
             busy = not everything and self._upkeep(self._writer)
             if self._trouble:
                 log.warning("%s is written again", self.path)
@@ -166,9 +176,12 @@ class KeptReadings:
         return False
 
     def _upkeep(self, writer: Writer) -> bool:
-        rows = next(self._recovered, None)
-        if rows is not None:
-            writer.put(rows)
+        if self._back is None:
+            self._back = next(self._recovered, None)
+        if self._back is not None:
+            for name in writer.put(self._back, replace=False):
+                remove_crop(self.folder, name)
+            self._back = None
             return True
         return self._bounds.step(writer)
 
@@ -183,12 +196,25 @@ class KeptReadings:
                     del self._waiting[id]
             return due
 
-    def _written(self, done: Sequence[tuple[Sight, str]], now_s: float) -> None:
-        for sight, _ in done:
+    def _written(self, done: Sequence[tuple[Sight, str]], rows: Sequence[Row], now_s: float) -> None:
+        for (sight, _), row in zip(done, rows, strict=True):
             if sight.ended:
                 self._going_on.pop(sight.id, None)
+                self._views.pop(sight.id, None)
             else:
                 self._going_on[sight.id] = (sight.text, now_s)
+                if row["crop"]:
+                    self._views[sight.id] = sight.best
+
+    def _write_seen(self, writer: Writer, now_s: float) -> None:
+        """When sights were last seen, of which nothing else is new: the tracker tells that more and more seldom."""
+        with self._lock:
+            seen = dict(self._seen)
+        if seen:
+            writer.seen(seen)
+        with self._lock:
+            self._seen = {id: ns for id, ns in self._seen.items() if seen.get(id) != ns}
+        self._seen_written_s = now_s
 
     def _wait_longer(self, due: Sequence[tuple[Sight, str]]) -> None:
         """Put back what could not be written, before what has come since, which is newer."""
@@ -199,7 +225,8 @@ class KeptReadings:
 
     def _row(self, sight: Sight, picture: str) -> Row:
         row = row_of(sight, picture)
-        if sight.crop is not None and sight.crop.size and self._has_room():
+        is_new = self._views.get(sight.id) != sight.best
+        if sight.crop is not None and sight.crop.size and is_new and self._has_room():
             try:
                 row["crop"], row["crop_bytes"] = keep_crop(self.folder, sight.id, sight.first_unix_ns, sight.crop)
             except OSError as error:
@@ -216,12 +243,18 @@ class KeptReadings:
     def _open(self) -> bool:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._writer = Writer(self.path)
+            self._begin(Writer(self.path))
         except ReadingsError as error:
             self._give_up(str(error))
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
         return self._writer is not None
+
+    def _begin(self, writer: Writer) -> None:
+        self._writer = writer
+        self._views.clear()  # it may have none of them
+        self._recovered, self._back = recovered_rows(self.path), None
+        self._bounds.opened(writer)
 
     def _give_up(self, why: str) -> None:
         """Leave the database alone; what comes is counted, and the database is looked at again now and then."""
@@ -243,8 +276,7 @@ class KeptReadings:
                 self._writer.close()
             self._writer = None
         try:
-            aside = set_aside(self.path, str(error))
-            self._writer = Writer(self.path)
-            self._recovered = sound_rows(aside)
+            set_aside(self.path, str(error))
+            self._begin(Writer(self.path))
         except (sqlite3.Error, OSError, ReadingsError) as again:
             self._give_up(str(again))

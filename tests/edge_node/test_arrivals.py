@@ -60,7 +60,6 @@ class House:
             self.in_hand,
             Steps(),
             ThreadPoolExecutor(1),
-            ThreadPoolExecutor(1),
             limit=8,
             on_read=lambda *about: None,
             on_written=lambda flight, whole: self.written.append((flight.sequence, whole)),
