@@ -56,7 +56,7 @@ def search(argv: Sequence[str]) -> int:
     try:
         if given.json:
             for one in found:
-                print(json.dumps(to_json(one), ensure_ascii=terminal))  # no escape sequences on a terminal
+                print(json.dumps(to_json(one), ensure_ascii=terminal))  # nothing that steers it
         elif found:
             console.print(table(found, several=len({one.edge for one in found}) > 1))
         sys.stdout.flush()

@@ -66,9 +66,9 @@ def harmless(value: Any) -> Any:
 
 
 def write_jsonl(rows: Rows, file: IO[str]) -> None:
-    """One JSON object a line."""
+    """One JSON object a line; on a terminal all ASCII, so that no text steers it."""
     for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(json.dumps(row, ensure_ascii=file.isatty()) + "\n")
 
 
 def write_coco_text(rows: Rows, file: IO[str]) -> None:
@@ -145,7 +145,7 @@ def _write_object(file: IO[str], items: Iterable[tuple[int, Any]]) -> None:
     file.write("{")
     between = "\n"
     for key, value in items:
-        file.write(f'{between}"{key}": {json.dumps(value, ensure_ascii=False)}')
+        file.write(f'{between}"{key}": {json.dumps(value, ensure_ascii=file.isatty())}')
         between = ",\n"
     file.write("}")
 

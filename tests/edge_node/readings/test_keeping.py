@@ -257,7 +257,9 @@ def test_a_damaged_database_is_set_aside_and_what_is_sound_comes_back(
         return
     until(lambda: bool(list(tmp_path.glob("*.recovered"))) and kept(tmp_path)[:1] == ["sign 3003"])
     sink.close()
-    assert len(list(tmp_path.glob("*.recovered"))) == 1 and not damaged(tmp_path) and caplog.text.count("is damaged") == 1
+    assert (
+        len(list(tmp_path.glob("*.recovered"))) == 1 and not damaged(tmp_path) and caplog.text.count("is damaged") == 1
+    )
     back = kept(tmp_path)
     assert back[:4] == [f"sign {n}" for n in (3003, 3002, 3001, 3000)] and len(set(back)) == len(back)
     assert all(text.removeprefix("sign ").isdigit() for text in back)
