@@ -69,7 +69,7 @@ def main() -> None:
         photos.mkdir()
         for number, text in enumerate(("STATION", "EXIT 12", "MAIN ROAD", "PARKING")):
             dark_sign(text).save(photos / f"{number}.png")
-        play = edge_arguments(",".join(nodes), photos, out, "--loop", "--fps", "5", "--retry-s", "600")
+        play = edge_arguments(",".join(nodes), photos, out, "--loop", "--fps", "5", "--retry-s", "600", "--insecure")
         edge = Process(*play, "--detector", "none", prefix=edge_host.prefix)
         found: dict[str, float] = {}
         try:

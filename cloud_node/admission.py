@@ -63,6 +63,7 @@ class _Use:
     tokens: float
     at_ns: int
     bytes: int = 0  # of frames that wait for a device
+    pixels: int = 0  # of these
 
     def fill(self, rule: EdgePolicy, now_ns: int) -> None:
         """Let the time since the last frame count."""
@@ -76,6 +77,8 @@ class Admission:
 
     - Limits of the edge's policy: pixels, bytes that wait, frames per second (with a burst of one second).
     - A frame that is expected to wait past its deadline is refused at once.
+    - Single pictures of one caller, which no window bounds, wait within its bytes, within the pixels of that many of
+      the largest frames, and within half of `shed_after_ms`: they alone never have others sent away. A lone one may.
     - When the queue is full, or longer than `shed_after_ms`, less urgent frames are given back to make room for a
       more urgent one; a frame that finds none less urgent is refused.
 
@@ -146,13 +149,17 @@ class Admission:
         rule = self.rule(edge)
         use = self._use(edge, rule, now_ns)
         priority = max(job.frame.priority, rule.highest)
-        refusal = _beyond(rule, use, width * height, size) or self._crowded(priority, size, job.frame.deadline_ms)
+        pixels = width * height
+        refusal = _beyond(rule, use, pixels, size)
+        if job.reply is not None:
+            refusal = refusal or self._hoarded(use, pixels, size)
+        refusal = refusal or self._crowded(priority, size, job.frame.deadline_ms)
         if refusal is not None:
             return refusal
         if priority != job.frame.priority:
             job.frame = replace(job.frame, priority=priority)
         job.share = rule.share
-        self._charge(job, use, size)
+        self._charge(job, use, size, pixels)
         if rule.frames_per_s:
             use.tokens -= 1
         expires_ns = job.arrived_ns + job.frame.deadline_ms * 1_000_000 if job.frame.deadline_ms else 0
@@ -196,7 +203,7 @@ class Admission:
                 del self._uses[edge]
         self._remembered = max(REMEMBERED, 2 * len(self._uses))
 
-    def _charge(self, job: Job, use: _Use, size: int) -> None:
+    def _charge(self, job: Job, use: _Use, size: int, pixels: int) -> None:
         credit, held, priority = job.release, True, job.frame.priority
 
         def release() -> None:
@@ -205,11 +212,26 @@ class Admission:
                 held = False
                 self._bytes[priority] -= size
                 use.bytes -= size
+                use.pixels -= pixels
                 credit()
 
         self._bytes[priority] += size
         use.bytes += size
+        use.pixels += pixels
         job.release = release
+
+    def _hoarded(self, use: _Use, pixels: int, size: int) -> Refusal | None:
+        """Whether single pictures of one caller take what is for all."""
+        window, limits = self.settings.window, self.settings.limits
+        wait_ms = self.load.wait_ms(use.pixels + pixels, self._devices())
+        if use.bytes and (
+            use.bytes + size > window.window_bytes
+            or use.pixels + pixels > window.window_frames * limits.max_pixels
+            or 0 < limits.shed_after_ms < 2 * wait_ms
+        ):
+            detail = f"pictures of this caller wait already, {use.bytes:,} bytes and {use.pixels:,} pixels"
+            return Refusal(pb.REJECT_REASON_LIMIT, detail, self._retry_ms(wait_ms))
+        return None
 
     def _crowded(self, priority: Priority, size: int, deadline_ms: int) -> Refusal | None:
         """Make room by giving less urgent frames back, or say why there is none."""

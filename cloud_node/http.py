@@ -6,7 +6,7 @@ import ipaddress
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 
 from cloud_node.http_access import Access
 from common.errors import PortInUse
+from common.http_server import Server, listen
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class HttpServer:
             ssl_keyfile=tls and tls[1],
         )
         self._tls, self._config = tls, config
-        self._server = _Server(config)
+        self._server = Server(config)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -92,18 +93,9 @@ class HttpServer:
         self._socket.close()
 
 
-class _Server(uvicorn.Server):
-    """Signals belong to the node."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        return listen(host, port)
     except OSError as error:
         reason = error.strerror or error
         raise PortInUse(f"--http cannot listen on {host}:{port} ({reason}): choose another port, or 0") from None

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import grpc
@@ -18,7 +18,7 @@ from cloud_node.jobs import Encoding, Job
 from cloud_node.parts import Unfinished
 from cloud_node.receiver import Receiver, Terms
 from cloud_node.retiring import retire
-from cloud_node.settings import CloudSettings
+from cloud_node.settings import CloudSettings, Window
 from cloud_node.streams import CLOSED, EdgeStream, Streams, check_name
 from common import packing, wire
 from common.errors import Draining, Expired, ImageError, LamplightError, NotAllowed, Overloaded, StreamRefused
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 OPEN_TIMEOUT_S = 10.0  # a stream that opens and says nothing
 MAX_UNSETTLED = 1_024
 MAX_SINGLE = 256  # pictures of one caller that wait at once
+MAX_OPENING = 8  # streams of one edge that join at once
+MAX_SAID = 1_000  # characters of an error that are logged, or sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         self._models, self._address = models, address
         self._guard = guard or Guard(None)
         self._opening: dict[str, list[asyncio.Timeout]] = {}  # streams that said nothing yet, by host, oldest first
+        self._joining: Counter[str] = Counter()  # streams between Open and Opened, by edge
         self._single: Counter[str] = Counter()  # pictures that wait, by caller
         self._unfinished = Unfinished(settings.limits.max_queued_mib * 2**20)
 
@@ -81,8 +84,9 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         try:
             stream, receiver, opened = await self._open(context)
         except LamplightError as error:
-            log.warning("stream from %s refused: %s", context.peer(), error)
-            await context.abort(error.status, str(error))
+            said = str(error)[:MAX_SAID]
+            log.warning("stream from %s refused: %s", context.peer(), said)
+            await context.abort(error.status, said)
         edge = stream.session.edge
         log.info("edge %s: stream open (session %s, %s)", edge, stream.session.session, context.peer())
         tasks = [asyncio.create_task(receiver.run(context))]
@@ -118,9 +122,9 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         )
         if rule.bytes_in_flight:
             window = replace(window, window_bytes=min(window.window_bytes, rule.bytes_in_flight))
-        stream = await self.streams.join(edge, session, window)
+        with _one_more(self._joining, edge, MAX_OPENING, "streams of this edge are being opened already"):
+            stream, address = await self._join(edge, session, window)
         try:
-            address = await self._address(edge)
             receiver = Receiver(
                 stream,
                 self.settings,
@@ -144,6 +148,14 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         )
         return stream, receiver, pb.CloudMessage(opened=opened)
 
+    async def _join(self, edge: str, session: str, window: Window) -> tuple[EdgeStream, pb.ResultsAddress]:
+        stream = await self.streams.join(edge, session, window)
+        try:
+            return stream, await self._address(edge)
+        except BaseException:
+            self.streams.leave(stream)
+            raise
+
     async def _first(self, context: grpc.aio.ServicerContext) -> pb.Open:
         """The message that opens a stream. Many that say nothing do not pile up, and keep nobody out: for one too many
         the oldest goes, of the host that has most.
@@ -152,7 +164,8 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         most_at_once = self.settings.limits.max_edges
         if sum(map(len, opening.values())) >= most_at_once:
             most = opening[max(opening, key=lambda other: len(opening[other]))]
-            most.pop(0).reschedule(0.0)
+            with suppress(RuntimeError):  # it has run out just now, and makes room by itself
+                most.pop(0).reschedule(0.0)
         waiting = opening.setdefault(host, [])
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S) as limit:
@@ -177,22 +190,10 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         try:
             # Of an edge, or of a host: its connections share one turn and one bound.
             host = self._guard.edge(context, "") or context.peer().rpartition(":")[0]
-            with self._one_more(host):
+            with _one_more(self._single, host, MAX_SINGLE, "pictures of this caller wait already"):
                 return wire.result_to_proto(await self._enhance(request, f"single {host}"))
         except LamplightError as error:
-            await context.abort(error.status, str(error))
-
-    @contextmanager
-    def _one_more(self, caller: str) -> Iterator[None]:
-        if self._single[caller] >= MAX_SINGLE:
-            raise Overloaded(f"{MAX_SINGLE} pictures of this caller wait already: send more when one is done")
-        self._single[caller] += 1
-        try:
-            yield
-        finally:
-            self._single[caller] -= 1
-            if not self._single[caller]:
-                del self._single[caller]
+            await context.abort(error.status, str(error)[:MAX_SAID])
 
     async def _enhance(self, request: pb.Image, caller: str) -> Result:
         arrived_unix_ns, arrived_ns = time.time_ns(), time.perf_counter_ns()
@@ -259,6 +260,8 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
         return Terms(self.admission.policy, self._preset(rule.preset, wish.preset), Encoding(image_format, quality))
 
     def _preset(self, ruled: str, wished: str) -> str:
+        if wished:
+            check_name("preset", wished)
         served = self._models()
         preset = ruled or wished or next(iter(served))
         if preset in served:
@@ -270,6 +273,20 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
                 "add it to --preset, or change the policy"
             )
         raise StreamRefused(f"this node serves preset {names}, not '{wished}': ask for one of them or leave it out")
+
+
+@contextmanager
+def _one_more(counts: Counter[str], who: str, most: int, what: str) -> Iterator[None]:
+    """Count one while it lasts. Raises Overloaded for one too many."""
+    if counts[who] >= most:
+        raise Overloaded(f"{most} {what}: try again when one is done")
+    counts[who] += 1
+    try:
+        yield
+    finally:
+        counts[who] -= 1
+        if not counts[who]:
+            del counts[who]
 
 
 def _described(encoded: EncodedImage) -> PackedImage:

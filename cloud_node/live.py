@@ -6,6 +6,7 @@ looks, a line of numbers is noted each second and nothing more.
 
 import asyncio
 import json
+import logging
 import math
 import time
 from collections import deque
@@ -25,6 +26,8 @@ from cloud_node.streams import EdgeStream, Streams
 from cloud_node.supervisor import Supervisor
 from common.frame import Outcome, Priority
 from common.metrics import CONTENT_TYPE
+
+log = logging.getLogger(__name__)
 
 KEPT_S: Final = 600
 VIEWERS: Final = 16  # pages open at once
@@ -125,7 +128,10 @@ class LivePage:
         while True:
             due_s = max(due_s + 1.0, time.monotonic())
             await asyncio.sleep(due_s - time.monotonic())
-            self.tick()
+            try:
+                self.tick()
+            except Exception:
+                log.exception("the page lacks a point")
 
     def tick(self) -> None:
         """Note a point, and tell whoever looks."""

@@ -31,6 +31,7 @@ from cloud_node.reloading import Reloader, read_policy, watched
 from cloud_node.scheduler import Scheduler
 from cloud_node.served_weights import ServedWeights
 from cloud_node.settings import CloudSettings
+from cloud_node.shared_calls import SharedCalls
 from cloud_node.staging import Staging
 from cloud_node.streams import Streams
 from cloud_node.supervisor import Supervisor
@@ -40,6 +41,7 @@ from common.broker import Broker
 from common.channel import server_options
 from common.errors import PortInUse, SettingsError
 from common.frame import Outcome, Priority, Result
+from common.frame_spans import sampled
 from common.metrics import Meters, pushes
 from common.nats_connection import server_list
 from common.nats_server import EmbeddedServer
@@ -56,6 +58,7 @@ LIVENESS = "liveness"  # of the gRPC health service; all its other services tell
 BATCH_PIXELS = {"cpu": 1, "mps": 1616 * 1080, "cuda": 4 * 1616 * 1080}
 CARE_S = 1.0
 NATS_AGREES_S = 60.0  # for the servers of a cluster to elect who leads, at the start
+CONSUMERS_HOLD_S = 2.0  # an edge that opens stream after stream costs NATS, and those behind it, no more than this
 DROPPED_RETRY_MS = 1_000  # an edge whose result had no room may send the frame again after this
 
 
@@ -104,6 +107,7 @@ class CloudNode:
         login, replicas = self._trust.login, settings.nats_replicas
         self._broker = await Broker.connect(url, name=self.name, login=login, replicas=replicas)
         await self._broker.ensure_streams(NATS_AGREES_S)
+        self._consumers = SharedCalls(self._broker.ensure_consumers, CONSUMERS_HOLD_S)
         self._publisher = Publisher(
             self._broker,
             spool_bytes=settings.limits.spool_mib * 2**20,
@@ -376,7 +380,7 @@ class CloudNode:
         return self.settings.nats_advertise or mine
 
     async def _results_address(self, edge: str) -> pb.ResultsAddress:
-        consumers = await self._broker.ensure_consumers(edge)
+        consumers = await self._consumers(edge)
         return pb.ResultsAddress(
             servers=server_list(self._results_url()),
             consumers=[
@@ -402,7 +406,10 @@ class CloudNode:
             self._activity.on_delivered(result)
 
     def _published(self, result: Result, submitted_unix_ns: int, spent_ns: int) -> None:
-        timeline = Timeline(result.trace)
+        slow_ms = self.settings.telling.trace_slow_ms
+        whole_ns = spent_ns + sum(ns for stage, ns in result.stages_ns.items() if "/" not in stage)
+        slow = 0 < slow_ms <= whole_ns / 1e6  # as long as NATS is away, say
+        timeline = Timeline(sampled(result.trace) if slow else result.trace)
         timeline.add("publisher", submitted_unix_ns, spent_ns, (), outcome=result.outcome.name.lower())
         timeline.end("", _about(result))
         self._activity.on_delivered(result, spent_ns)

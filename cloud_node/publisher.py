@@ -98,7 +98,8 @@ class Publisher:
 
     def oldest_s(self) -> float:
         """How long the oldest has waited; 0 = none waits."""
-        firsts = [next(iter(held.values())).submitted_ns for held in self._held.values() if held]
+        # Lists, since the thread that pushes metrics asks too, while the event loop's takes results out.
+        firsts = [first.submitted_ns for held in self._held.values() for first in list(held.values())[:1]]
         return (time.perf_counter_ns() - min(firsts)) / 1e9 if firsts else 0.0
 
     def submit(self, result: Result) -> None:

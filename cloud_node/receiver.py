@@ -199,6 +199,10 @@ class Receiver:
         )
         logs.remember(frame.id, frame.trace)
         refusal = admission.admit(job, frame.image.width, frame.image.height, job.arrived_ns)
+        spent_ns = time.perf_counter_ns() - arrived_ns
         if refusal is None:
-            job.timeline.add("ingress", arrived_unix_ns, time.perf_counter_ns() - arrived_ns, (), bytes=size)
+            job.timeline.add("ingress", arrived_unix_ns, spent_ns, (), bytes=size)
+        else:
+            job.timeline.add("ingress", arrived_unix_ns, spent_ns, (), bytes=size, refused=refusal.detail)
+            job.timeline.end(refusal.detail, {"lamplight.edge": edge, "lamplight.priority": priority.name.lower()})
         return refusal

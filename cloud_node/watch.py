@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-Stamp = tuple[int, int, int] | None  # inode, size, time of change in ns; None: not there
+Stamp = tuple[int, ...] | None  # inode, size, times of change in ns; None: not there
 
 
 class FileWatch:
@@ -34,4 +34,4 @@ def _stamp(file: Path) -> Stamp:
         found = file.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

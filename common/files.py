@@ -23,8 +23,18 @@ def write_private(path: Path, content: str | bytes) -> None:
                 file.flush()
                 os.fsync(descriptor)
             os.replace(beside, path)
+            _sync(path.parent)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
     except (OSError, ValueError) as error:
         raise SettingsError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _sync(folder: Path) -> None:
+    """What was replaced in it stays so when the power goes."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -46,6 +46,12 @@ def span(
     )
 
 
+def sampled(trace: Mapping[str, str]) -> Mapping[str, str]:
+    """A trace context whose spans are kept from here on."""
+    parent = trace.get("traceparent", "")
+    return {**trace, "traceparent": f"{parent[:53]}01"} if parent else trace
+
+
 class Batch:
     """Span `batch` in a trace of its own, linked to every frame in it; it goes out with the first of them that does."""
 

@@ -11,6 +11,7 @@ import os
 import re
 import ssl
 import stat
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,9 @@ log = logging.getLogger(__name__)
 KIND, VERSION = "lamplight edge bundle", 1
 MAX_BYTES = 256 * 1024
 MAX_EDGES, MAX_ADDRESSES, MAX_ADDRESS = 64, 64, 300
+AGAIN_S = 1.0  # until a file that could not be read is tried again
 EDGE_API = "lamplight.api"  # where the account of edges has its part of JetStream's $JS.API
+EDGE_MAX_PAYLOAD = 1024 * 1024  # bytes of a message that an enrolled edge may publish
 CERTIFICATES = re.compile(r"(-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n)+")
 PRIVATE_KEY = re.compile(r"-----BEGIN PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END PRIVATE KEY-----\n")
 CREDENTIALS = re.compile(
@@ -154,20 +157,26 @@ class Identity:
         self.path = path
         self._stamp = _stamp(path)
         self._bundle = read_bundle(path)
+        self._failed: tuple[object, float] = None, 0.0  # what could not be read, and when
+        self._said = ""  # of that
 
     @property
     def bundle(self) -> Bundle:
         stamp = _stamp(self.path)
-        if stamp is not None and stamp != self._stamp:
-            self._stamp = stamp
-            try:
-                found = read_bundle(self.path)
-                if not set(self._bundle.edges) <= set(found.edges):
-                    raise SettingsError(f"{self.path} is of {' and '.join(found.edges)} now: another edge's")
-                self._bundle = found
-                log.warning("identity %s was read again", self.path)
-            except SettingsError as error:
-                log.error("the identity stays as it was: %s", error)
+        failed, failed_s = self._failed
+        if stamp is None or stamp == self._stamp or (stamp == failed and time.monotonic() - failed_s < AGAIN_S):
+            return self._bundle
+        try:
+            found = read_bundle(self.path)
+            if not set(self._bundle.edges) <= set(found.edges):
+                raise SettingsError(f"{self.path} is of {' and '.join(found.edges)} now: another edge's")
+            self._bundle, self._stamp, self._said = found, stamp, ""
+            log.warning("identity %s was read again", self.path)
+        except SettingsError as error:
+            self._failed = stamp, time.monotonic()
+            if str(error) != self._said:
+                log.error("the identity stays as it was, and is tried again: %s", error)
+            self._said = str(error)
         return self._bundle
 
     def login(self, edge: str) -> Login:
@@ -202,12 +211,12 @@ def trusting(authority: str) -> ssl.SSLContext:
     return context
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         found = path.stat()
     except (OSError, ValueError):
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ from typing import Any, Final
 from common.frame import FrameId
 
 REMEMBERED: Final = 4_096  # frames whose traces are known
-_LOGIN = re.compile(r"//[^/@\s]*@")
-_BEARER = re.compile(r"(?i)\b(bearer|token|password|secret)([=: ]+)\S+")
+LOGIN = re.compile(r"//[^\s,]*@")  # in an address; up to the last @, whatever a password is made of
+_WORDS = r"[\w-]*(?:token|password|secret)"
+_NAMED = re.compile(rf"""(?i)({_WORDS}["']?\s*[=:]\s*["']?|--{_WORDS}\s+)[^\s"',&}}]+""")
+_SHOWN = re.compile(r"(?i)\b(authorization:\s*\w+|bearer:?)\s+\S+")
 _traces: "OrderedDict[str, str] | None" = None  # by frame; None = nobody asks
 
 
@@ -37,7 +39,7 @@ def without_secrets(text: str) -> str:
     >>> without_secrets("rtsp://me:pw@10.0.0.7/a: no answer; token=abc")
     'rtsp://***@10.0.0.7/a: no answer; token=***'
     """
-    return _BEARER.sub(r"\1\2***", _LOGIN.sub("//***@", text))
+    return _NAMED.sub(r"\1***", _SHOWN.sub(r"\1 ***", LOGIN.sub("//***@", text)))
 
 
 class JsonLines(logging.Formatter):
@@ -68,6 +70,11 @@ class JsonLines(logging.Formatter):
 
 
 class _Plain(logging.Formatter):
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # What others sent may be in it: it begins no line of its own and moves no cursor.
+        record.message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in record.message)
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
         return without_secrets(super().format(record))
 

@@ -17,6 +17,7 @@ import nats.errors
 from nats.aio.client import Client, RawCredentials
 
 from common.errors import BrokerUnavailable, SettingsError
+from common.logs import LOGIN
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +30,14 @@ SEND_BUFFER_BYTES = 16 * 1024 * 1024
 
 
 class SteadyClient(Client):  # type: ignore[misc]
-    """nats-py's, which hears on after a ping was given up.
+    """nats-py's, which hears on after a ping was given up, and takes `tls://` at its word.
 
     There the late answer to such a ping ends the reader for good, in silence: nothing was heard for the half minute or
-    more until the next pings had no answer either.
+    more until the next pings had no answer either. And there TLS is spoken only if the server asks for it in the clear:
+    one in the middle would just not ask, and get the login.
     """
+
+    always_tls = False  # for `nats://` as well
 
     @property
     def deaf(self) -> bool:
@@ -44,6 +48,19 @@ class SteadyClient(Client):  # type: ignore[misc]
         if self._pongs and self._pongs[0].done():  # who waited for it has gone
             self._pongs[0] = asyncio.get_running_loop().create_future()
         await super()._process_pong()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and (self.always_tls or self._current_server.uri.scheme == "tls"):
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
+    def _connect_command(self) -> bytes:
+        if self._server_info.get("tls_required"):
+            # nats-py upgrades a plain connection, and asyncio would warn when the server closes it.
+            with contextlib.suppress(AttributeError):
+                self._transport._io_writer._protocol._over_ssl = True
+        command: bytes = super()._connect_command()
+        return command
 
 
 Dialled = tuple[SteadyClient, asyncio.Event]  # connected, and set once it is closed
@@ -63,28 +80,14 @@ class Login:
 
 
 class SecureClient(SteadyClient):
-    """Speaks TLS whatever the server says.
+    """Speaks TLS whatever the server and its URL say."""
 
-    nats-py does so only if the server asks for it in the clear: one in the middle would just not ask, and pass the
-    login on.
-    """
-
-    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
-        if initial_connection:
-            info["tls_required"] = True
-        await super()._process_info(info, initial_connection)
-
-    def _connect_command(self) -> bytes:
-        # nats-py upgrades a plain connection, and asyncio would warn when the server closes it.
-        with contextlib.suppress(AttributeError):
-            self._transport._io_writer._protocol._over_ssl = True
-        command: bytes = super()._connect_command()
-        return command
+    always_tls = True
 
 
 def masked(url: str) -> str:
     """The URL without its password or token."""
-    return re.sub(r"//([^:@/]*)(:[^@/]*)?@", lambda match: "//***@", url)
+    return LOGIN.sub("//***@", url)
 
 
 def server_list(servers: str | Sequence[str]) -> list[str]:
@@ -106,7 +109,8 @@ class Connection:
         servers: NATS URLs; one string may name several, with commas.
         name: shown in the server's monitoring.
         on_state: called with True when connected and False when lost, from the event loop.
-        login: asked before each try; without it there is no TLS, and no login but what stands in the URLs.
+        login: asked before each try, and TLS at any URL; without it TLS, by the system's authorities, at `tls://` or if
+            the server asks, and no login but what stands in the URLs.
     """
 
     def __init__(

@@ -28,6 +28,11 @@ from common.nats_connection import Login, SecureClient, close_client
 log = logging.getLogger(__name__)
 
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024  # nats-server warns above this
+LIMITS = {  # of a server; the second and third of each connection
+    "max_connections": 8_192,
+    "max_subscriptions": 4_096,
+    "max_pending": 64 * 1024 * 1024,
+}
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 5.0
 RESTART_DELAY_S = 0.5
@@ -187,6 +192,7 @@ class EmbeddedServer:
             "port": self._port or -1,
             "ports_file_dir": str(self._run_dir),
             "max_payload": MAX_PAYLOAD_BYTES,
+            **LIMITS,
             "jetstream": {"store_dir": str(self._run_dir / "store")},
         }
         if self._secured:

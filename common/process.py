@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 from common import logs
@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 def run(command: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code; an error of ours is one line and its own code."""
+    raise_file_limit()
     try:
         sys.exit(command())
     except LamplightError as error:
@@ -27,6 +28,17 @@ def run(command: Callable[[], int]) -> NoReturn:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def raise_file_limit() -> None:
+    """As many file handles as this process may have: the usual 1,024 are few connections."""
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # macOS has a bound of its own, below "unlimited"
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def configure_logging(verbose: bool, json_service: str = "") -> None:

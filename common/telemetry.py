@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from common.errors import SettingsError
 from common.frame_spans import Batch, Value, context, span
+from common.logs import LOGIN
 from common.spans import Sender
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def start(service: str, instance: str, sampling: Sampling | None = None) -> bool
         return False
     _sampling = sampling or Sampling.chosen(None, SLOW_MS)
     _sender = Sender(service, instance)
-    log.info("tracing to %s", re.sub(r"//[^/@]*@", "//***@", endpoint))
+    log.info("tracing to %s", LOGIN.sub("//***@", endpoint))
     return True
 
 

@@ -22,7 +22,7 @@ from edge_node.steps import Steps
 
 log = logging.getLogger(__name__)
 
-CLOSE_S = 30.0
+CLOSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Arrivals:
     async def write_lost(self, reading: Reading) -> bool:
         """The reading of a kept frame that was given up; whether the record has its line whole."""
         self._ledger.outcomes[reading.outcome] += 1
-        return await self._note(Shown(reading, None, None))
+        return await self._note(Shown(reading, None, None, spooled=True))
 
     async def close(self) -> None:
         """End the sights and close the sinks, after what is being written; a sink that hangs is left behind."""
@@ -162,7 +162,8 @@ class Arrivals:
         about: dict[str, str | int] = {"lamplight.outcome": outcome, "lamplight.regions": len(regions)}
         flight.timeline.end(reason, {**about, "lamplight.route": reading.path.value, "lamplight.model": reading.model})
         with flight.timeline.stage("sinks"):
-            whole = await self._note(Shown(reading, arrived.enhanced, flight.dark), sights)
+            shown = Shown(reading, arrived.enhanced, flight.dark, spooled=flight.origin is not None)
+            whole = await self._note(shown, sights)
         self._on_written(flight, whole)
 
     async def _note(self, shown: Shown, sights: Sequence[Sight] = ()) -> bool:

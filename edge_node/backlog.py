@@ -26,6 +26,7 @@ POLL_S = 0.1
 AGE_CHECK_S = 30.0
 STARVED_S = 60.0  # no kept frame got through for so long: the next one goes at its own priority
 JUMP_NS = 60_000_000_000  # the two clocks differ by less, unless one jumped
+SPOOLED = "spooled"  # the outcome of a trace whose frame goes into the spool again
 PAUSE_S = 60.0  # before a frame is sent again that brought no result, or whose reading could not be written
 
 
@@ -41,6 +42,7 @@ class Backlog:
         write: writes the reading of a frame that is given up; whether the record has its line.
         spawn: starts a task that the node looks after.
         notify: `done` may have changed.
+        shows_dark: whether somebody wants the dark frame beside the lit one; unpacking it is work.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Backlog:
         write: Callable[[Reading], Awaitable[bool]],
         spawn: Callable[[Coroutine[Any, Any, Any]], "asyncio.Task[Any]"],
         notify: Callable[[], Awaitable[None]],
+        shows_dark: Callable[[], bool],
     ) -> None:
         self.keeping = Keeping(settings, readings, self._lost)
         self.flying: dict[int, Flight] = {}  # from the spool, by the order of their entries
@@ -63,7 +66,7 @@ class Backlog:
         self._settling = 0  # whose lines are on their way to the disk
         self._settings, self._session, self._ledger = settings, session, ledger
         self._uplink, self._live, self._launch, self._write, self._spawn = uplink, live, launch, write, spawn
-        self._notify = notify
+        self._notify, self._shows_dark = notify, shows_dark
         self._share = max(1, settings.sending.in_flight // 2)
         self._through_s = time.monotonic()  # when a kept frame last got through, or none had to
 
@@ -88,6 +91,7 @@ class Backlog:
         if entry is None:
             return False
         self.flying.pop(entry.order, None)
+        flight.timeline.end("", {"lamplight.outcome": SPOOLED})  # it has another when it is sent again
         return self.keeping.put_back(entry, flight.frame.attempt + 1, pause_s)
 
     def written(self, flight: Flight, whole: bool) -> None:
@@ -173,14 +177,20 @@ class Backlog:
             id, attempt = FrameId(id.edge, self._session, self._ledger.next_sequence()), 0
         waited_ns = _waited_ns(frame.captured_unix_ns, entry)
         timeline = Timeline.begin(
-            frame.captured_unix_ns, {"lamplight.edge": id.edge, "lamplight.name": description.name}
+            frame.captured_unix_ns,
+            {
+                "lamplight.edge": id.edge,
+                "lamplight.sequence": entry.id.sequence,
+                "lamplight.name": description.name,
+                "lamplight.priority": entry.priority.name.lower(),
+            },
         )
         logs.remember(id, timeline.trace)
         timeline.add("spool", frame.captured_unix_ns, waited_ns)
         sent = replace(frame, id=id, attempt=attempt, priority=max(priority, frame.priority), trace=timeline.trace)
         dark = None
         size = description.size if all(description.size) else (frame.image.width, frame.image.height)
-        if self._settings.shows_dark:
+        if self._shows_dark():
             dark = await asyncio.to_thread(_shown, frame.image, size)
         kept: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
         kept.set_result(entry)

@@ -14,6 +14,7 @@ from common import memory, process, telemetry
 from common.channel import with_ports
 from common.frame import Outcome, Route
 from edge_node import cameras
+from edge_node.exposure import check_exposure
 from edge_node.settings import EdgeSettings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ EPILOG = """examples:
   python -m edge_node --camera 0
   python -m edge_node --camera 0 --camera 1 --source rtsp://10.0.0.7/stream --edge gate
   python -m edge_node --list-cameras
-  python -m edge_node --source rtsp://user:password@10.0.0.7/stream --cloud gpu-box:50051
+  python -m edge_node --source rtsp://user:password@10.0.0.7/stream --identity edge-17.bundle
   python -m edge_node --source night.mp4 --annotate --output out/
   python -m edge_node --source uploads/ --watch
   python -m edge_node --source photos/ --priority essential --result-format lossless
@@ -89,6 +90,8 @@ def _watch(arguments: Sequence[str]) -> int:
     process.configure_logging(each[0].verbose, "lamplight-edge" if each[0].telling.log_json else "")
     if each[0].list_cameras:
         return list_cameras()
+    for given in each:
+        check_exposure(given)
     memory.tune_malloc(arenas=2)  # few threads that are seldom at work together: 2 % less memory
     return asyncio.run(_run_each([replace(given, cloud=with_ports(given.cloud)) for given in each]))
 
@@ -192,8 +195,9 @@ def enhance(argv: Sequence[str]) -> int:
     parser.add_argument("target", type=Path, metavar="OUT", help="where to write the enhanced one")
     parser.add_argument("--cloud", default="", metavar="HOST[:PORT]", help="cloud node (default: localhost)")
     parser.add_argument("--identity", type=Path, metavar="FILE", help="bundle of an enrolled edge")
+    parser.add_argument("--insecure", action="store_true", help="send it to another machine without TLS and --identity")
     given = parser.parse_args(argv)
-    with Client(given.cloud, identity=given.identity) as client:
+    with Client(given.cloud, identity=given.identity, insecure=given.insecure) as client:
         lit = client.enhance(given.source)
     lit.save(given.target)
     print(f"{given.target}: {lit.model}, sharpness {lit.sharpness_before:.3f} to {lit.sharpness_after:.3f}")

@@ -21,6 +21,7 @@ from common.frame import Priority
 from common.identity import Identity
 from common.packing import EncodedImage, ImageFormat, PackedImage
 from common.pixels import Bytes, RawImage
+from edge_node.exposure import check_cloud
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, image_pb2
 
@@ -47,15 +48,24 @@ class Lit:
 class Client:
     """Asks a cloud node to enhance single pictures, over the unary call. Safe to share between threads."""
 
-    def __init__(self, address: str = "", timeout_s: float = 60.0, *, identity: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        address: str = "",
+        timeout_s: float = 60.0,
+        *,
+        identity: str | Path | None = None,
+        insecure: bool = False,
+    ) -> None:
         """address: HOST[:PORT]; without it the first of the identity, else this machine. identity: an edge's bundle.
+        insecure: send to another machine without one, in the clear.
 
-        Raises SettingsError for a bundle that cannot be used.
+        Raises SettingsError for a bundle that cannot be used, or without one for another machine, unless `insecure`.
         """
         self._identity = None if identity is None else Identity(Path(identity))
         known = self._identity.bundle.cloud if self._identity else ()
         self.address, self.timeout_s = with_port(address or next(iter(known), "localhost")), timeout_s
         if self._identity is None:
+            check_cloud(self.address, None, insecure)
             self._channel = grpc.insecure_channel(self.address, options=client_options())
         else:
             credentials = client_credentials(self._identity)

@@ -17,10 +17,10 @@ from common import process
 from common.errors import SettingsError
 from common.identity import read_private, trusting
 from common.nats_connection import Connection, Login, end_tasks
+from common.printable import printable
 from common.subjects import check_edge
 from edge_node.sinks.addresses import check_nats
 from edge_node.sinks.nats_subject import ALERTS, READINGS
-from edge_node.sinks.sight_json import printable
 
 
 def listen(argv: Sequence[str]) -> int:

@@ -60,7 +60,11 @@ def make_node(given: EdgeSettings, shared: Shared) -> EdgeNode:
     if watchful is not None:
         sinks.append(watchful)
     enhancer = shared.enhancer(given.choosing.local)
-    node = EdgeNode(given, source, shared.reader, sinks, enhancer, slowdown=shared.slowdown, tracker=tracker)
+    page = shared.page
+    node = EdgeNode(
+        given, source, shared.reader, sinks, enhancer,
+        slowdown=shared.slowdown, tracker=tracker, watched=lambda: page is not None and bool(page.viewers),
+    )  # fmt: skip
     if tracker is not None:
         tracker.session = node.session
     if watchful is not None:

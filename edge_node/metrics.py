@@ -8,10 +8,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from common.errors import PortInUse
 from common.frame import Outcome, Priority, Reading, Route
 from common.metrics import Meters, Observe, Points, Sources, discard, pushes
+from common.telemetry import STAGES
+from edge_node.live.options import is_loopback
 from edge_node.settings import Telling
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class Activity:
         priority = reading.priority.name.lower()
         self.observe("lamplight.edge.frame.latency", reading.latency_ns / 1e9, self.edge, priority)
         for stage, spent_ns in reading.stages_ns.items():
-            if "/" not in stage:
+            if stage in STAGES:  # a result may name any, and each would be a series for good
                 self.observe("lamplight.edge.stage.duration", spent_ns / 1e9, self.edge, stage)
 
     def on_lag(self, priority: Priority, published_unix_ns: int) -> None:
@@ -103,7 +106,9 @@ def _from_zero(counts: Mapping[str, float], *words: str) -> dict[str, float]:
 
 def _dropped(node: "EdgeNode") -> dict[str, float]:
     skipped = _from_zero(node.selection.skipped, "between each N-th", "nothing new")
-    return {"replaced by a newer one": node.captured.dropped, **skipped}
+    status = node.source.status
+    at_source = {"replaced at the source": status.dropped, "left out by --fps": status.thinned}
+    return {"replaced by a newer one": node.captured.dropped, **at_source, **skipped}
 
 
 @asynccontextmanager
@@ -131,6 +136,25 @@ async def measured(nodes: "Sequence[EdgeNode]", given: Telling) -> AsyncIterator
         await asyncio.to_thread(meters.stop)
 
 
+def _for_this_machine(app: Callable[..., Any]) -> Callable[..., Any]:
+    """A page elsewhere that gets its own name to mean this machine (DNS rebinding) sends that name: it is refused."""
+
+    def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        if _names_loopback(environ.get("HTTP_HOST", "")):
+            return app(environ, start_response)
+        start_response("421 Misdirected Request", [("Content-Type", "text/plain")])
+        return [b"these metrics are on loopback alone: ask for localhost or 127.0.0.1\n"]
+
+    return guarded
+
+
+def _names_loopback(host: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:  # as of "["
+        return False
+
+
 def _serve(address: tuple[str, int], registry: Any) -> Any:
     from prometheus_client import start_http_server
 
@@ -140,5 +164,7 @@ def _serve(address: tuple[str, int], registry: Any) -> Any:
     except OSError as error:
         reason = error.strerror or error
         raise PortInUse(f"--metrics-port cannot listen on {host}:{port} ({reason}): choose another, or 0") from None
+    if is_loopback(host) and (app := server.get_app()) is not None:
+        server.set_app(_for_this_machine(app))
     log.warning("metrics on http://%s:%d/metrics", host, server.server_port)
     return server

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +12,7 @@ from common.flow import BoundedQueue, Policy
 from common.frame import Outcome, Region, Result, Route
 from common.identity import identity_of
 from common.pixels import Bytes
+from common.wire import MAX_REASON
 from edge_node.arrivals import Arrivals, Arrived
 from edge_node.backlog import PAUSE_S, Backlog
 from edge_node.capture import capture
@@ -52,6 +53,9 @@ class EdgeNode:
 
     Use it as `await node.run(stop)`: it returns when the source has ended and every frame is read, or soon
     after `stop` was set. Every frame that was taken ends as one reading, in this run or, if it is kept, in a later one.
+
+    Args:
+        watched: whether somebody looks at the live page.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class EdgeNode:
         *,
         slowdown: Slowdown | None = None,
         tracker: Tracker | None = None,
+        watched: Callable[[], bool] = bool,
     ) -> None:
         self.settings, self.source = settings, source
         self.session = os.urandom(6).hex()
@@ -122,6 +127,7 @@ class EdgeNode:
             write=self._arrivals.write_lost,
             spawn=self._spawn,
             notify=self.in_hand.changed,
+            shows_dark=lambda: settings.draws or watched(),
         )
         alone = self.takeover.router.mode is LocalMode.ONLY
         if source.live and not alone and self.backlog.keeping.keeps(settings.sending.priority):
@@ -276,7 +282,9 @@ class EdgeNode:
         if rejected.retry_after_ms:
             self._delivery.again(flight, min(rejected.retry_after_ms / 1000, LONGEST_RETRY_S))
         elif rejected.reason != pb.REJECT_REASON_DUPLICATE:  # then its result is to come
-            self._settle(rejected.sequence, Outcome.FAILED, f"the cloud node refused it: {rejected.detail}")
+            self._settle(
+                rejected.sequence, Outcome.FAILED, f"the cloud node refused it: {rejected.detail[:MAX_REASON]}"
+            )
 
     def _reachable(self) -> bool:
         return self._uplink.connected and self._results.connected

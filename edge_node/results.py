@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from common import packing
@@ -25,6 +26,7 @@ from lamplight.v1 import enhancement_pb2 as pb
 
 log = logging.getLogger(__name__)
 
+UNUSED = ("duplicates", "errors", "foreign", "incomplete")
 SOON_S = 4.0  # for results that NATS kept to come, once it is there again
 
 
@@ -50,6 +52,7 @@ class Results:
     renew: Callable[[], None]
     spawn: "Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]"
     _downlink: Downlink | None = None
+    _former: Counter[str] = field(default_factory=Counter)  # what downlinks before this one counted
     _address: pb.ResultsAddress | None = None
     _receiving: "asyncio.Task[None] | None" = None
 
@@ -60,8 +63,7 @@ class Results:
     @property
     def counts(self) -> dict[str, int]:
         """Results that were of no use, by reason."""
-        down = self._downlink
-        return {name: getattr(down, name, 0) for name in ("duplicates", "errors", "foreign", "incomplete")}
+        return {name: self._former[name] + getattr(self._downlink, name, 0) for name in UNUSED}
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -74,7 +76,7 @@ class Results:
         if address == self._address and self._downlink is not None:
             self.spawn(self._downlink.check())
             return
-        self._address = address
+        self._address, self._former = address, Counter(self.counts)
         self._downlink = Downlink(
             [self.settings.nats] if self.settings.nats else list(address.servers),
             [(item.priority, item.stream, item.consumer) for item in address.consumers],

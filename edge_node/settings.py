@@ -13,7 +13,7 @@ from common.telemetry import SLOW_MS
 from edge_node.alerts.options import AlertOptions
 from edge_node.areas import Area, parse_areas
 from edge_node.gate import GateMode
-from edge_node.live.options import Page
+from edge_node.live.options import Page, is_loopback
 from edge_node.route import LocalMode
 from edge_node.sinks.options import SinkOptions
 from edge_node.sources.options import LiveOptions
@@ -168,6 +168,7 @@ class Telling:
     metrics_port: str = option(
         "", "serve metrics to Prometheus here; a port alone is on loopback", metavar="[HOST:]PORT"
     )
+    metrics_open: bool = option(False, "they may be served beyond loopback: anybody who reaches the port reads them")
     log_json: bool = option(False, "logs as JSON lines, with the frame and its trace")
     trace_sample: float | None = option(
         None, "share of frames whose trace is kept, 0..1; without it OTEL_TRACES_SAMPLER tells, else all"
@@ -180,7 +181,12 @@ class Telling:
         check_least(("--trace-slow-ms", self.trace_slow_ms, 0))
         if self.trace_sample is not None and not 0 <= self.trace_sample <= 1:
             raise ValueError(f"--trace-sample {self.trace_sample:g}: 0..1")
-        _ = self.metrics_address
+        address = self.metrics_address
+        if address is not None and not self.metrics_open and not is_loopback(address[0]):
+            raise ValueError(
+                f"--metrics-port {self.metrics_port}: others could read them, there is no login; leave the host out, "
+                "or take that with --metrics-open on a network that you trust"
+            )
 
     @property
     def metrics_address(self) -> tuple[str, int] | None:
@@ -223,6 +229,9 @@ class EdgeSettings:
     nats: str = option("", "NATS server, if not the one that the cloud node names", metavar="URL", secret=True)
     identity: Path | None = option(
         None, "bundle of an enrolled edge: its name, TLS and addresses (docs/security.md)", metavar="FILE"
+    )
+    insecure: bool = option(
+        False, "send frames to another machine without TLS and --identity, and show the live page to others without TLS"
     )
     edge: str = option("", "this edge's name (default: this machine's)", metavar="NAME")
     connect_timeout_s: float = option(0.0, "give up when no cloud node answers for this long; 0 = keep trying")
@@ -283,9 +292,14 @@ class EdgeSettings:
         return self.edge or host_name()
 
     @property
+    def draws(self) -> bool:
+        """Whether each frame is written down, dark and lit."""
+        return self.output.annotate or self.output.video
+
+    @property
     def shows_dark(self) -> bool:
-        """Whether a sink wants the dark frame beside the lit one."""
-        return self.output.annotate or self.output.video or bool(self.page.live)
+        """Whether a sink may want the dark frame beside the lit one."""
+        return self.draws or bool(self.page.live)
 
     @property
     def spool_folder(self) -> Path:

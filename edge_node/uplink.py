@@ -196,7 +196,7 @@ class Uplink:
             self._progress_s = self._said_s = self._heard_s = time.monotonic()
             self._asked_s, self._writing, self._owed = 0.0, False, False
             await self.window.reset(opened.window_frames, opened.window_bytes)
-            log.warning("connected to %s: %s", self.address, opened.model)
+            log.warning("connected to %s: %s", self.address, opened.model[: wire.MAX_NAME])
             self._on_opened(opened)
             yield
             self._call = call
@@ -265,7 +265,7 @@ class Uplink:
                 await self._arrived((message.rejected.sequence, message.rejected.attempt))
                 self._on_rejected(message.rejected)
             case "go_away":
-                log.warning("cloud node %s: %s", self.address, message.go_away.reason)
+                log.warning("cloud node %s: %s", self.address, message.go_away.reason[: wire.MAX_REASON])
                 self._sent_away = True
                 self.connected = False  # what is out still comes back; new frames wait for the next stream
                 await self.window.reset(0, 0)

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from common.errors import SettingsError
+from common.printable import printable
 from common.telemetry import STAGES
 
 BLOCK: Final = 256 * 1024
+MOST_MS: Final = 1e15
 LONGEST: Final = 16 * 2**20  # a line that is longer is none of ours
 CLOUD: Final = ("ingress", "scheduler", "engine", "publisher")
 COLORS: Final = {"edge": "cyan", "cloud": "magenta", "link": "yellow", "": "bright_black"}
@@ -52,7 +53,12 @@ def files_of(output: Path) -> list[Path]:
 def find(frame: str, files: Sequence[Path]) -> dict[str, Any] | None:
     """The newest reading of a frame; of several files the one captured last."""
     found = [reading for file in files if (reading := _find(frame, file)) is not None]
-    return max(found, key=lambda reading: reading.get("captured_unix_ns", 0), default=None)
+    return max(found, key=_captured, default=None)
+
+
+def _captured(reading: dict[str, Any]) -> int:
+    given = reading.get("captured_unix_ns")
+    return given if isinstance(given, int) else 0
 
 
 def _find(frame: str, file: Path) -> dict[str, Any] | None:
@@ -72,10 +78,17 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     """A reading; None for a line that is none, such as one cut off."""
     try:
         reading = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    whole = isinstance(reading, dict) and {"frame", "stages_ms", "latency_ms"} <= reading.keys()
+    if not isinstance(reading, dict) or not isinstance(reading.get("frame"), str):
+        return None
+    stages = reading.get("stages_ms")
+    whole = isinstance(stages, dict) and all(map(_is_time, [reading.get("latency_ms", ""), *stages.values()]))
     return reading if whole else None
+
+
+def _is_time(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and 0 <= value < MOST_MS)
 
 
 def lines_backwards(file: Path) -> Iterator[bytes]:
@@ -85,19 +98,24 @@ def lines_backwards(file: Path) -> Iterator[bytes]:
         OSError: it cannot be read.
     """
     with file.open("rb") as stream:
-        left, rest = stream.seek(0, os.SEEK_END), b""
+        left, parts, length = stream.seek(0, os.SEEK_END), list[bytes](), 0  # of the line that is read, the last first
         while left:
             size = min(BLOCK, left)
             left -= size
             stream.seek(left)
-            first, newline, others = stream.read(size).partition(b"\n")
-            if not newline:
-                rest = (first + rest)[-LONGEST:]
-                continue
-            yield from filter(None, reversed((others + rest).split(b"\n")))
-            rest = first
-        if rest:
-            yield rest
+            first, *lines = stream.read(size).split(b"\n")
+            if lines:
+                parts.append(lines.pop())
+                if length + len(parts[-1]) <= LONGEST:
+                    lines.append(b"".join(reversed(parts)))
+                yield from filter(None, reversed(lines))
+                parts, length = [], 0
+            parts.append(first)
+            length += len(first)
+            if length > LONGEST:
+                parts = []
+        if parts and length <= LONGEST:
+            yield from filter(None, [b"".join(reversed(parts))])
 
 
 def waterfall(reading: dict[str, Any], width: int) -> Table:
@@ -105,21 +123,25 @@ def waterfall(reading: dict[str, Any], width: int) -> Table:
     stages = {name: spent for name, spent in reading["stages_ms"].items() if spent is not None}
     total = max(reading["latency_ms"] or 0.0, sum(spent for name, spent in stages.items() if "/" not in name), 0.001)
     room = max(10, min(60, width - 38))
-    regions = len(reading.get("regions") or ())
-    facts = (
-        f"{reading.get('priority', '')}, {reading.get('outcome', '')}, {regions} text region{'s' * (regions != 1)}"
-        f"{', ' + reading['model'] if reading.get('model') else ''}; {total:,.1f} ms"
-    )
-    about = f"{escape(reading['frame'])}  [dim]{escape(str(reading.get('name', '')))}[/]\n{escape(facts)}"
-    if reading.get("reason"):
-        about += f"\n[red]{escape(reading['reason'])}[/]"
+
+    def say(name: str) -> str:
+        return printable(str(reading.get(name) or ""))
+
+    given = reading.get("regions")
+    regions = len(given) if isinstance(given, list) else 0
+    about = Text.assemble(say("frame"), "  ", (say("name"), "dim"), f"\n{say('priority')}, {say('outcome')}, ")
+    about.append(f"{regions} text region{'s' * (regions != 1)}{', ' * bool(say('model'))}{say('model')}")
+    about.append(f"; {total:,.1f} ms")
+    if reason := say("reason"):
+        about.append(f"\n{reason}", "red")
     table = Table("stage", "where", "ms", "", title=about, title_justify="left", title_style="", box=None)
     table.columns[2].justify = "right"
     start = 0.0
     for name, spent in sorted(stages.items(), key=lambda item: _place(item[0])):
         part = "/" in name
         begin = max(0.0, start - spent) if part else start  # a part ends with its stage
-        table.add_row(f"  {name.partition('/')[2]}" if part else name, where(name), f"{spent:,.1f}",
+        shown = Text(printable(f"  {name.partition('/')[2]}" if part else name))
+        table.add_row(shown, where(name), f"{spent:,.1f}",
                       bar(begin, spent, total, room, COLORS[where(name)]))  # fmt: skip
         start += 0.0 if part else spent
     if (between := total - start) >= 0.05:

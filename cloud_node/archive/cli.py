@@ -15,7 +15,7 @@ from cloud_node.archive.files import Archive
 from cloud_node.archive.job import Report, enhance_here
 from cloud_node.archive.pipeline import Done, Limits
 from cloud_node.engine import Engine, choose_devices
-from common.errors import SettingsError
+from common.errors import SettingsError, SourceError
 from common.packing import IMAGE_SUFFIXES
 
 EPILOG = """examples:
@@ -33,29 +33,53 @@ def run(argv: Sequence[str]) -> int:
     Raises:
         LamplightError: nothing can be read or written, or the device failed.
     """
-    given = _parser().parse_args(argv)
-    suffix = f".{given.format.removeprefix('.').lower()}" if given.format else ""
-    if suffix and suffix not in IMAGE_SUFFIXES:
-        raise SettingsError(f"--format {given.format}: one of {', '.join(IMAGE_SUFFIXES)}")
-    archive = Archive(given.source, given.target, suffix)
-    limits = Limits(given.batch_pixels, threads=given.threads, quality=given.quality)
-    report, broken, start_s = Report(), archive.private / "broken.jsonl", time.monotonic()
+    given = parse(argv)
+    archive = Archive(given.source.absolute(), given.target.absolute(), given.format)  # Ray's workers are elsewhere
+    start_s = time.monotonic()
     with archive.alone():
-        try:
-            with _Shown(archive) as shown:
-                for done in _enhanced(given, archive, limits):
-                    report.add(done)
-                    shown.advance()
-        finally:
-            report.write(broken)
+        report = Report(archive.private / "broken.jsonl")
+        with _Shown(archive) as shown:
+            for done in _enhanced(given, archive, limits_of(given)):
+                report.add(done)
+                shown.advance()
+        if not report.broken:
+            archive.clear()
     took_s = time.monotonic() - start_s
     rate = f"{report.enhanced / took_s:,.1f} images/s, {report.pixels / took_s / 1e6:,.1f} Mpixel/s"
     print(f"{report.enhanced:,} images enhanced into {archive.target}, {rate}; {report.there:,} were there")
     if report.broken:
-        print(f"lamplight: {len(report.broken):,} images are broken: see {broken}", file=sys.stderr)
+        print(f"lamplight: {report.broken:,} images are broken: see {report.file}", file=sys.stderr)
         return 1
-    archive.clear()
     return 0
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The flags, checked; `gpus` a list or None, `format` a suffix or "". Raises SettingsError."""
+    given = _parser().parse_args(argv)
+    given.format = f".{given.format.removeprefix('.').lower()}" if given.format else ""
+    if given.format and given.format not in IMAGE_SUFFIXES:
+        raise SettingsError(f"--format {given.format[1:]}: one of {', '.join(IMAGE_SUFFIXES)}")
+    try:
+        gpus = [int(number) for number in given.gpus.split(",")] if given.gpus else None
+    except ValueError:
+        raise SettingsError(f"--gpus {given.gpus}: numbers of CUDA devices, as 0 or 0,1") from None
+    bounds = {"quality": (1, 100), "threads": (1, 256), "batch_pixels": (1, 2**40), "workers": (0, 100_000)}
+    for name, (least, most) in bounds.items():
+        if not least <= (value := getattr(given, name)) <= most:
+            raise SettingsError(f"--{name.replace('_', '-')} {value}: {least}..{most}")
+    if gpus and given.device:
+        raise SettingsError("--gpus and --device exclude each other")
+    if gpus and given.ray:
+        raise SettingsError("--gpus is for this machine: with --ray say how many engines, by --workers")
+    if given.workers and not given.ray:
+        raise SettingsError("--workers goes with --ray")
+    given.gpus = gpus
+    return given
+
+
+def limits_of(given: argparse.Namespace) -> Limits:
+    """Of what `parse` gave."""
+    return Limits(given.batch_pixels, threads=given.threads, quality=given.quality)
 
 
 def _enhanced(given: argparse.Namespace, archive: Archive, limits: Limits) -> Iterator[Done]:
@@ -65,8 +89,7 @@ def _enhanced(given: argparse.Namespace, archive: Archive, limits: Limits) -> It
         on_gpus = given.device != "cpu"
         yield from enhance_on(given.ray, archive, given.preset, limits, workers=given.workers, on_gpus=on_gpus)
         return
-    gpus = [int(number) for number in given.gpus.split(",")] if given.gpus else None
-    devices, note = choose_devices(gpus, given.device)
+    devices, note = choose_devices(given.gpus, given.device)
     if note:
         print(f"lamplight: {note}", file=sys.stderr)
     yield from enhance_here(archive, [partial(Engine, device, given.preset) for device in devices], limits)
@@ -97,10 +120,13 @@ class _Shown:
 
     def _count(self) -> None:
         total = 0
-        for _ in self._archive.images():
-            if self._ended.is_set():
-                return
-            total += 1
+        try:
+            for _ in self._archive.images():
+                if self._ended.is_set():
+                    return
+                total += 1
+        except SourceError:  # the job meets it too, and says it
+            return
         self._progress.update(self._task, total=total)
 
 

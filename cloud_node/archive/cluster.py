@@ -3,13 +3,14 @@ workers that die (https://docs.ray.io/en/latest/data/data.html).
 """
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from cloud_node.archive.files import Archive
 from cloud_node.archive.pipeline import Done, Limits, Pipeline
 from cloud_node.engine import Engine, choose_devices
-from common.errors import SettingsError
+from common.errors import LamplightError, SettingsError
 
 SHARD = 256  # images that a worker takes at once
 
@@ -23,14 +24,19 @@ def enhance_on(
         address: of the cluster, as Ray understands it; "local" starts one on this machine.
 
     Raises:
-        SettingsError: Ray is not installed, or the cluster has no GPU although `on_gpus`.
+        SettingsError: Ray is not installed, no cluster is there, or it has no GPU although `on_gpus`.
+        LamplightError: as `Pipeline.run`.
     """
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise SettingsError(f"--ray needs Ray: pip install 'lamplight[ray]' ({error})") from None
-    ray.init(address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+    try:
+        ray.init(address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+    except (ConnectionError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise SettingsError(f"--ray {address}: {reason}; is there a cluster? `local` starts one here") from None
     try:
         has = ray.cluster_resources()
         if on_gpus and not has.get("GPU"):
@@ -47,7 +53,7 @@ def enhance_on(
             num_cpus=1,
         )
         for row in done.iter_rows():
-            yield Done(str(row["image"]), int(row["pixels"]), str(row["reason"]), bool(row["was_there"]))
+            yield _done(row)
     finally:
         ray.shutdown()
 
@@ -57,13 +63,37 @@ def _shards(images: Iterator[str]) -> Iterator[list[str]]:
         yield shard
 
 
+def _done(row: dict[str, Any]) -> Done:
+    """Raises LamplightError as it was in the worker."""
+    if row["failure"]:
+        error = LamplightError(str(row["reason"]))
+        error.exit_code = int(row["failure"])
+        raise error
+    return Done(str(row["image"]), int(row["pixels"]), str(row["reason"]), bool(row["was_there"]))
+
+
+def _pipeline(archive: Archive, preset: str, limits: Limits, on_gpu: bool) -> Pipeline:
+    [device], _ = choose_devices([0] if on_gpu else None, "" if on_gpu else "cpu")
+    return Pipeline(archive, Engine(device, preset), limits)
+
+
 class _Worker:
-    """One engine of the cluster, in a process of Ray's."""
+    """One engine of the cluster, in a process of Ray's.
+
+    Errors of ours come back as rows, and the engine is made with the first shard: of what is raised here Ray hands over
+    a text of pages.
+    """
 
     def __init__(self, archive: Archive, preset: str, limits: Limits, on_gpu: bool) -> None:
-        [device], _ = choose_devices([0] if on_gpu else None, "" if on_gpu else "cpu")
-        self._pipeline = Pipeline(archive, Engine(device, preset), limits)
+        self._make = partial(_pipeline, archive, preset, limits, on_gpu)
+        self._pipeline: Pipeline | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        done = [done for images in batch["images"] for done in self._pipeline.run(map(str, images))]
-        return {name: [getattr(one, name) for one in done] for name in ("image", "pixels", "reason", "was_there")}
+        failure = 0
+        try:
+            self._pipeline = self._pipeline or self._make()
+            done = [done for images in batch["images"] for done in self._pipeline.run(map(str, images))]
+        except LamplightError as error:
+            done, failure = [Done("", reason=str(error))], error.exit_code
+        rows = {name: [getattr(one, name) for one in done] for name in ("image", "pixels", "reason", "was_there")}
+        return {**rows, "failure": [failure] * len(done)}

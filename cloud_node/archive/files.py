@@ -4,10 +4,11 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from common.errors import SettingsError, SourceError
 from common.packing import IMAGE_SUFFIXES
@@ -63,8 +64,8 @@ class Archive:
     def is_done(self, image: str) -> bool:
         return self.target_of(image).exists()
 
-    def write(self, image: str, save: Callable[[Path], None]) -> None:
-        """Have `save` write a file, which then takes its place in one step, to stay.
+    def write(self, image: str, data: bytes) -> None:
+        """Write a file, which then takes its place in one step, to stay.
 
         Raises:
             SourceError: it cannot be written, or the disk is full.
@@ -72,12 +73,12 @@ class Archive:
         target = self.target_of(image)
         try:
             number, name = tempfile.mkstemp(target.suffix, dir=self.private)
-            os.close(number)
             part = Path(name)
             try:
-                save(part)
-                with part.open("rb") as file:
-                    os.fsync(file.fileno())
+                with open(number, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(number)
                 part.chmod(0o644)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 part.replace(target)
@@ -93,20 +94,32 @@ class Archive:
         Raises:
             SettingsError: another job is at work, or the folder cannot be written.
         """
-        try:
-            self.private.mkdir(parents=True, exist_ok=True)
-            lock = (self.private / "lock").open("w")
-        except OSError as error:
-            raise SettingsError(f"cannot write in {self.target}: {error.strerror or error}") from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise SettingsError(f"another job writes to {self.target}: wait for it, or stop it") from None
+        with self._locked():
             for left in self.private.glob("tmp*"):
                 left.unlink(missing_ok=True)
             yield
 
+    def _locked(self) -> IO[str]:
+        file = self.private / "lock"
+        for _ in range(100):
+            try:
+                self.private.mkdir(parents=True, exist_ok=True)
+                lock = file.open("w")
+            except FileNotFoundError:  # a job that ended took the folder away meanwhile
+                continue
+            except OSError as error:
+                raise SettingsError(f"cannot write in {self.target}: {error.strerror or error}") from None
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.close()
+                raise SettingsError(f"another job writes to {self.target}: wait for it, or stop it") from None
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+                    return lock
+            lock.close()  # of a file that is gone: others would lock the next one
+        raise SettingsError(f"cannot keep a lock in {self.private}: does something take it away?")
+
     def clear(self) -> None:
-        """Nothing is broken: the private folder has nothing left to say."""
+        """Nothing is broken: the private folder has nothing left to say. To be called `alone`."""
         shutil.rmtree(self.private, ignore_errors=True)

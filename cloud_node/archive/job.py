@@ -3,39 +3,56 @@
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
 from cloud_node.archive.files import Archive
 from cloud_node.archive.pipeline import Done, Limits, Pipeline
 from cloud_node.engine import Engine
+from common.errors import SourceError
 
 
 @dataclass(slots=True)
 class Report:
-    """What was done, and what could not be."""
+    """What was done, and what could not be.
 
+    Args:
+        file: where broken images are listed, one JSON object a line, as they come; there is none without any.
+
+    Raises:
+        SourceError: the list cannot be written.
+    """
+
+    file: Path
     enhanced: int = 0
     there: int = 0
     pixels: int = 0
-    broken: dict[str, str] = field(default_factory=dict)  # image -> reason
+    broken: int = 0
+
+    def __post_init__(self) -> None:
+        try:
+            self.file.unlink(missing_ok=True)
+        except OSError as error:
+            raise SourceError(f"cannot write {self.file}: {error.strerror or error}") from None
 
     def add(self, done: Done) -> None:
+        """Raises SourceError as above."""
         if done.reason:
-            self.broken[done.image] = done.reason
+            self.broken += 1
+            self._list(done)
         elif done.was_there:
             self.there += 1
         else:
             self.enhanced += 1
             self.pixels += done.pixels
 
-    def write(self, file: Path) -> None:
-        """The broken images, one JSON object a line; no file when there are none."""
-        if not self.broken:
-            return file.unlink(missing_ok=True)
-        lines = (json.dumps({"image": image, "reason": self.broken[image]}) for image in sorted(self.broken))
-        file.write_text("".join(f"{line}\n" for line in lines), errors="surrogateescape")
+    def _list(self, done: Done) -> None:
+        try:
+            with self.file.open("a", encoding="ascii") as file:
+                file.write(json.dumps({"image": done.image, "reason": done.reason}) + "\n")
+        except OSError as error:
+            raise SourceError(f"cannot write {self.file}: {error.strerror or error}") from None
 
 
 def enhance_here(archive: Archive, engines: Iterable[Callable[[], Engine]], limits: Limits) -> Iterator[Done]:

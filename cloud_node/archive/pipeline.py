@@ -4,7 +4,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from pathlib import Path
+from io import BytesIO
 
 from PIL import Image
 
@@ -130,11 +130,13 @@ class Pipeline:
             return Done(image, reason=output)
         if not output.finite:
             return Done(image, reason="the network gave values that are not numbers")
-        self.archive.write(image, lambda part: self._save(output.rgb, part))
+        suffix = self.archive.target_of(image).suffix
+        try:
+            data = _encoded(output.rgb, suffix, self.limits.quality)
+        except Exception as error:  # formats have bounds, as WebP 16,383 pixels a side; Pillow has an error for each
+            return Done(image, reason=f"it cannot be written as {suffix}: {error}")
+        self.archive.write(image, data)
         return Done(image, source.width * source.height)
-
-    def _save(self, rgb: Bytes, part: Path) -> None:
-        Image.fromarray(rgb).save(part, quality=self.limits.quality)
 
     def _written(self, at_most: int) -> Iterator[Done]:
         """What has been written, until `at_most` are still being."""
@@ -145,6 +147,12 @@ class Pipeline:
                 return
             for future in done:
                 yield future.result()
+
+
+def _encoded(rgb: Bytes, suffix: str, quality: int) -> bytes:
+    file = BytesIO()
+    Image.fromarray(rgb).save(file, Image.registered_extensions()[suffix.lower()], quality=quality)
+    return file.getvalue()
 
 
 def _pixels(batch: list[tuple[str, RawImage]]) -> int:

@@ -15,6 +15,7 @@ authority/            keep it where no cloud node runs, if you can: it can let a
 """
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from cloud_node.identity.claims import Key
 from common.errors import SettingsError
 from common.files import write_private
 from common.identity import MAX_EDGES, Bundle, read_private
+from common.nats_server import LIMITS, MAX_PAYLOAD_BYTES
 from common.subjects import check_edge
 
 DAYS = 365
@@ -38,6 +40,9 @@ SERVER_DAYS = 825
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 HANDSHAKE_S = 10.0  # with NATS, over a slow link too: its own limit is 2 s
 MOST_BYTES = 64 * 1024 * 1024
+LONG_AFTER_S = 30 * 86_400  # what has expired is void anyway: on clocks that are not as far off as this
+NEVER_S = 253_402_300_799  # the last that a date can say
+SERIAL = re.compile(r"0x[0-9a-f]{1,40}|[0-9a-f]{16,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,7 @@ class Entry:
     issued_s: int
     expires_s: int
     revoked_s: int = 0  # 0 = it is not
+    issuer: str = ""  # the fingerprint of the authority that signed; "" = it was not kept
 
     def state(self, now_s: float) -> str:
         return "revoked" if self.revoked_s else "expired" if self.expires_s <= now_s else "valid"
@@ -62,6 +68,7 @@ class NodeLogin:
     account: str
     nkey: str
     revoked_s: int = 0
+    issued_s: int = 0  # 0 = it was not kept
 
 
 class Authority:
@@ -80,6 +87,7 @@ class Authority:
             self.names: tuple[str, ...] = tuple(register["names"])
             self.cloud: tuple[str, ...] = tuple(register["cloud"])
             self.nats: tuple[str, ...] = tuple(register["nats"])
+            self.signed_s = int(register.get("signed_s", 0))  # when NATS's claims were issued
             self.logins = [NodeLogin(**item) for item in register["logins"]]
             self.entries = [
                 Entry(**{**item, "edges": tuple(item["edges"]), "nkeys": tuple(item["nkeys"])})
@@ -123,11 +131,10 @@ class Authority:
         write_private(folder / "node" / "server.crt", server.chain)
         write_private(folder / "node" / "server.key", server.key)
         write_private(folder / "node" / "http.token", secrets.token_urlsafe(32) + "\n")
-        _write_register(folder, names, cloud, nats, (), ())
+        _write_register(folder, names, cloud, nats, 0, (), ())
         made = cls(folder)
         made._write_logins()
-        made._write()
-        made._write_node()
+        made._publish()
         return made
 
     @contextmanager
@@ -150,13 +157,17 @@ class Authority:
             raise SettingsError(f"{len(edges)} names in one bundle, {MAX_EDGES} at most")
         if len(set(edges)) != len(edges):
             raise SettingsError(f"{','.join(edges)}: a name is there twice")
-        issued = self._issuer().client(edges, days)
+        issuer, issued_s = self._issuer(), int(time.time())
+        issued = issuer.client(edges, days)
         keys = [Key.make(nkeys.PREFIX_BYTE_USER) for _ in edges]
         tokens = [
-            claims.edge_user(self._edges, key, edge, issued.expires_s) for key, edge in zip(keys, edges, strict=True)
+            claims.edge_user(self._edges, key, edge, issued_s, issued.expires_s)
+            for key, edge in zip(keys, edges, strict=True)
         ]
         names = tuple(key.public for key in keys)
-        self.entries.append(Entry(tuple(edges), issued.serial, names, int(time.time()), issued.expires_s))
+        self.entries.append(
+            Entry(tuple(edges), issued.serial, names, issued_s, issued.expires_s, issuer=issuer.fingerprint)
+        )
         self._write()
         return Bundle(
             edges=tuple(edges),
@@ -170,17 +181,23 @@ class Authority:
         )
 
     def revoke(self, what: str) -> list[Entry]:
-        """All bundles of an edge, or the one with a serial, from now on. Returns those that were valid."""
-        now_s, revoked = int(time.time()), []
-        matching = [item for item in self.entries if what in item.edges or what.lower() == item.serial]
+        """All bundles of an edge, or the certificate with a serial, from now on. Returns those that were valid.
+
+        A serial need not be known: an existing authority, or one whose register was lost, has others too.
+        """
+        serial = what.lower().replace(":", "")
+        plain = serial.removeprefix("0x").lstrip("0")
+        matching = [item for item in self.entries if what in item.edges or plain == item.serial]
         if not matching:
-            raise SettingsError(f"{what}: no edge and no serial of that name was enrolled (see `enroll --list`)")
-        for entry in matching:
-            if not entry.revoked_s:
-                revoked.append(replace(entry, revoked_s=now_s))
-                self.entries[self.entries.index(entry)] = revoked[-1]
-        self._write()
-        self._write_node()
+            if not SERIAL.fullmatch(serial):
+                raise SettingsError(
+                    f"{what}: no edge and no serial of that name was enrolled (see `enroll --list`). A serial that was "
+                    "not is taken in hexadecimal, with 0x before it when it has fewer than 16 digits"
+                )
+            matching = [Entry((), plain, (), int(time.time()), NEVER_S)]
+            self.entries += matching
+        revoked = [self._revoke(entry) for entry in matching if not entry.revoked_s]
+        self._publish()
         return revoked
 
     def rotate(self, names: Sequence[str] = ()) -> None:
@@ -191,8 +208,7 @@ class Authority:
         write_private(self.node / "server.crt", server.chain)
         write_private(self.node / "http.token", secrets.token_urlsafe(32) + "\n")
         self._write_logins()
-        self._write()
-        self._write_node()
+        self._publish()
 
     def rotate_authority(self) -> None:
         """Sign with a new authority from now on; the former ones stay trusted until `forget_former`."""
@@ -213,47 +229,64 @@ class Authority:
         newest_nkeys = {item.account: item.nkey for item in self.logins}
         for index, login in enumerate(self.logins):
             if login.nkey != newest_nkeys[login.account] and not login.revoked_s:
-                self.logins[index] = replace(login, revoked_s=int(time.time()))
-        self._write()
-        self._write_node()
+                self.logins[index] = replace(login, revoked_s=_void_at(login.issued_s))
+        made_s = newest.certificates[0].not_valid_before_utc.timestamp()
+        for entry in list(self.entries):
+            former = entry.issuer != newest.fingerprint if entry.issuer else entry.issued_s < made_s
+            if former and not entry.revoked_s:
+                self._revoke(entry)
+        self._publish()
+
+    def _revoke(self, entry: Entry) -> Entry:
+        revoked = replace(entry, revoked_s=_void_at(entry.issued_s))
+        self.entries[self.entries.index(entry)] = revoked
+        return revoked
 
     def _issuer(self) -> Issuer:
+        """The newest whose key is there: `rotate_authority` that was cut short left one without."""
         key = read_private(self.folder / "ca.key").encode()
-        return Issuer.load((self.folder / "ca.crt").read_bytes(), key, str(self.folder))
+        return Issuer.load((self.folder / "ca.crt").read_bytes(), key, str(self.folder), any_of_them=True)
 
     def _void(self, account: str) -> dict[str, int]:
         return {item.nkey: item.revoked_s for item in self.logins if item.account == account and item.revoked_s}
 
     def _write(self) -> None:
-        _write_register(self.folder, self.names, self.cloud, self.nats, self.entries, self.logins)
+        _write_register(self.folder, self.names, self.cloud, self.nats, self.signed_s, self.entries, self.logins)
+
+    def _publish(self) -> None:
+        """Register and node/, with claims that are newer than those before, whatever the clock says."""
+        self.signed_s = max(int(time.time()), self.signed_s + 1)
+        self._write()
+        self._write_node()
 
     def _write_logins(self) -> None:
         """New logins of the cloud nodes."""
-        made = {}
+        made, issued_s = {}, int(time.time())
         for name, account in (("results", self._results), ("system", self._system)):
             key = Key.make(nkeys.PREFIX_BYTE_USER)
-            self.logins.append(NodeLogin(name, key.public))
-            made[name] = claims.credentials(claims.user(account, key, f"cloud node, {name}"), key)
+            self.logins.append(NodeLogin(name, key.public, issued_s=issued_s))
+            made[name] = claims.credentials(claims.user(account, key, f"cloud node, {name}", issued_s), key)
         write_private(self.node / "logins.json", json.dumps(made, indent=1))
 
     def _write_node(self) -> None:
         """What changes with a revocation, last what is read first."""
-        now_s = time.time()
-        void = [item for item in self.entries if item.revoked_s and item.expires_s > now_s]
+        now_s, signed_s = time.time(), self.signed_s
+        void = [item for item in self.entries if item.revoked_s and item.expires_s + LONG_AFTER_S > now_s]
         accounts = {
-            self._system.public: claims.system_account(self._operator, self._system, self._void("system")),
+            self._system.public: claims.system_account(self._operator, self._system, self._void("system"), signed_s),
             self._results.public: claims.results_account(
-                self._operator, self._results, self._edges, self._void("results")
+                self._operator, self._results, self._edges, self._void("results"), signed_s
             ),
             self._edges.public: claims.edges_account(
                 self._operator,
                 self._edges,
                 self._results,
                 {nkey: item.revoked_s for item in void for nkey in item.nkeys},
+                signed_s,
             ),
         }
         nats = {
-            "operator": claims.operator(self._operator, self._system),
+            "operator": claims.operator(self._operator, self._system, signed_s),
             "system_account": self._system.public,
             "accounts": accounts,
         }
@@ -263,11 +296,17 @@ class Authority:
         write_private(self.node / "revoked.json", json.dumps(sorted(item.serial for item in void), indent=1))
 
 
+def _void_at(issued_s: int) -> int:
+    """When a login is to be void: NATS compares with when it was issued, by a clock that may have gone back since."""
+    return max(int(time.time()), issued_s)
+
+
 def _write_register(
     folder: Path,
     names: Sequence[str],
     cloud: Sequence[str],
     nats: Sequence[str],
+    signed_s: int,
     entries: Sequence[Entry],
     logins: Sequence[NodeLogin],
 ) -> None:
@@ -275,6 +314,7 @@ def _write_register(
         "names": names,
         "cloud": cloud,
         "nats": nats,
+        "signed_s": signed_s,
         "entries": list(map(asdict, entries)),
         "logins": list(map(asdict, logins)),
     }
@@ -286,7 +326,8 @@ def _nats_conf(nats: Mapping[str, object]) -> str:
     body = {
         "host": "0.0.0.0",
         "port": 4222,
-        "max_payload": 8 * 1024 * 1024,
+        "max_payload": MAX_PAYLOAD_BYTES,
+        **LIMITS,
         "jetstream": {"store_dir": "nats-store"},
         "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt", "timeout": HANDSHAKE_S},
         "resolver": {"type": "full", "dir": "nats-accounts", "allow_delete": False, "interval": "2m"},

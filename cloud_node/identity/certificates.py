@@ -67,13 +67,18 @@ class Issuer:
         return cls((certificate,), key)
 
     @classmethod
-    def load(cls, certificates: bytes, key: bytes, where: str) -> "Issuer":
-        """From PEM. Raises SettingsError when they are none, do not belong together, or are no authority's."""
+    def load(cls, certificates: bytes, key: bytes, where: str, any_of_them: bool = False) -> "Issuer":
+        """From PEM. The key is that of the first certificate; with `any_of_them`, those before its own are passed over.
+
+        Raises SettingsError when they are none, do not belong together, or are no authority's.
+        """
         try:
             chain = x509.load_pem_x509_certificates(certificates)
             private = serialization.load_pem_private_key(key, None)
         except (ValueError, TypeError) as error:
             raise SettingsError(f"{where}: no certificate and unencrypted key in PEM: {error}") from None
+        while any_of_them and len(chain) > 1 and private.public_key() != chain[0].public_key():
+            del chain[0]
         if private.public_key() != chain[0].public_key():
             raise SettingsError(f"{where}: the key is not that of the first certificate")
         if not isinstance(private, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
@@ -85,6 +90,11 @@ class Issuer:
         if not authority:
             raise SettingsError(f"{where}: the certificate is not an authority's (basic constraints CA:TRUE)")
         return cls(tuple(chain), private)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its own certificate: SHA-256, hexadecimal."""
+        return self.certificates[0].fingerprint(hashes.SHA256()).hex()
 
     @property
     def pem(self) -> bytes:

@@ -4,13 +4,16 @@ The format is nats-io/jwt version 2, with ed25519 signatures by nkeys. There are
 `results` the cloud nodes keep the streams. Edges are in `edges`, which has no JetStream: it imports three services of
 `results`, to fetch, to look and to acknowledge. What an edge names as the place for an answer is then a subject of
 `edges`, so that it cannot have one written into another edge's results, as it could within one account.
+
+Edges ask at `lamplight.api`, which `results` exports and maps to `$JS.API` by itself. Were it the import that maps, an
+answer whose place is such a subject would be mapped too, by a name that is too short: nats-server before 2.10.27 panics
+(its #6612). As it is the answer keeps its name, which nobody listens to.
 """
 
 import base64
 import hashlib
 import json
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +21,14 @@ from typing import Any
 import nkeys
 
 from common.frame import Priority
-from common.identity import EDGE_API, inbox_of
+from common.identity import EDGE_API, EDGE_MAX_PAYLOAD, inbox_of
 from common.subjects import consumer_of
 
 JS_API, ACK = "$JS.API", "$JS.ACK"
 NO_LIMITS = {"subs": -1, "data": -1, "payload": -1}
 ACCOUNT_LIMITS = {**NO_LIMITS, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
+EDGES_LIMITS = {**ACCOUNT_LIMITS, "conn": 8_000, "leaf": 0}  # below a server's max_connections: cloud nodes come in
+EDGE_LIMITS = {"subs": 64, "data": -1, "payload": EDGE_MAX_PAYLOAD}  # of one connection
 STORE_LIMITS = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 SERVICES = (("CONSUMER.MSG.NEXT.*.*", "Stream"), ("CONSUMER.INFO.*.*", "Singleton"))
 EDGE_SAYS = ("lamplight.readings.*", "lamplight.alerts.*")  # what those at the results account may hear of edges
@@ -50,45 +55,52 @@ class Key:
         return f"Key({self.public}, seed=***)"
 
 
-def operator(signer: Key, system: Key) -> str:
+def operator(signer: Key, system: Key, issued_s: int) -> str:
     """The root of the chain: signed by itself."""
-    return _token(signer, signer.public, "lamplight", {"type": "operator", "system_account": system.public})
+    return _token(signer, signer.public, "lamplight", {"type": "operator", "system_account": system.public}, issued_s)
 
 
 Revoked = Mapping[str, int]  # public key -> unix seconds: logins of it that were issued until then are void
 
 
-def system_account(signer: Key, account: Key, revoked: Revoked) -> str:
+def system_account(signer: Key, account: Key, revoked: Revoked, issued_s: int) -> str:
     """NATS's own account, by which claims are handed in."""
-    return _token(signer, account.public, "system", _account(ACCOUNT_LIMITS, revoked))
+    return _token(signer, account.public, "system", _account(ACCOUNT_LIMITS, revoked), issued_s)
 
 
-def results_account(signer: Key, account: Key, edges: Key, revoked: Revoked) -> str:
+def results_account(signer: Key, account: Key, edges: Key, revoked: Revoked, issued_s: int) -> str:
     """Where the streams lie."""
     exports = [
-        {"name": f"{JS_API}.{what}", "subject": f"{JS_API}.{what}", "type": "service", "response_type": response}
+        {"name": f"{EDGE_API}.{what}", "subject": f"{EDGE_API}.{what}", "type": "service", "response_type": response}
         for what, response in SERVICES
     ]
     exports.append({"name": ACK, "subject": f"{ACK}.>", "type": "service", "response_type": "Singleton"})
-    imports = [_import(subject, subject, edges, "stream") for subject in EDGE_SAYS]
+    mappings = {f"{EDGE_API}.{what}": [{"subject": f"{JS_API}.{what.replace('*.*', '$1.$2')}"}] for what, _ in SERVICES}
+    imports = [_import(subject, edges, "stream") for subject in EDGE_SAYS]
     return _token(
         signer,
         account.public,
         "results",
-        {**_account({**ACCOUNT_LIMITS, **STORE_LIMITS}, revoked), "exports": exports, "imports": imports},
+        {
+            **_account({**ACCOUNT_LIMITS, **STORE_LIMITS}, revoked),
+            "exports": exports,
+            "imports": imports,
+            "mappings": mappings,
+        },
+        issued_s,
     )
 
 
-def edges_account(signer: Key, account: Key, results: Key, revoked: Revoked) -> str:
+def edges_account(signer: Key, account: Key, results: Key, revoked: Revoked, issued_s: int) -> str:
     """Where edges log in."""
-    imports = [_import(f"{JS_API}.{what}", f"{EDGE_API}.{what}", results, "service") for what, _ in SERVICES]
-    imports.append(_import(f"{ACK}.>", f"{ACK}.>", results, "service"))
+    imports = [_import(f"{EDGE_API}.{what}", results, "service") for what, _ in SERVICES]
+    imports.append(_import(f"{ACK}.>", results, "service"))
     exports = [{"name": subject, "subject": subject, "type": "stream"} for subject in EDGE_SAYS]
-    claims = {**_account(ACCOUNT_LIMITS, revoked), "imports": imports, "exports": exports}
-    return _token(signer, account.public, "edges", claims)
+    claims = {**_account(EDGES_LIMITS, revoked), "imports": imports, "exports": exports}
+    return _token(signer, account.public, "edges", claims, issued_s)
 
 
-def edge_user(account: Key, user: Key, edge: str, expires_s: int) -> str:
+def edge_user(account: Key, user: Key, edge: str, issued_s: int, expires_s: int) -> str:
     """An edge fetches and acknowledges its own results, says what it read, and hears nothing but answers to itself.
 
     A login of one edge fits into the 4 KiB that nats-server takes of somebody it does not know yet.
@@ -99,12 +111,12 @@ def edge_user(account: Key, user: Key, edge: str, expires_s: int) -> str:
     publish += [f"{ACK}.{item.stream}.{item.name}.>" for item in consumers]
     publish += [subject.replace("*", edge) for subject in EDGE_SAYS]
     allowed = {"pub": {"allow": publish}, "sub": {"allow": [f"{inbox_of(edge)}.>"]}}
-    return _token(account, user.public, edge, {"type": "user", **NO_LIMITS, **allowed}, expires_s)
+    return _token(account, user.public, edge, {"type": "user", **EDGE_LIMITS, **allowed}, issued_s, expires_s)
 
 
-def user(account: Key, key: Key, name: str, expires_s: int = 0) -> str:
+def user(account: Key, key: Key, name: str, issued_s: int) -> str:
     """All rights within the account."""
-    return _token(account, key.public, name, {"type": "user", **NO_LIMITS, "pub": {}, "sub": {}}, expires_s)
+    return _token(account, key.public, name, {"type": "user", **NO_LIMITS, "pub": {}, "sub": {}}, issued_s)
 
 
 def credentials(token: str, key: Key) -> str:
@@ -117,8 +129,20 @@ def credentials(token: str, key: Key) -> str:
 
 def subject_of(token: str) -> str:
     """The public key that a token is about. It is not verified."""
+    return str(_body(token)["sub"])
+
+
+def issued_of(token: str) -> int:
+    """When a token was issued, in unix seconds. It is not verified. Raises ValueError for what is no token."""
+    try:
+        return int(_body(token)["iat"])
+    except (LookupError, TypeError):
+        raise ValueError("no token") from None
+
+
+def _body(token: str) -> Any:
     body = token.split(".")[1]
-    return str(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["sub"])
+    return json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
 
 
 def _account(limits: Mapping[str, Any], revoked: Revoked) -> dict[str, Any]:
@@ -126,14 +150,13 @@ def _account(limits: Mapping[str, Any], revoked: Revoked) -> dict[str, Any]:
     return {**made, "revocations": dict(revoked)} if revoked else made
 
 
-def _import(subject: str, local: str, account: Key, kind: str) -> dict[str, Any]:
-    made = {"name": local, "subject": subject, "account": account.public, "type": kind}
-    return made if local == subject else {**made, "local_subject": local}
+def _import(subject: str, account: Key, kind: str) -> dict[str, Any]:
+    return {"name": subject, "subject": subject, "account": account.public, "type": kind}
 
 
-def _token(signer: Key, subject: str, name: str, claims: Mapping[str, Any], expires_s: int = 0) -> str:
+def _token(signer: Key, subject: str, name: str, claims: Mapping[str, Any], issued_s: int, expires_s: int = 0) -> str:
     body: dict[str, Any] = {
-        "iat": int(time.time()),
+        "iat": issued_s,
         "iss": signer.public,
         "name": name,
         "sub": subject,

@@ -114,7 +114,7 @@ def _enroll(authority: Authority, given: argparse.Namespace) -> int:
 def _revoke(authority: Authority, what: str) -> int:
     revoked = authority.revoke(what)
     for entry in revoked:
-        print(f"revoked: {','.join(entry.edges)} {entry.serial}")
+        print(f"revoked: {','.join(entry.edges) or 'serial'} {entry.serial}")
     if not revoked:
         print(f"{what}: all was revoked before")
     print(f"nodes that read {authority.node} know within seconds; copy it to other hosts")

@@ -1,8 +1,9 @@
 """Who calls, by the certificate that was shown: asked for at every call, since a connection outlives a revocation."""
 
+import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,16 +39,24 @@ class Guard(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def holding(self, context: grpc.aio.ServicerContext, end: Callable[[str], None]) -> Iterator[None]:
-        """`end(reason)` is called when the caller's certificate is revoked, or expires, meanwhile."""
+        """`end(reason)` is called when the caller's certificate is revoked, or expires, meanwhile.
+
+        Of several for one call the innermost has the word.
+        """
         holder = self._holder(context)
         if holder is None:
             yield
             return
-        self._streams[id(context)] = holder, end
+        key = id(context)
+        outer = self._streams.get(key)
+        self._streams[key] = holder, end
         try:
             yield
         finally:
-            del self._streams[id(context)]
+            if outer is None:
+                del self._streams[key]
+            else:
+                self._streams[key] = outer
 
     def cut(self) -> None:
         """End the streams of those who may be here no longer. To be called when time has passed."""
@@ -84,12 +93,24 @@ class Guard(grpc.aio.ServerInterceptor):
             @functools.wraps(inner)
             async def ask(request: Any, context: grpc.aio.ServicerContext) -> Any:
                 await refuse(context)
-                answers = inner(request, context)
-                if hasattr(answers, "__aiter__"):
-                    async for item in answers:
-                        yield item
-                else:
-                    await answers
+                call, reason = asyncio.current_task(), ""
+                assert call is not None
+
+                def end(why: str) -> None:
+                    nonlocal reason
+                    if not reason:
+                        reason = why
+                        call.cancel()
+
+                try:
+                    with self.holding(context, end):
+                        async for item in _answers(inner(request, context)):
+                            yield item
+                except asyncio.CancelledError:
+                    if not reason:
+                        raise
+                    call.uncancel()
+                    await context.abort(NotAllowed.status, reason)
 
             return ask
 
@@ -124,6 +145,15 @@ class Guard(grpc.aio.ServerInterceptor):
         if holder.expires_s <= time.time():
             return f"this certificate of edge {holder.edges[0]} has expired: have it enrolled again"
         return ""
+
+
+async def _answers(made: AsyncIterator[Any] | Awaitable[None]) -> AsyncIterator[Any]:
+    """Of a handler that yields, or of one that writes them itself."""
+    if isinstance(made, AsyncIterator):
+        async for item in made:
+            yield item
+    else:
+        await made
 
 
 @functools.lru_cache(4096)

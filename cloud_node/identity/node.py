@@ -54,16 +54,21 @@ class NodeIdentity:
         self.on_change: list[Callable[[], None]] = []  # called, in the event loop, after `now` changed
 
     async def run(self) -> None:
-        """Look for replaced files until cancelled."""
+        """Look for replaced files until cancelled. What cannot be read is tried until it can: it may revoke an edge."""
+        stale, said = False, ""
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
-            if not await asyncio.to_thread(self._watch.changed):
+            stale = bool(await asyncio.to_thread(self._watch.changed)) or stale
+            if not stale:
                 continue
             try:
                 self.now = await asyncio.to_thread(_read, self.folder)
-            except SettingsError as error:  # half of it is written, perhaps; the next change says more
-                log.error("the identity stays as it was: %s", error)
+            except SettingsError as error:  # half of it is written, perhaps
+                if str(error) != said:
+                    log.error("the identity stays as it was, and is tried again: %s", error)
+                said = str(error)
                 continue
+            stale, said = False, ""
             log.warning("identity %s was read again: %d certificates are revoked", self.folder, len(self.now.revoked))
             for tell in self.on_change:
                 tell()

@@ -5,9 +5,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from common.printable import printable
 from edge_node.sights import Sight
 from edge_node.sinks.outlet import Message
-from edge_node.sinks.sight_json import LONGEST_TEXT, SCHEMA, encode, printable, sight_to_json
+from edge_node.sinks.sight_json import LONGEST_TEXT, SCHEMA, encode, sight_to_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import signal
 from typing import Final
 
 from common.errors import SettingsError
+from common.printable import printable
 from edge_node.sinks.outlet import Message, NotDelivered
-from edge_node.sinks.sight_json import printable
 
 log = logging.getLogger(__name__)
 

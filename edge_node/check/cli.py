@@ -30,7 +30,7 @@ would use: source, cloud node, NATS, models, disk, clock, memory and temperature
 node, except for cameras that serve one program alone. Ends with 0 when the node would work, else 1."""
 
 EPILOG = """examples:
-  python -m edge_node check --camera 0 --cloud gpu-box
+  python -m edge_node check --camera 0 --identity edge-17.bundle
   python -m edge_node check --config /etc/lamplight/edge.toml --json | jq '.findings[] | select(.mark == "FAIL")'"""
 
 

@@ -16,6 +16,7 @@ from common.channel import connect, explained, with_port
 from common.identity import identity_of
 from common.pixels import RawImage
 from edge_node.check.finding import Figure, Group, timed
+from edge_node.exposure import HOW, TRUST, beyond_loopback
 from edge_node.settings import EdgeSettings
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, image_pb2
@@ -32,6 +33,8 @@ async def check_cloud(given: EdgeSettings, found: Group, address: str) -> pb.Ope
     address = with_port(address)
     if not await _reach(found, address):
         return None
+    if given.identity is None and not given.insecure and (far := beyond_loopback(address)):
+        found.fail("exposure", f"frames would go to {', '.join(far)} in the clear", f"{HOW}; {TRUST}")
     identity = identity_of(given.identity)
     async with connect(address, identity) as channel:
         await found.within(ASK_S, "health", _health(given, found, channel), "is this a cloud node of Lamplight?")

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from edge_node.live.page import LivePage
 
 STATIC: Final = Path(__file__).parent / "static"
+COMMON: Final = Path(__file__).parents[2] / "common" / "web"  # as on the cloud node's page
+KINDS: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FILES: Final = {
-    file.name: kind
-    for file in sorted(STATIC.iterdir())
-    if (kind := {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}.get(file.suffix))
+    file.name: file
+    for file in (*sorted(STATIC.iterdir()), COMMON / "tokens.css", COMMON / "lamp.svg")
+    if file.suffix in KINDS
 }
 LONGEST_QUERY: Final = 200  # characters
 MOST_FOUND: Final = 50
@@ -46,11 +48,11 @@ def application(page: "LivePage", search: Search | None) -> ASGIApp:
     async def index(request: Request) -> Response:
         return FileResponse(STATIC / "index.html", media_type="text/html", headers=_REVALIDATE)
 
-    def file(name: str, kind: str) -> Route:
+    def served(file: Path) -> Route:
         async def send(request: Request) -> Response:
-            return FileResponse(STATIC / name, media_type=kind, headers=_REVALIDATE)
+            return FileResponse(file, media_type=KINDS[file.suffix], headers=_REVALIDATE)
 
-        return Route(f"/{name}", send)
+        return Route(f"/{file.name}", send)
 
     async def found(request: Request) -> Response:
         asked = request.query_params
@@ -100,7 +102,7 @@ def application(page: "LivePage", search: Search | None) -> ASGIApp:
     return Starlette(
         routes=[
             Route("/", index),
-            *(file(name, kind) for name, kind in FILES.items()),
+            *map(served, FILES.values()),
             Route("/search", found),
             Route("/crop", crop),
             Route("/token", home, methods=["GET", "POST"]),

@@ -1,5 +1,6 @@
 """One camera on the live page: a sink that keeps the newest frame by reference, and encodes nothing itself."""
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -10,8 +11,9 @@ from edge_node.sights import Sight
 from edge_node.sinks import Shown, reading_to_json
 
 REMEMBERED: Final = 200  # readings for a browser that comes later
+STANDS_S: Final = 5.0  # the newest frame, before one that was captured earlier may take its place
 
-Tell = Callable[["Camera", "Reading | Sequence[Sight] | None"], None]
+Tell = Callable[["Camera", "Shown | Sequence[Sight] | None"], None]
 
 
 class Camera:
@@ -21,6 +23,7 @@ class Camera:
     def __init__(self, name: str, tell: Tell) -> None:
         self.name, self._tell = name, tell
         self.newest: Shown | None = None
+        self._newest_s = 0.0  # monotonic, when it came
         self.readings: deque[Reading] = deque(maxlen=REMEMBERED)
         self.sighted: deque[Sight] = deque(maxlen=REMEMBERED)
         self.ended = False
@@ -30,10 +33,17 @@ class Camera:
         self.next_picture_s = self.next_tile_s = 0.0  # monotonic, when one may be encoded again
 
     def write(self, shown: Shown) -> None:
-        if shown.enhanced is not None or shown.dark is not None:
-            self.newest = shown
+        if (shown.enhanced is not None or shown.dark is not None) and self._replaces(shown):
+            self.newest, self._newest_s = shown, time.monotonic()
         self.readings.append(shown.reading)
-        self._tell(self, shown.reading)
+        self._tell(self, shown)
+
+    def _replaces(self, shown: Shown) -> bool:
+        """Frames from the spool come between live ones; they are what is seen only while no live one comes."""
+        newest = self.newest
+        if newest is None or shown.reading.captured_unix_ns >= newest.reading.captured_unix_ns:
+            return True
+        return time.monotonic() - self._newest_s > STANDS_S  # or the clock was set back
 
     def sights(self, changed: Sequence[Sight]) -> None:
         self.sighted.extend(changed)
@@ -43,13 +53,9 @@ class Camera:
         self.ended = True
         self._tell(self, None)
 
-    def forget(self) -> None:
-        """Nobody looks any more."""
-        self.picture = self.tile = None
 
-
-def reading_message(camera: str, reading: Reading) -> dict[str, Any]:
-    return {"type": "reading", "camera": camera, "reading": reading_to_json(reading)}
+def reading_message(camera: str, reading: Reading, *, spooled: bool = False) -> dict[str, Any]:
+    return {"type": "reading", "camera": camera, "reading": reading_to_json(reading), "spooled": spooled}
 
 
 def sight_message(camera: str, sight: Sight) -> dict[str, Any]:

@@ -120,7 +120,10 @@ class Guard:
         return hmac.new(self._token.encode(), b"lamplight live page", hashlib.sha256).hexdigest()
 
     async def _ask(self, scope: Scope, receive: Receive) -> Response:
-        """Ask for the token, or take it."""
+        """Ask for the token, or take it; a wrong one is answered late, wherever it is shown."""
+        headers = Headers(scope=scope)
+        if "authorization" in headers or COOKIE in headers.get("cookie", ""):
+            await asyncio.sleep(GUESS_S)
         if scope["type"] == "websocket" or scope["path"] not in ("/", "/token"):
             return PlainTextResponse("the token is needed\n", 401, {"www-authenticate": "Bearer"})
         form = self._form

@@ -7,14 +7,14 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
 import uvicorn
 
 from common.errors import PortInUse
-from common.frame import Reading
+from common.http_server import Server, listen
 from edge_node.live.app import Search, application
 from edge_node.live.camera import REMEMBERED, Camera, reading_message, sight_message
 from edge_node.live.guard import Guard
@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 PICTURE_S: Final = 0.1  # between pictures of one camera, at least
 TILE_S: Final = 0.5
 STATE_S: Final = 0.5
+AGAIN_S: Final = 1.0  # after a failure
 START_S: Final = 10.0
 STOP_S: Final = 3.0
 
@@ -68,7 +69,7 @@ class LivePage:
             ws_per_message_deflate=False,  # JPEGs do not get smaller
             timeout_graceful_shutdown=1,
         )
-        self._server = _Server(config)
+        self._server = Server(config)
         self._thread = threading.Thread(target=self._run, name="live page", daemon=True)
         self._ready = threading.Event()
 
@@ -99,7 +100,7 @@ class LivePage:
 
     # --- the nodes' threads ---
 
-    def _tell(self, camera: Camera, news: "Reading | Sequence[Sight] | None") -> None:
+    def _tell(self, camera: Camera, news: "Shown | Sequence[Sight] | None") -> None:
         if self.viewers and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has just been closed
                 self._loop.call_soon_threadsafe(self._told, camera, news)
@@ -137,20 +138,33 @@ class LivePage:
 
     def leave(self, viewer: Viewer) -> None:
         self.viewers.discard(viewer)
-        if not self.viewers:
-            for camera in self.cameras:
-                camera.forget()
+        self._forget()
+
+    def _forget(self) -> None:
+        """A picture that nobody waits for grows old: whoever looks again gets a new one."""
+        for camera in self.cameras:
+            if not self._wanted(camera):
+                camera.picture = None
+            if not self._wanted_small(camera):
+                camera.tile = None
+
+    def _wanted(self, camera: Camera) -> bool:
+        return any(viewer.opened is camera for viewer in self.viewers)
+
+    def _wanted_small(self, camera: Camera) -> bool:
+        return any(viewer.opened is not camera for viewer in self.viewers)
 
     def heard(self, viewer: Viewer, message: Any) -> bool:
         """What a browser said; False when it makes no sense."""
         known = viewer.heard(message)
+        self._forget()
         viewer.wake()
         self._fresh.set()
         return known
 
-    def _told(self, camera: Camera, news: "Reading | Sequence[Sight] | None") -> None:
-        if isinstance(news, Reading):
-            self._send(reading_message(camera.name, news))
+    def _told(self, camera: Camera, news: "Shown | Sequence[Sight] | None") -> None:
+        if isinstance(news, Shown):
+            self._send(reading_message(camera.name, news.reading, spooled=news.spooled))
             self._fresh.set()
         else:
             for sight in news or ():
@@ -166,27 +180,37 @@ class LivePage:
         while True:
             await self._fresh.wait()
             self._fresh.clear()
-            later_s = float("inf")
             for camera in self.cameras:
-                now_s, shown = time.monotonic(), camera.newest
-                if shown is None:
-                    continue
-                takers = [viewer for viewer in self.viewers if viewer.takes_pictures]
-                openers = [viewer.wide for viewer in takers if viewer.opened is camera]
-                if openers and _is_new(camera.picture, shown):
-                    if now_s >= camera.next_picture_s:
-                        camera.next_picture_s = now_s + PICTURE_S
-                        camera.picture = await self._made(picture_of, camera, shown, max(openers))
-                    else:
-                        later_s = min(later_s, camera.next_picture_s - now_s)
-                if len(openers) < len(takers) and _is_new(camera.tile, shown):
-                    if now_s >= camera.next_tile_s:
-                        camera.next_tile_s = now_s + TILE_S
-                        camera.tile = await self._made(tile_of, camera, shown, TILE_WIDE)
-                    else:
-                        later_s = min(later_s, camera.next_tile_s - now_s)
-            if later_s < float("inf"):
-                asyncio.get_running_loop().call_later(later_s, self._fresh.set)
+                try:
+                    later_s = await self._encode_one(camera)
+                except Exception:
+                    log.exception("the live page cannot show %s; trying again", camera.name)
+                    later_s = AGAIN_S
+                if later_s is not None:
+                    asyncio.get_running_loop().call_later(later_s, self._fresh.set)
+
+    async def _encode_one(self, camera: Camera) -> float | None:
+        """Its picture and its tile, where they are due; seconds until the next is, if that is later."""
+        now_s, shown, later_s = time.monotonic(), camera.newest, float("inf")
+        if shown is None:
+            return None
+        takers = [viewer for viewer in self.viewers if viewer.takes_pictures]
+        openers = [viewer.wide for viewer in takers if viewer.opened is camera]
+        if openers and _is_new(camera.picture, shown):
+            if now_s >= camera.next_picture_s:
+                camera.next_picture_s = now_s + PICTURE_S
+                picture = await self._made(picture_of, camera, shown, max(openers))
+                camera.picture = picture if self._wanted(camera) else None
+            else:
+                later_s = camera.next_picture_s - now_s
+        if len(openers) < len(takers) and _is_new(camera.tile, shown):
+            if now_s >= camera.next_tile_s:
+                camera.next_tile_s = now_s + TILE_S
+                tile = await self._made(tile_of, camera, shown, TILE_WIDE)
+                camera.tile = tile if self._wanted_small(camera) else None
+            else:
+                later_s = min(later_s, camera.next_tile_s - now_s)
+        return later_s if later_s < float("inf") else None
 
     async def _made(
         self, make: Callable[[str, Shown, int], Picture], camera: Camera, shown: Shown, wide: int
@@ -204,15 +228,23 @@ class LivePage:
     async def _watch(self) -> None:
         """Tell those who look how the nodes stand."""
         while True:
-            if self.viewers and self._node_loop is not None:
-                with contextlib.suppress(TimeoutError, RuntimeError):  # a node that hangs, or has ended
-                    asked = asyncio.run_coroutine_threadsafe(self._states(), self._node_loop)
-                    async with asyncio.timeout(STATE_S):
-                        states = await asyncio.wrap_future(asked)
-                    text = json.dumps({"type": "state", "unix_ms": time.time_ns() // 1_000_000, "cameras": states})
-                    for viewer in self.viewers:
-                        viewer.put_state(text)
+            try:
+                await self._tell_states()
+            except (TimeoutError, RuntimeError):  # a node that hangs, or has ended
+                pass
+            except Exception:
+                log.exception("the live page cannot say how the node stands; trying again")
             await asyncio.sleep(STATE_S)
+
+    async def _tell_states(self) -> None:
+        if not self.viewers or self._node_loop is None:
+            return
+        asked = asyncio.run_coroutine_threadsafe(self._states(), self._node_loop)
+        async with asyncio.timeout(STATE_S):
+            states = await asyncio.wrap_future(asked)
+        text = json.dumps({"type": "state", "unix_ms": time.time_ns() // 1_000_000, "cameras": states})
+        for viewer in self.viewers:
+            viewer.put_state(text)
 
     async def _states(self) -> dict[str, Any]:
         ended = {camera.name: camera.ended for camera in self.cameras}
@@ -223,17 +255,9 @@ def _is_new(picture: Picture | None, shown: Shown) -> bool:
     return picture is None or picture.shown is not shown
 
 
-class _Server(uvicorn.Server):
-    """Signals belong to the node."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def _listen(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        return listen(host, port)
     except OSError as error:
         reason = error.strerror or error
         raise PortInUse(f"--live cannot listen on {host}:{port} ({reason}): choose another port, or 0") from None

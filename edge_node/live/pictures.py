@@ -21,8 +21,8 @@ QUALITY: Final = 70
 class Picture:
     """A message for browsers: the length of a JSON object in 4 bytes (big endian), that object, the JPEGs.
 
-    The object has the camera, its reading (the schema of readings.jsonl), the frame's width and height in pixels, and
-    the bytes of each JPEG, 0 where there is none.
+    The object has the camera, its reading (the schema of readings.jsonl), the frame's width and height in pixels,
+    whether it waited in the spool, and the bytes of each JPEG, 0 where there is none.
     """
 
     shown: Shown
@@ -53,7 +53,8 @@ def _packed(kind: str, camera: str, shown: Shown, reading: object, dark: bytes, 
     elif shown.dark is not None:
         width, height = shown.dark.width, shown.dark.height
     about = {"type": kind, "camera": camera, "reading": reading, "width": width, "height": height}
-    head = json.dumps({**about, "dark": len(dark), "lit": len(lit)}, allow_nan=False).encode()
+    sizes = {"spooled": shown.spooled, "dark": len(dark), "lit": len(lit)}
+    head = json.dumps({**about, **sizes}, allow_nan=False).encode()
     return Picture(shown, len(head).to_bytes(4, "big") + head + dark + lit)
 
 

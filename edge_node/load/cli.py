@@ -28,7 +28,7 @@ At the end: tables, DIR/load.json and DIR/load.png. Ctrl-C ends early and still 
 EPILOG = """examples:
   python -m edge_node load --edges 64 --fps 10 --priority-mix 10:60:30 --source photos/
   python -m edge_node load --edges 1000 --fps 0.1 --processes 2 --source street.jpg --size 640x360
-  python -m edge_node load --source night.mp4 --arrivals poisson --deadline-ms 500 --cloud gpu-box
+  python -m edge_node load --source night.mp4 --arrivals poisson --deadline-ms 500 --cloud gpu-box --insecure
 
 What the figures mean: docs/load.md."""
 

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 from common.channel import with_port
+from edge_node.exposure import check_cloud
 from edge_node.load.fleet import Fleet, quiet, unless_stopped
 from edge_node.load.images import load_images
 from edge_node.load.records import Measured
@@ -31,11 +32,12 @@ async def run(
     Raises:
         SourceError: the source cannot be read.
         TransportError: the cloud node or NATS cannot be reached at the start, or refused. Later they are waited for.
-        SettingsError: there may not be so many connections.
+        SettingsError: there may not be so many connections; or frames would leave this machine in the clear.
         LamplightError: one of the processes died, or `stop` came before every edge was connected.
     """
     stop = stop or asyncio.Event()
     settings = replace(settings, cloud=with_port(settings.cloud))
+    check_cloud(settings.cloud, settings.identity, settings.insecure)
     images = await asyncio.to_thread(load_images, settings.source, settings.frames.frames, settings.frame_size)
     started_unix_s = time.time()
     with quiet(settings.verbose):

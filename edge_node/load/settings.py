@@ -77,6 +77,7 @@ class LoadSettings:
     identity: Path | None = option(
         None, "bundle that was enrolled for every edge, as `enroll load-0000,load-0001`", metavar="FILE"
     )
+    insecure: bool = option(False, "send frames to another machine without TLS and --identity")
     name: str = option("load", "edges are called NAME-0000, NAME-0001...; another for a second load at the same time")
     processes: int = option(1, "processes that the edges are spread over")
     output: Path = option(Path("load-output"), "folder for load.json and load.png", metavar="DIR")

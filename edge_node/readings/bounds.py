@@ -74,10 +74,8 @@ class Bounds:
             return
         self._strays_not_before_s = time.monotonic() + STRAYS_EVERY_S
         names = old_files(self._folder, self._oldest_ns() / 1e9)
-        for begin in range(0, len(names), STEP):
-            some = names[begin : begin + STEP]
-            for name in set(some) - writer.named(some):
-                remove_crop(self._folder, name)
+        for name in set(names) - writer.named(names) if names else ():
+            remove_crop(self._folder, name)
 
     def _oldest_ns(self) -> int:
         return time.time_ns() - int(self._days * DAY_NS)

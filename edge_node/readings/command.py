@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.errors import SettingsError
+from common.printable import printable
 from edge_node.readings.rows import Found, to_json
 from edge_node.readings.store import Store, search_all, stores_in
 from edge_node.readings.when import lasting, local, unix_ns
@@ -101,7 +102,8 @@ def table(found: Sequence[Found], several: bool) -> Table:
     made.add_column("picture", overflow="fold", style="dim", ratio=3)
     for one in found:
         text = Text(printable(one.text))
-        for start, end in one.spans:
+        for span in one.spans:
+            start, end = (len(printable(one.text[:place])) for place in span)  # what is escaped is longer
             text.stylize("bold green" if not one.cost else "bold yellow", start, end)
         picture = one.crop or one.picture
         made.add_row(
@@ -114,11 +116,6 @@ def table(found: Sequence[Found], several: bool) -> Table:
             Text(printable(str(picture)), style=f"link {picture.absolute().as_uri()}") if picture else "",
         )
     return made
-
-
-def printable(text: str) -> str:
-    """Text of strangers for a terminal: what would move its cursor or turn its direction is a question mark."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def _nothing(stores: Sequence[Store], text: str, given: argparse.Namespace) -> str:

@@ -2,17 +2,62 @@
 
 import contextlib
 import io
+import logging
 import time
 from pathlib import Path
 from typing import Final
 
 from PIL import Image
 
+from common.frame import FrameId
 from common.pixels import Bytes
+from edge_node import machine
+from edge_node.sights import Sight
 from edge_node.sinks.annotated_images import safe_stem
+
+log = logging.getLogger(__name__)
 
 FOLDER: Final = "sights"
 QUALITY: Final = 85
+
+
+class Crops:
+    """Writes the best views, each once.
+
+    Args:
+        folder: of the output.
+        min_free_mib: none while the disk has less room; 0 = no bound.
+    """
+
+    def __init__(self, folder: Path, min_free_mib: float) -> None:
+        self._folder, self._min_free_mib = folder, min_free_mib
+        self._kept: dict[str, FrameId] = {}  # sight id: the best view that its row has
+
+    def keep(self, sight: Sight) -> tuple[str, int]:
+        """The path of its crop in the folder, and its bytes; nothing where its row has it, or it cannot be kept."""
+        is_new = self._kept.get(sight.id) != sight.best
+        if sight.crop is not None and sight.crop.size and is_new and self._has_room():
+            try:
+                return keep_crop(self._folder, sight.id, sight.first_unix_ns, sight.crop)
+            except OSError as error:
+                log.debug("no picture of sight %s: %s", sight.id, error)
+        return "", 0
+
+    def written(self, sight: Sight, crop: str) -> None:
+        """Its row is written, with that crop."""
+        if sight.ended:
+            self._kept.pop(sight.id, None)
+        elif crop:
+            self._kept[sight.id] = sight.best
+
+    def forget(self) -> None:
+        """There is another database, whose rows have none of them."""
+        self._kept.clear()
+
+    def _has_room(self) -> bool:
+        with contextlib.suppress(OSError):
+            return machine.free_mib(self._folder) >= self._min_free_mib
+        return True
 
 
 def keep_crop(folder: Path, id: str, first_unix_ns: int, crop: Bytes) -> tuple[str, int]:

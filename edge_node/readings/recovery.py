@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from edge_node.readings.pictures import remove_crop
 from edge_node.readings.rows import SELECTED, Row, is_sound
 from edge_node.readings.schema import VERSION, lenient
+from edge_node.readings.writer import Writer
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,28 @@ def set_aside(path: Path, why: str) -> Path:
     log.error("%s is damaged (%s): set aside as %s; a new one is begun", path, why, aside.name)
     _rename(path, aside)
     return aside
+
+
+class Recovery:
+    """Brings what was set aside into the database that has been begun since, a little at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._rows, self._next = recovered_rows(path), list[Row]()
+
+    def step(self, writer: Writer) -> bool:
+        """Write some rows; whether there may be more.
+
+        Raises:
+            sqlite3.Error: as the writer's; where it may pass, like a full disk, the same rows are tried again.
+        """
+        rows, self._next = self._next or next(self._rows, []), []
+        try:
+            for name in writer.put(rows, replace=False) if rows else ():
+                remove_crop(writer.path.parent, name)
+        except sqlite3.OperationalError:
+            self._next = rows
+            raise
+        return bool(rows)
 
 
 def recovered_rows(path: Path) -> Iterator[list[Row]]:

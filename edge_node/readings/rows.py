@@ -85,6 +85,19 @@ def row_of(sight: Sight, picture: str = "") -> Row:
     }
 
 
+def updated(old: Row, new: Row) -> Row:
+    """The new row of a sight with what it lacks: the crop, the picture of the same best frame, and when it was seen
+    last, which may have been noted since the new one was made."""
+    row = dict(new)
+    if not new["crop"]:
+        row |= {"crop": old["crop"], "crop_bytes": old["crop_bytes"]}
+    if not new["picture"] and (old["session"], old["sequence"]) == (new["session"], new["sequence"]):
+        row["picture"] = old["picture"]
+    if abs(new["first_ns"] - old["first_ns"]) <= MINUTE_NS and old["last_ns"] > new["last_ns"]:
+        row |= {"last_ns": old["last_ns"], "span": span_of(old["last_ns"] - new["first_ns"])}
+    return row
+
+
 def sight_of(reading: Reading, region: Region, number: int, size: tuple[int, int]) -> Sight:
     """One region of one frame as a sight that ends with it, where nothing is tracked."""
     return Sight(

@@ -10,17 +10,15 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from common.errors import ReadingsError
-from common.frame import FrameId
-from edge_node import machine
 from edge_node.readings.bounds import Bounds
-from edge_node.readings.pictures import keep_crop, remove_crop
-from edge_node.readings.recovery import recovered_rows, set_aside
+from edge_node.readings.pictures import Crops, remove_crop
+from edge_node.readings.recovery import Recovery, set_aside
 from edge_node.readings.rows import Row, row_of, sight_of
 from edge_node.readings.schema import is_broken
 from edge_node.readings.store import NAME
@@ -63,18 +61,16 @@ class KeptReadings:
         self.folder, self.path = Path(folder), Path(folder) / NAME
         self.lost = 0  # sights that were never written
         self._bounds = Bounds(self.folder, days, mib)
-        self._min_free_mib, self._picture_of = min_free_mib, picture_of
+        self._crops, self._picture_of = Crops(self.folder, min_free_mib), picture_of
         self._pictures: OrderedDict[str, str] = OrderedDict()  # frame id: where its picture is
         self._waiting: OrderedDict[str, tuple[Sight, str]] = OrderedDict()
         self._going_on: dict[str, tuple[str, float]] = {}  # sight id: the text that was written, and when
-        self._views: dict[str, FrameId] = {}  # sight id: the best view whose crop was written
         self._seen: dict[str, int] = {}  # sight id: when its text was last in a frame, unix ns
         self._seen_written_s = -LASTING_S
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._closing = False
         self._writer: Writer | None = None
-        self._recovered: Iterator[list[Row]] = iter(())
-        self._back: list[Row] | None = None  # of these, what is to be written next
+        self._recovery: Recovery | None = None
         self._trouble = ""
         self._not_before_s = 0.0
         self._thread = threading.Thread(target=self._run, name="kept readings", daemon=True)
@@ -88,7 +84,9 @@ class KeptReadings:
             while len(self._pictures) > REMEMBERED:
                 self._pictures.popitem(last=False)
         with self._lock:
-            self._seen |= {region.sight: reading.captured_unix_ns for region in reading.regions if region.sight}
+            for region in reading.regions:
+                if region.sight:
+                    self._seen[region.sight] = max(reading.captured_unix_ns, self._seen.get(region.sight, 0))
         alone = [(n, region) for n, region in enumerate(reading.regions) if region.text and not region.sight]
         if alone:
             height, width = shown.enhanced.shape[:2] if shown.enhanced is not None else (0, 0)
@@ -176,13 +174,10 @@ class KeptReadings:
         return False
 
     def _upkeep(self, writer: Writer) -> bool:
-        if self._back is None:
-            self._back = next(self._recovered, None)
-        if self._back is not None:
-            for name in writer.put(self._back, replace=False):
-                remove_crop(self.folder, name)
-            self._back = None
-            return True
+        if self._recovery is not None:
+            if self._recovery.step(writer):
+                return True
+            self._recovery = None
         return self._bounds.step(writer)
 
     def _due(self, now_s: float, everything: bool) -> list[tuple[Sight, str]]:
@@ -198,13 +193,11 @@ class KeptReadings:
 
     def _written(self, done: Sequence[tuple[Sight, str]], rows: Sequence[Row], now_s: float) -> None:
         for (sight, _), row in zip(done, rows, strict=True):
+            self._crops.written(sight, row["crop"])
             if sight.ended:
                 self._going_on.pop(sight.id, None)
-                self._views.pop(sight.id, None)
             else:
                 self._going_on[sight.id] = (sight.text, now_s)
-                if row["crop"]:
-                    self._views[sight.id] = sight.best
 
     def _write_seen(self, writer: Writer, now_s: float) -> None:
         """When sights were last seen, of which nothing else is new: the tracker tells that more and more seldom."""
@@ -225,18 +218,8 @@ class KeptReadings:
 
     def _row(self, sight: Sight, picture: str) -> Row:
         row = row_of(sight, picture)
-        is_new = self._views.get(sight.id) != sight.best
-        if sight.crop is not None and sight.crop.size and is_new and self._has_room():
-            try:
-                row["crop"], row["crop_bytes"] = keep_crop(self.folder, sight.id, sight.first_unix_ns, sight.crop)
-            except OSError as error:
-                log.debug("no picture of sight %s: %s", sight.id, error)
+        row["crop"], row["crop_bytes"] = self._crops.keep(sight)
         return row
-
-    def _has_room(self) -> bool:
-        with contextlib.suppress(OSError):
-            return machine.free_mib(self.folder) >= self._min_free_mib
-        return True
 
     # --- trouble ---
 
@@ -252,8 +235,8 @@ class KeptReadings:
 
     def _begin(self, writer: Writer) -> None:
         self._writer = writer
-        self._views.clear()  # it may have none of them
-        self._recovered, self._back = recovered_rows(self.path), None
+        self._crops.forget()
+        self._recovery = Recovery(self.path)
         self._bounds.opened(writer)
 
     def _give_up(self, why: str) -> None:

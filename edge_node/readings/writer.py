@@ -1,11 +1,12 @@
 """Into the database: sights by their id, in few and short transactions, and out again when there are too many."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from edge_node.readings.fold import GAP, look
-from edge_node.readings.rows import COLUMNS, MINUTE_NS, Row, span_of
+from edge_node.readings.rows import COLUMNS, MINUTE_NS, Row, span_of, updated
 from edge_node.readings.schema import open_to_write
 
 KNOWN_WORDS: Final = 20_000  # in memory, so that those seen before cost no statement
@@ -117,9 +118,9 @@ class Writer:
         return None if row is None else int(row[0])
 
     def named(self, crops: Sequence[str]) -> set[str]:
-        """Those that a row has; reads all rows, so ask for many at once."""
-        statement = f"SELECT crop FROM sights WHERE crop IN ({', '.join('?' * len(crops))})"
-        return {crop for (crop,) in self._database.execute(statement, list(crops))}
+        """Those that a row has; reads all rows, so ask for all at once."""
+        statement = "SELECT crop FROM sights WHERE crop IN (SELECT value FROM json_each(?))"
+        return {crop for (crop,) in self._database.execute(statement, (json.dumps(list(crops)),))}
 
     @property
     def used_bytes(self) -> int:
@@ -235,19 +236,6 @@ class Writer:
 
     def _pragma(self, name: str) -> int:
         return int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
-
-
-def updated(old: Row, new: Row) -> Row:
-    """The new row of a sight with what it lacks: the crop, the picture of the same best frame, and when it was seen
-    last, which may have been noted since the new one was made."""
-    row = dict(new)
-    if not new["crop"]:
-        row |= {"crop": old["crop"], "crop_bytes": old["crop_bytes"]}
-    if not new["picture"] and (old["session"], old["sequence"]) == (new["session"], new["sequence"]):
-        row["picture"] = old["picture"]
-    if abs(new["first_ns"] - old["first_ns"]) <= MINUTE_NS and old["last_ns"] > new["last_ns"]:
-        row |= {"last_ns": old["last_ns"], "span": span_of(old["last_ns"] - new["first_ns"])}
-    return row
 
 
 def quoted(term: str) -> str:

@@ -10,8 +10,8 @@ from typing import Final
 import nats.errors
 from nats.aio.client import Client
 
-from common.errors import BrokerUnavailable
-from common.nats_connection import Connection, Login
+from common.errors import BrokerUnavailable, SettingsError
+from common.nats_connection import Connection, Login, masked, server_list
 from common.subjects import HEADER_MESSAGE_ID, check_edge, header_bytes
 from edge_node.sinks.outlet import Message, NotDelivered, Refused
 
@@ -25,13 +25,23 @@ class NatsSubject:
 
     Args:
         servers: NATS URLs; one string may name several, with commas.
-        login: of an enrolled edge, asked before each connection; an address with a login of its own goes without.
+        login: of an enrolled edge, asked before each connection; addresses with logins of their own go without, and
+            `tls://` among them by the system's authorities.
+
+    Raises:
+        SettingsError: the edge name is no subject token, or some addresses have a login and others need the edge's.
     """
 
     def __init__(self, servers: str, subject: str, edge: str, login: Callable[[], Login] | None = None) -> None:
         self._subject = f"{subject}.{check_edge(edge)}"
+        with_own = ["@" in url for url in server_list(servers)]
+        if login is not None and any(with_own) and not all(with_own):
+            raise SettingsError(
+                f"NATS at {', '.join(map(masked, server_list(servers)))}: some have a login of their own, the others "
+                "would need this edge's: give a login to all or to none"
+            )
         self._connection = Connection(
-            servers, name=f"edge {edge} {subject.rpartition('.')[2]}", login=None if "@" in servers else login
+            servers, name=f"edge {edge} {subject.rpartition('.')[2]}", login=None if all(with_own) else login
         )
         self.where = f"{self._subject} at {self._connection.address}"
 

@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any, Final
 
+from common.printable import printable
 from edge_node.sights import Sight
 
 SCHEMA: Final = 1
@@ -36,15 +37,6 @@ def sight_to_json(sight: Sight) -> dict[str, Any]:
 def encode(event: dict[str, Any]) -> bytes:
     """An object as one line of JSON. Control characters, markup and lone surrogates are data in it, and no more."""
     return json.dumps(event, ensure_ascii=True, allow_nan=False).encode("ascii")
-
-
-def printable(text: str) -> str:
-    r"""Text as it may be logged: what moves a cursor, changes its direction or is not printed is escaped.
-
-    >>> printable("EXIT\n\x1b[31m")
-    'EXIT\\n\\x1b[31m'
-    """
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def _number(value: float, digits: int) -> float | None:

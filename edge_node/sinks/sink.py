@@ -22,6 +22,7 @@ class Shown:
     reading: Reading
     enhanced: Bytes | None  # (H, W, 3) uint8 RGB; None where the frame was not enhanced
     dark: RawImage | None  # as the camera gave it
+    spooled: bool = False  # it waited in the spool: what it shows may be hours old
 
 
 class Sink(Protocol):

@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.text import Text
 
 from common.frame import Outcome, Route
+from common.printable import printable
 from edge_node.sights import Sight
-from edge_node.sinks.sight_json import printable
 from edge_node.sinks.sink import Shown
 
 RECENT: Final = 200  # frames that the median latency is of

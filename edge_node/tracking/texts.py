@@ -14,6 +14,8 @@ MOST_LETTERS: Final = 128  # of a text that take part in a vote
 MOST_AGREEING: Final = 6  # readings that add to the confidence
 ECHO: Final = 0.5  # each further frame that agrees counts so much of the one before: they share their mistakes
 FADING: Final = 0.98  # of all votes with each new one, so that a display that counts up is followed
+FORGOTTEN: Final = 1e-3  # of all votes: a letter with less is not kept
+SAME, SKIPPED, NEW = range(3)  # how a step lines up: letter with place, a place left out, a letter without one
 
 
 @lru_cache(4096)
@@ -59,11 +61,13 @@ class Vote:
         if not text:
             return
         weight = max(confidence, 0.01) ** 2
-        path = self._line_up(text)
-        for place in self._places:
-            for letter in place:
-                place[letter] *= FADING
+        winners = [max(place, key=place.__getitem__) for place in self._places]
+        path = list(enumerate(winners)) if "".join(winners) == text else self._line_up(text)
         self._total *= FADING
+        least = FORGOTTEN * self._total
+        for at, place in enumerate(self._places):
+            faded = {letter: weight * FADING for letter, weight in place.items()}
+            self._places[at] = {letter: weight for letter, weight in faded.items() if weight >= least}
         for index, letter in path:
             if index < 0:  # a place that no reading had before
                 continue
@@ -109,24 +113,29 @@ class Vote:
         """(place, letter) for each letter, "" where the text has none; place -1 - i for a new one before place i."""
         places = self._places
         total = self._total or 1.0
-        gains = [{letter: weight / total for letter, weight in place.items()} for place in places]
         rows, columns = len(places), len(text)
-        cost = [[0.0] * (columns + 1) for _ in range(rows + 1)]
-        for i in range(1, rows + 1):
-            cost[i][0] = cost[i - 1][0] + 1 - gains[i - 1].get("", 0.0)
-        for j in range(1, columns + 1):
-            cost[0][j] = j
-        for i in range(1, rows + 1):
-            gain, above, here = gains[i - 1], cost[i - 1], cost[i]
-            skip = 1 - gain.get("", 0.0)
-            for j in range(1, columns + 1):
-                here[j] = min(above[j - 1] + 1 - gain.get(text[j - 1], 0.0), above[j] + skip, here[j - 1] + 1)
+        costs = [{letter: 1 - weight / total for letter, weight in place.items()} for place in places]
+        cost, came = [[float(j) for j in range(columns + 1)]], [[NEW] * (columns + 1)]
+        for i, of in enumerate(costs):
+            skip, above = of.get("", 1.0), cost[i]
+            here, ways = [above[0] + skip], [SKIPPED]
+            for j, letter in enumerate(text):
+                best, way = above[j] + of.get(letter, 1.0), SAME
+                if above[j + 1] + skip < best:
+                    best, way = above[j + 1] + skip, SKIPPED
+                if here[j] + 1 < best:
+                    best, way = here[j] + 1, NEW
+                here.append(best)
+                ways.append(way)
+            cost.append(here)
+            came.append(ways)
         path, i, j = list[tuple[int, str]](), rows, columns
         while i or j:
-            if i and j and cost[i][j] == cost[i - 1][j - 1] + 1 - gains[i - 1].get(text[j - 1], 0.0):
+            way = came[i][j]
+            if way == SAME:
                 i, j = i - 1, j - 1
                 path.append((i, text[j]))
-            elif i and cost[i][j] == cost[i - 1][j] + 1 - gains[i - 1].get("", 0.0):
+            elif way == SKIPPED:
                 i -= 1
                 path.append((i, ""))
             else:

@@ -12,7 +12,7 @@ from hand_edges import good, hand_edges, serving
 from results import until
 
 from cloud_node.settings import CloudSettings, Limits
-from common.channel import MAX_MESSAGE_BYTES, client_options
+from common.channel import MAX_MESSAGE_BYTES, client_options, connect
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc
 
@@ -123,3 +123,41 @@ def raw_message(host: str, port: int, announced: int) -> bytes:
                 break
             answer += data
         return answer
+
+
+async def test_what_an_edge_asks_for_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as (_, address), connect(address) as channel, hand_edges(address) as make:
+        for preset in ("x" * 1_000_000, "fast\nlamplight: all is well"):
+            edge = make()
+            await edge.call.write(pb.EdgeMessage(open=pb.Open(edge="cam", session="s", preset=preset)))
+            code, detail = await edge.end()
+            assert code is grpc.StatusCode.FAILED_PRECONDITION and detail.startswith("preset name '")
+            assert len(detail) < 1_000 and "\n" not in detail
+            with pytest.raises(grpc.aio.AioRpcError, match="preset name"):
+                await enhancement_pb2_grpc.EnhancementStub(channel).Enhance(
+                    pb.Image(packed=good().image, preset=preset)
+                )
+    assert len(caplog.text) < 2_000 and "\nlamplight: all is well" not in caplog.text
+
+
+async def test_an_edge_that_opens_stream_after_stream_has_few_in_the_making(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as (front, address), hand_edges(address) as make:
+        gate, asked = asyncio.Event(), []
+
+        async def slow(edge: str) -> pb.ResultsAddress:
+            asked.append(edge)
+            await (gate.wait() if edge == "loop" else asyncio.sleep(0))
+            return pb.ResultsAddress()
+
+        monkeypatch.setattr(front.ingress, "_address", slow)
+        edges = [make() for _ in range(100)]
+        for edge in edges:
+            await edge.call.write(pb.EdgeMessage(open=pb.Open(edge="loop", session="s")))
+        ends = [asyncio.create_task(edge.end()) for edge in edges]
+        await until(lambda: sum(end.done() for end in ends) == 92)
+        assert len(asked) == 8
+        assert {end.result()[0] for end in ends if end.done()} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        await make().open("other", "s")
+        gate.set()
+        await until(lambda: sum(end.done() for end in ends) == 99 and not front.ingress._joining)
+        assert front.streams.live.keys() == {"loop", "other"}

@@ -17,7 +17,7 @@ async def page(request: Request) -> PlainTextResponse:
 
 
 async def get(
-    path: str, *, token: str = "", loopback: bool = True, host: str = "localhost:8080", shown: str = ""
+    path: str, *, token: str = "", loopback: bool = True, host: str = "localhost:8080", shown: str | bytes = ""
 ) -> httpx.Response:
     app = Starlette(routes=[Route(name, page) for name in ("/livez", "/status", "/live")])
     transport = httpx.ASGITransport(app=Access(app, lambda: token, loopback))
@@ -42,7 +42,7 @@ async def test_with_a_token_those_who_show_it() -> None:
     basic, junk = (f"Basic {base64.b64encode(data).decode()}" for data in (b"me:hush", b"\xff"))
     for shown in ("Bearer hush", "bearer hush", basic):
         assert (await get("/status", token="hush", loopback=False, shown=shown)).text == "here"
-    for shown in ("", "hush", "Bearer", "Bearer hus", "Basic aHVzaA==", "Basic !!", junk):
+    for shown in ("", "hush", "Bearer", "Bearer hus", "Basic aHVzaA==", "Basic !!", junk, "Basic é".encode()):
         answer = await get("/status", token="hush", loopback=False, shown=shown)
         assert answer.status_code == 401 and "Basic" in answer.headers["WWW-Authenticate"] and "hush" not in answer.text
     assert (await get("/livez", token="hush", loopback=False)).text == "here"

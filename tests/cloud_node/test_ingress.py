@@ -446,6 +446,39 @@ async def test_a_single_picture_that_nobody_waits_for_leaves_the_queue(monkeypat
         assert front.admission.queued_bytes == 0 and not front.ingress._single
 
 
+@pytest.mark.parametrize(
+    ("window", "limits", "paced"),
+    [
+        (Window(window_bytes=10 * SIZE), Limits(), False),
+        (Window(), Limits(max_pixels=64 * 48 * 5 // 2), False),
+        (Window(), Limits(), True),
+    ],
+    ids=["bytes", "pixels", "time"],
+)
+async def test_single_pictures_of_one_caller_leave_room_for_others(window: Window, limits: Limits, paced: bool) -> None:
+    """However urgent they claim to be; a picture of `good` size takes a second where a pace is known."""
+    node = CloudSettings(window=window, limits=limits)
+    async with serving(node) as (front, address), connect(address) as channel, hand_edges(address) as make:
+        front.working = False
+        if paced:
+            front.load.on_batch(64 * 48, WAITS_NS // 2, 1)
+        stub = enhancement_pb2_grpc.EnhancementStub(channel)
+        image = pb.Image(packed=good().image, priority=frame_pb2.PRIORITY_ESSENTIAL)
+        calls = [asyncio.ensure_future(stub.Enhance(image)) for _ in range(60)]
+        await until(lambda: sum(call.done() for call in calls) == 50)
+        assert len(front.scheduler) == 10
+        refused = [call for call in calls if call.done()]
+        assert {call.exception().code() for call in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert "pictures of this caller wait already" in refused[0].exception().details()
+        assert await open_and_send(make(), "good", good(0)) == [pb.Accepted(sequence=0)]
+        front.work()
+        assert len([await call for call in calls if call not in refused]) == 10
+        lone = asyncio.ensure_future(stub.Enhance(image))
+        await until(lambda: len(front.scheduler) == 1)
+        front.work()
+        assert (await lone).outcome == result_pb2.OUTCOME_ENHANCED
+
+
 async def test_a_draining_node_takes_no_more() -> None:
     async with serving() as (front, address), hand_edges(address) as make, connect(address) as channel:
         edge = make()

@@ -191,5 +191,19 @@ async def test_images_of_dropped_results_are_let_go_while_nats_is_away(server, b
     await asyncio.gather(running, return_exceptions=True)
 
 
+async def test_who_asks_from_another_thread_finds_results_gone(broker) -> None:
+    class Emptied(dict):
+        """The last one was taken out after it was seen that there is one."""
+
+        def __bool__(self) -> bool:
+            return True
+
+    publisher = Publisher(broker)
+    publisher._held[Priority.STANDARD] = Emptied()
+    assert publisher.oldest_s() == 0.0
+    publisher.submit(make_result(0))
+    assert publisher.oldest_s() > 0.0
+
+
 async def test_drain_of_nothing_returns_at_once(broker) -> None:
     assert await Publisher(broker).drain(600) == 0

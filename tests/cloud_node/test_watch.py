@@ -36,3 +36,13 @@ def test_a_file_that_vanishes_is_no_change(tmp_path: Path) -> None:
     watch = FileWatch([file])
     file.unlink()
     assert watch.changed() == [] and watch.changed() == []
+
+
+def test_a_file_whose_times_were_set_back_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "revoked.json"
+    file.write_bytes(b"old")
+    watch, before = FileWatch([file]), file.stat()
+    file.write_bytes(b"new")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    watch.changed()
+    assert watch.changed() == [file]

@@ -163,3 +163,25 @@ def test_a_file_appears_whole_and_private_whatever_was_there(tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["elsewhere", "f"]
     with pytest.raises(SettingsError, match="cannot write"):
         write_private(tmp_path / "no" / "f", "x")
+
+
+def test_a_bundle_that_could_not_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = authority(tmp_path)
+    file = bundle(made, "edge-17")
+    identity = Identity(file)
+    first, read = identity.bundle, read_bundle
+
+    def fails(path: Path) -> Bundle:
+        raise SettingsError(f"{path}: Too many open files")
+
+    monkeypatch.setattr("common.identity.AGAIN_S", 0.0)
+    monkeypatch.setattr("common.identity.read_bundle", fails)
+    bundle(made, "edge-17")
+    assert identity.bundle is first
+    monkeypatch.setattr("common.identity.read_bundle", read)
+    assert identity.bundle.certificate != first.certificate
+    second = identity.bundle
+    bundle(made, "edge-17").chmod(0o644)
+    assert identity.bundle is second
+    file.chmod(0o600)
+    assert identity.bundle is not second

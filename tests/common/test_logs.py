@@ -6,6 +6,7 @@ import pytest
 
 from common import logs
 from common.frame import FrameId
+from common.nats_connection import masked
 
 
 @pytest.fixture
@@ -51,3 +52,46 @@ def test_only_so_many_traces_are_remembered(log) -> None:
     for number in range(logs.REMEMBERED + 50):
         logs.remember(FrameId("cam", "s", number), {"traceparent": f"00-{number + 1:032x}-{9:016x}-01"})
     assert logs._traces is not None and len(logs._traces) == logs.REMEMBERED
+
+
+@pytest.mark.parametrize("password", ["a/b", "p@ss", "/@/", "a:b@c/d", "//@"])
+def test_no_password_shows_whatever_it_is_made_of(password: str) -> None:
+    address = f"rtsp://me:{password}@10.0.0.7/a"
+    assert logs.without_secrets(f"{address}: no answer, {address}") == (
+        "rtsp://***@10.0.0.7/a: no answer, rtsp://***@10.0.0.7/a"
+    )
+    assert masked(address) == "rtsp://***@10.0.0.7/a"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LAMPLIGHT_LIVE_TOKEN=hush99",
+        "live_token='hush99'",
+        "http_token: hush99",
+        "GET /?access_token=hush99&a=b",
+        '{"token": "hush99"}',
+        "Authorization: Basic hush99",
+        "Authorization: Bearer hush99",
+        "--live-token hush99",
+        "nats://u:hush99/w@h",
+    ],
+)
+def test_a_secret_is_starred_out_however_it_is_named(text: str) -> None:
+    assert "hush99" not in logs.without_secrets(text) and "***" in logs.without_secrets(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["the token is needed", "no secret file: give one", "basic authentication is asked for"]
+)
+def test_plain_words_stay_as_they_are(text: str) -> None:
+    assert logs.without_secrets(text) == text
+
+
+def test_what_others_sent_begins_no_line_of_its_own() -> None:
+    record = logging.LogRecord(
+        "a", logging.WARNING, "f", 1, "cloud node: %s", ("x\nlamplight: all is lost\x1b[2J",), None
+    )
+    assert logs._Plain("lamplight: %(message)s").format(record) == (
+        "lamplight: cloud node: x\\nlamplight: all is lost\\x1b[2J"
+    )

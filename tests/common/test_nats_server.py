@@ -209,7 +209,8 @@ def test_an_old_server_on_the_path_gives_way_to_the_fetched_one(
     project, on_path = tmp_path / "project", tmp_path / "bin"
     for folder in (project / ".nats", project / "deploy", on_path):
         folder.mkdir(parents=True)
-    shutil.copy(SCRIPT, project / "deploy")
+    for name in (SCRIPT, SCRIPT.with_name("apt-here.sh")):
+        shutil.copy(name, project / "deploy")
     (project / ".nats" / "nats-server").symlink_to(real)
     old = on_path / "nats-server"
     old.write_text("#!/bin/sh\necho nats-server: v2.8.4\n")

@@ -1,17 +1,27 @@
 """The images, as far as they can be checked where none is built: linted, and what they are made from is whole."""
 
+import json
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
+import threading
 import tomllib
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from cloud_node.alive import TIMEOUT_S
 from cloud_node.settings import CloudSettings
 from common.channel import DEFAULT_PORT
+from common.settings import load
+from edge_node.settings import EdgeSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCKERFILE = REPOSITORY / "deploy" / "images" / "Dockerfile"
@@ -44,8 +54,64 @@ def test_they_run_as_a_user_without_rights_and_start_a_node(name: str) -> None:
     module = "edge_node" if name == "edge" else "cloud_node"
     assert f'ENTRYPOINT ["python", "-m", "{module}"]' in text
     if module == "cloud_node":
-        assert f"EXPOSE {DEFAULT_PORT} 8080" in text and "HEALTHCHECK" in text
+        assert f"EXPOSE {DEFAULT_PORT} 8080" in text
         assert CloudSettings(http="8080").http_address == ("127.0.0.1", 8080)
+
+
+@pytest.mark.parametrize("name", FINAL)
+def test_the_health_check_tells_alive_from_dead(name: str) -> None:
+    check = re.search(r"^HEALTHCHECK .*--timeout=(\d+)s .*\\\n +CMD (\[.*\])$", FINAL[name], flags=re.MULTILINE)
+    assert check, "there is none"
+    _, *command = json.loads(check[2])
+
+    def ends(port: int) -> int:
+        words = [sys.executable, *(word.replace("8080", str(port)) for word in command)]
+        away = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
+        environment = {**os.environ, **away, "LAMPLIGHT_METRICS_PORT": f"0.0.0.0:{port}"}
+        return subprocess.run(words, cwd=REPOSITORY, env=environment, capture_output=True).returncode
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dead = silent.getsockname()[1]
+        assert ends(dead) == 1, "it takes connections and says nothing"
+        assert int(check[1]) > 2 * TIMEOUT_S, "or else it is killed before it can tell"
+    assert ends(dead) == 1
+    with answering({"/livez", "/metrics"}) as port:
+        assert ends(port) == 0
+    with answering(set()) as port:
+        assert ends(port) == 1
+    with answering({"/livez", "/metrics"}, first=b"no HTTP at all\r\n\r\n") as port:
+        assert ends(port) == 1
+
+
+@contextmanager
+def answering(paths: set[str], first: bytes = b"") -> Iterator[int]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if first:
+                self.wfile.write(first)
+            else:
+                self.send_response(200 if self.path in paths else 503)
+                self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_an_edge_in_a_container_serves_what_its_check_asks_for() -> None:
+    port = re.search(r"^ENV LAMPLIGHT_METRICS_PORT=(\d+)$", FINAL["edge"], flags=re.MULTILINE)
+    assert port
+    settings = load(EdgeSettings, ["--camera", "0"], {"LAMPLIGHT_METRICS_PORT": port[1]})
+    assert settings.telling.metrics_address == ("127.0.0.1", int(port[1]))
 
 
 def test_the_context_makes_the_same_wheel_as_the_repository(tmp_path: Path) -> None:

@@ -1,52 +1,22 @@
-"""The Kubernetes overlays, rendered, and held against Kubernetes' schemas, the code and a real nats-server."""
+"""The Kubernetes overlays, rendered, and held against Kubernetes' schemas and the code."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
+from overlays import FOLDER, OVERLAYS, Thing, mounted, of, pods, rendered
 
 from cloud_node.identity.node import NodeIdentity
 from cloud_node.settings import CloudSettings
-from common.nats_server import find_server
+from common.identity import read_bundle
 from common.settings import load
 
-FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
-OVERLAYS = sorted(path.name for path in (FOLDER / "overlays").iterdir())
 UNKNOWN = {"ScaledObject", "Issuer", "Certificate"}  # of KEDA and cert-manager, which bring their own schemas
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl to render overlays with")
-
-Thing = dict[str, Any]
-
-
-@cache
-def rendered(overlay: str) -> tuple[Thing, ...]:
-    command = ["kubectl", "kustomize", str(FOLDER / "overlays" / overlay)]
-    ran = subprocess.run(command, capture_output=True, text=True)
-    assert ran.returncode == 0, ran.stderr
-    assert not ran.stderr, f"kubectl warns: {ran.stderr}"
-    return tuple(filter(None, yaml.safe_load_all(ran.stdout)))
-
-
-def of(overlay: str, kind: str, name: str) -> Thing:
-    [found] = [thing for thing in rendered(overlay) if (thing["kind"], thing["metadata"]["name"]) == (kind, name)]
-    return found
-
-
-def pods(overlay: str) -> Iterator[tuple[str, Thing]]:
-    """Name and pod template of all that runs."""
-    for thing in rendered(overlay):
-        if "template" in thing.get("spec", {}):
-            yield thing["metadata"]["name"], thing["spec"]["template"]
-
 
 each = pytest.mark.parametrize("overlay", OVERLAYS)
 
@@ -55,7 +25,7 @@ def test_there_is_an_overlay_for_each_size() -> None:
     assert OVERLAYS == ["cpu-trial", "many-gpus", "one-gpu"]
 
 
-@each
+@pytest.mark.parametrize("overlay", [*OVERLAYS, "../example"])
 def test_it_renders_to_what_kubernetes_knows(overlay: str) -> None:
     for thing in rendered(overlay):
         if thing["kind"] not in UNKNOWN:
@@ -77,6 +47,8 @@ def test_the_cloud_node_understands_its_flags(overlay: str) -> None:
     assert {container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe")} == {"/livez"}
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
     assert ("nvidia.com/gpu" in container["resources"]["limits"]) == (overlay != "cpu-trial")
+    assert settings.nats_replicas == of(overlay, "StatefulSet", "nats")["spec"]["replicas"]
+    assert {"name": "OTEL_METRICS_EXPORTER", "value": "none"} in container["env"], "else they are pushed and scraped"
     assert container["image"] == ("lamplight-cloud:cpu" if overlay == "cpu-trial" else "lamplight-cloud:cuda")
 
 
@@ -91,10 +63,12 @@ def test_everything_runs_without_rights(overlay: str) -> None:
             assert rights["readOnlyRootFilesystem"] and not rights["allowPrivilegeEscalation"], name
             assert rights["capabilities"]["drop"] == ["ALL"], name
             assert "requests" in container["resources"] and "memory" in container["resources"]["limits"], name
-            mounts = {mount["name"] for mount in container["volumeMounts"]}
-            claims = of(overlay, "StatefulSet", "nats")["spec"]["volumeClaimTemplates"] if name == "nats" else []
-            known = {volume["name"] for volume in spec.get("volumes", [])}
-            assert mounts == known | {claim["metadata"]["name"] for claim in claims}, name
+            mode = {**spec["securityContext"], **rights}
+            assert mode["runAsUser"] == mode["runAsGroup"] == 10001 and mode["seccompProfile"], name
+        mounts = {mount["name"] for container in spec["containers"] for mount in container["volumeMounts"]}
+        claims = of(overlay, "StatefulSet", "nats")["spec"]["volumeClaimTemplates"] if name == "nats" else []
+        known = {volume["name"] for volume in spec.get("volumes", [])}
+        assert mounts == known | {claim["metadata"]["name"] for claim in claims}, name
 
 
 @each
@@ -103,6 +77,7 @@ def test_services_and_budgets_find_their_pods(overlay: str) -> None:
     for thing in rendered(overlay):
         spec = thing.get("spec", {})
         if thing["kind"] == "Service":
+            assert all("appProtocol" not in port for port in spec["ports"]), "h2c is HTTP/2 without TLS"
             selector = spec["selector"]
         elif thing["kind"] == "PodDisruptionBudget":
             selector = spec["selector"]["matchLabels"]
@@ -111,7 +86,7 @@ def test_services_and_budgets_find_their_pods(overlay: str) -> None:
         chosen = [name for name, template in templates.items() if chosen_by(selector, template["metadata"]["labels"])]
         assert len(chosen) == 1, thing["metadata"]["name"]
         if thing["kind"] == "Service":
-            [container] = templates[chosen[0]]["spec"]["containers"]
+            container = templates[chosen[0]]["spec"]["containers"][0]
             names = {port["name"] for port in container["ports"]} | {
                 port["containerPort"] for port in container["ports"]
             }
@@ -200,40 +175,11 @@ def chosen_by(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 
 @each
-def test_a_real_server_takes_the_configuration_of_nats(overlay: str, tmp_path: Path) -> None:
-    """With the files that the volumes put beside it."""
-    enrol = [sys.executable, "-m", "cloud_node", "enroll", "--init", "--name", "nats"]
-    subprocess.run(enrol, cwd=tmp_path, check=True, capture_output=True)
-    [config] = [thing for thing in rendered(overlay) if thing["kind"] == "ConfigMap"]
-    etc = tmp_path / "etc"
-    mounted(of(overlay, "StatefulSet", "nats"), "trust", tmp_path / "authority" / "node", etc / "trust")
-    text = config["data"]["nats.conf"]
-    (etc / "nats.conf").write_text(text.replace("/etc/nats", str(etc)).replace("/data", str(tmp_path / "data")))
-    command = [find_server(), "-t", "-c", etc / "nats.conf"]
-    checked = subprocess.run(command, env={**os.environ, "POD_NAME": "nats-0"}, capture_output=True)
-    assert checked.returncode == 0, checked.stderr
-    replicas = of(overlay, "StatefulSet", "nats")["spec"]["replicas"]
-    assert text.count("nats://nats-") == (replicas if replicas > 1 else 0)
-
-
-@each
 def test_a_cloud_node_finds_its_identity_in_what_is_mounted(overlay: str, tmp_path: Path) -> None:
     enrol = [sys.executable, "-m", "cloud_node", "enroll", "--init", "--name", "cloud"]
     subprocess.run(enrol, cwd=tmp_path, check=True, capture_output=True)
     mounted(of(overlay, "Deployment", "cloud"), "trust", tmp_path / "authority" / "node", tmp_path / "trust")
     assert NodeIdentity(tmp_path / "trust").now.host == "cloud"
-
-
-def mounted(thing: Thing, volume: str, node: Path, target: Path) -> None:
-    """Put files where a projected volume of two secrets has them; of cert-manager's they are the authority's own."""
-    spec = thing["spec"]["template"]["spec"]
-    [found] = [item for item in spec["volumes"] if item["name"] == volume]
-    target.mkdir(parents=True)
-    for source in found["projected"]["sources"]:
-        for item in source["secret"]["items"]:
-            key = item["key"].replace("tls.", "server.")
-            shutil.copy(node / key, target / item["path"])
-            (target / item["path"]).chmod(found["projected"]["defaultMode"])
 
 
 @each
@@ -250,16 +196,38 @@ def test_certificates_bear_the_names_that_are_asked_for(overlay: str) -> None:
             for source in item["projected"]["sources"]
         ]
         assert certificate["secretName"] in secrets
-    for route in re.findall(r"nats://([\w.-]+):", of_config(overlay)):
-        assert route.partition(".")[2] == "nats-peers", "*.nats-peers"
-
-
-def of_config(overlay: str) -> str:
-    [config] = [thing for thing in rendered(overlay) if thing["kind"] == "ConfigMap"]
-    return str(config["data"]["nats.conf"])
 
 
 def test_nodes_grow_with_the_wait() -> None:
     scaled = of("many-gpus", "ScaledObject", "cloud")["spec"]
     assert scaled["scaleTargetRef"]["name"] == "cloud" and 0 < scaled["minReplicaCount"] < scaled["maxReplicaCount"]
     assert "replicas" not in of("many-gpus", "Deployment", "cloud")["spec"], "two would set it"
+
+
+def test_the_example_has_all_that_edges_elsewhere_need(tmp_path: Path) -> None:
+    """And the command on the page makes bundles with the same names."""
+    page = (FOLDER.parents[1] / "docs" / "deployment.md").read_text()
+    [command] = re.findall(r"^ +python -m cloud_node (enroll --init .*)$", page, flags=re.MULTILINE)
+    subprocess.run([sys.executable, "-m", "cloud_node", *command.split()], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "cloud_node", "enroll", "edge-1"], cwd=tmp_path, check=True)
+    bundle = read_bundle(tmp_path / "edge-1.bundle")
+    container = of("../example", "Deployment", "cloud")["spec"]["template"]["spec"]["containers"][0]
+    settings = load(CloudSettings, container["args"], {})
+    assert bundle.nats == (settings.nats_advertise,)
+    for name, address in (("nats", bundle.nats[0].removeprefix("tls://")), ("cloud", bundle.cloud[0])):
+        assert address.partition(":")[0] in of("../example", "Certificate", name)["spec"]["dnsNames"]
+    assert "/" in container["image"], "a registry"
+
+
+def test_the_page_makes_every_secret_that_is_mounted() -> None:
+    page = (FOLDER.parents[1] / "docs" / "deployment.md").read_text()
+    asked = set()
+    for _, template in pods("one-gpu"):
+        spec = template["spec"]
+        for volume in spec["volumes"]:
+            asked |= {source["secret"]["name"] for source in volume.get("projected", {}).get("sources", [])}
+        for variable in (item for container in spec["containers"] for item in container.get("env", [])):
+            asked |= {variable.get("valueFrom", {}).get("secretKeyRef", {}).get("name")}
+    made = {of("one-gpu", "Certificate", name)["spec"]["secretName"] for name in ("cloud", "nats")}
+    for name in asked - made - {None}:
+        assert re.search(rf"create secret \w+ {name} ", page), name

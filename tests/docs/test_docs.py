@@ -74,7 +74,7 @@ def test_there_are_commands() -> None:
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command[:60]}" for page, command in COMMANDS])
 def test_a_command_is_understood(page: str, command: str) -> None:
-    words = shlex.split(command, comments=True)
+    words = shlex.split(command.rstrip("& "), comments=True)
     flags = {word.partition("=")[0] for word in words if word.startswith("--")}
     if words[0] == "make":
         makefile = (ROOT / "Makefile").read_text()

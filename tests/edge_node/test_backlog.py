@@ -14,7 +14,7 @@ from running import run_node
 from scripted import Script, rejected, serving
 
 from cloud_node.publisher import Publisher
-from common import packing
+from common import packing, telemetry
 from common.broker import Broker
 from common.errors import SpoolInUse
 from common.frame import Frame, FrameId, Outcome, Priority, Result
@@ -157,6 +157,42 @@ async def test_what_is_on_its_way_when_it_is_stopped_stays_kept(tmp_path: Path) 
     async with serving(Script(refuse)) as address:
         await run(address, Camera(1), tmp_path)
     assert len(lines(tmp_path)) == 3 and not held(tmp_path)
+
+
+async def test_each_time_out_of_the_spool_is_a_whole_trace(
+    otlp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", otlp.endpoint)
+    telemetry.start("lamplight-edge", "e")
+    try:
+        script = Script(silence)
+        async with serving(script) as address:
+            await run(address, Camera(2), tmp_path, "--keep-all", stop_when=lambda: len(script.frames) == 2)
+        async with serving(Script(refuse)) as address:
+            await run(address, Camera(0), tmp_path, "--priority", "secondary")
+    finally:
+        telemetry.stop()
+    spans = otlp.spans()
+    roots = {span.span_id: {a.key: a.value for a in span.attributes} for span in spans if span.name == "frame"}
+    assert all(span.parent_span_id in roots for span in spans if span.name != "frame")
+    told = [
+        (root["lamplight.outcome"].string_value, root["lamplight.priority"].string_value) for root in roots.values()
+    ]
+    assert sorted(told) == [("failed", "standard")] * 2 + [("spooled", "standard")] * 2
+    assert sorted(root["lamplight.sequence"].int_value for root in roots.values()) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_a_kept_frame_is_unpacked_only_for_whoever_looks(tmp_path: Path, watched: bool) -> None:
+    fill(tmp_path, Priority.ESSENTIAL)
+    given = ["--camera", "0", "--edge", "e", "--output", str(tmp_path), "--live", "0"]
+    node = EdgeNode(load(EdgeSettings, given, {}), Camera(0), Reader(None), [], watched=lambda: watched)
+    await node.backlog.keeping.open()
+    entry = await node.backlog.keeping.next()
+    assert entry is not None
+    flight = await node.backlog._load(entry)
+    assert flight is not None and (flight.dark is not None) is watched
+    await node.backlog.keeping.close()
 
 
 async def test_what_waits_to_be_kept_when_it_is_stopped_is_kept(

@@ -53,6 +53,44 @@ def test_of_a_large_file_only_the_end_is_read(tmp_path: Path) -> None:
     assert found is not None and found["sequence"] == 5
 
 
+def test_a_line_that_is_too_long_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waterfall, "BLOCK", 64)
+    monkeypatch.setattr(waterfall, "LONGEST", 200)
+    for lines in (["a", "b" * 1000, "c"], ["b" * 1000, "c"], ["a", "b" * 1000], ["a", "b" * 200, "c" * 63, "d" * 201]):
+        file = tmp_path / "lines"
+        file.write_text("\n".join(lines))
+        whole = [line for line in reversed(lines) if len(line) <= 200]
+        assert [line.decode() for line in lines_backwards(file)] == whole
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 100_000,
+        reading(9, stages_ms=None),
+        reading(9, stages_ms={"pack": "1"}),
+        reading(9, stages_ms={"pack": float("nan")}),
+        reading(9, stages_ms={"pack": 10**400}),
+        reading(9, latency_ms="soon"),
+        reading(9, frame=9),
+    ],
+)
+def test_a_line_that_is_no_reading_is_passed_over(tmp_path: Path, line: object) -> None:
+    file = write(tmp_path / "readings.jsonl", reading(1), line)
+    found = find("last", [file])
+    assert found is not None and found["sequence"] == 1
+
+
+def test_what_strangers_wrote_moves_no_cursor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b]0;owned\x07\x1b[2J[red]x[/nothing]"
+    stages = {"pack": 10.0, evil: 5.0, f"engine/{evil}": 1.0}
+    more = {name: evil for name in ("frame", "name", "reason", "priority", "outcome", "model")}
+    write(tmp_path / "readings.jsonl", reading(1, **more, stages_ms=stages, regions=5, captured_unix_ns="x"))
+    assert trace(["last", "--output", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown and "\x07" not in shown and "[red]x[/nothing]" in shown.replace("\n", "")
+
+
 def test_the_waterfall_adds_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "porch" / "readings.jsonl", reading(3))
     write(tmp_path / "gate" / "readings.jsonl", reading(4, reason="[b]broken[/b]", outcome="failed"))

@@ -144,6 +144,43 @@ def test_a_thousand_readings_stay_few_in_the_document_and_markup_is_text(
         assert page.evaluate("window.harmed") is None and not page.errors  # type: ignore[attr-defined]
 
 
+HIDDEN = "on => { Object.defineProperty(document, 'hidden', { configurable: true, get: () => on });"
+HIDDEN += "document.dispatchEvent(new Event('visibilitychange')) }"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_page_in_the_background_gets_no_more_pictures(context: BrowserContext, tmp_path: Path, held: bool) -> None:
+    with live_page(tmp_path, "gate", "yard") as served:
+        cameras = [camera_of(served, name) for name in ("gate", "yard")]
+        for camera in cameras:
+            camera.write(shown(0))
+        page = opened(context, served.url)
+        if held:
+            page.locator("#pause").click()
+        page.evaluate(HIDDEN, True)
+        [viewer] = served.viewers
+        made: set[object] = set()
+        for number in range(1, 40):
+            for camera in cameras:
+                camera.write(shown(number, "EXIT"))
+            page.evaluate("1")  # whatever it would have said by now was said
+            time.sleep(0.05)
+            made.update((camera.picture, camera.tile) for camera in cameras)
+        assert not viewer.takes_pictures and len(made) < 10, "what nobody sees is not made"
+        page.evaluate(HIDDEN, False)
+        until(lambda: viewer.takes_pictures, "that it asks again")
+        if not held:
+            until(lambda: page.locator("#stage").get_attribute("data-frame") == "e/run/39", "the newest")
+        assert served.viewers == {viewer} and not page.errors  # type: ignore[attr-defined]
+
+
+def test_an_address_that_cannot_be_decoded_opens_the_first_camera(context: BrowserContext, tmp_path: Path) -> None:
+    with live_page(tmp_path, "gate") as served:
+        camera_of(served, "gate").write(shown(0))
+        page = opened(context, f"{served.url}#50%")
+        assert "gate" in page.title() and not page.errors  # type: ignore[attr-defined]
+
+
 def test_the_token_opens_it(context: BrowserContext, tmp_path: Path) -> None:
     with live_page(tmp_path, "gate", token="lantern-over-water", address="0.0.0.0:0") as served:
         camera_of(served, "gate").write(shown(0))

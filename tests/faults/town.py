@@ -136,7 +136,7 @@ class Town:
                 cluster = ("--nats", urls, "--nats-replicas", str(min(3, brokers)))
                 arguments = ("--host", "0.0.0.0", "--port", str(PORT), "--device", "cpu", "--threads", "1")
                 member.command = lambda cluster=cluster, arguments=arguments: python(
-                    "-m", "cloud_node", *arguments, "--preset", "none", *cluster
+                    "-m", "cloud_node", *arguments, "--insecure", "--preset", "none", *cluster
                 )
             else:
                 self._make_edge(member, nodes)
@@ -167,7 +167,8 @@ class Town:
         picture = f"lavfi:{source}=size=320x240:rate={FPS}"
         return python(
             "-m", "edge_node", "--camera", picture, "--edge", name, "--cloud", nodes, "--output",
-            str(self.folder / name), "--detector", "none", "--gate", "off", "--retry-s", str(RETRY_S), *more, *last,
+            str(self.folder / name), "--detector", "none", "--gate", "off", "--insecure",
+            "--retry-s", str(RETRY_S), *more, *last,
         )  # fmt: skip
 
     def start(self, member: Member) -> None:

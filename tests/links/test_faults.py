@@ -53,7 +53,9 @@ def test_a_link_that_is_cut_and_a_node_that_is_killed(
     for number, text in enumerate(("STATION", "EXIT 12", "MAIN ROAD", "PARKING")):
         dark_sign(text).save(tmp_path / "photos" / f"{number}.png")
     out = tmp_path / "out"
-    arguments = edge_arguments(",".join(clouds), tmp_path / "photos", out, "--loop", "--fps", "10", "--retry-s", "600")
+    arguments = edge_arguments(
+        ",".join(clouds), tmp_path / "photos", out, "--loop", "--fps", "10", "--retry-s", "600", "--insecure"
+    )
     edge = Process(*arguments, "--detector", "none", prefix=host.prefix)
     try:
         in_use = edge.wait_for(r"connected to (\S+): none").group(1)

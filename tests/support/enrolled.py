@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
 from hand_edges import Front
 
 from cloud_node.identity.authority import Authority
@@ -48,6 +49,7 @@ async def secured_front(authority: Authority, host: str = "localhost") -> AsyncI
     server = grpc.aio.server(options=server_options(), interceptors=[guard])
     enhancement_pb2_grpc.add_EnhancementServicer_to_server(front.ingress, server)
     health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+    reflection.enable_server_reflection((reflection.SERVICE_NAME,), server)
     port = server.add_secure_port(f"{host}:0", server_credentials(identity.certificates))
     await server.start()
     watching = asyncio.create_task(_watch(identity, guard))

@@ -81,9 +81,12 @@ class HandEdge:
 
 
 @asynccontextmanager
-async def hand_edges(address: str, identity: Identity | None = None) -> AsyncIterator[Callable[[], HandEdge]]:
-    """Makes streams over one connection; they are cut off at the end."""
-    async with connect(address, identity) as channel:
+async def hand_edges(
+    address: str, identity: Identity | None = None, credentials: grpc.ChannelCredentials | None = None
+) -> AsyncIterator[Callable[[], HandEdge]]:
+    """Makes streams over one connection, with these credentials or the identity's; they are cut off at the end."""
+    made = grpc.aio.secure_channel(address, credentials) if credentials else connect(address, identity)
+    async with made as channel:
         stub = enhancement_pb2_grpc.EnhancementStub(channel)
         calls = []
 

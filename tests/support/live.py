@@ -59,7 +59,14 @@ def live_page(
         loop.close()
 
 
-def shown(number: int, *texts: str, size: tuple[int, int] = SIZE, edge: str = "e", sight: bool = False) -> Shown:
+def shown(
+    number: int,
+    *texts: str,
+    size: tuple[int, int] = SIZE,
+    edge: str = "e",
+    sight: bool = False,
+    spooled: bool = False,
+) -> Shown:
     """A frame in which these texts were read."""
     width, height = size
     regions = tuple(
@@ -72,7 +79,7 @@ def shown(number: int, *texts: str, size: tuple[int, int] = SIZE, edge: str = "e
         latency_ns=90_000_000, stages_ns={"pack": 2_000_000, "engine": 30_000_000},
     )  # fmt: skip
     lit = np.full((height, width, 3), 40 + number % 200, np.uint8)
-    return Shown(reading, lit, RawImage.from_rgb(lit // 8))
+    return Shown(reading, lit, RawImage.from_rgb(lit // 8), spooled)
 
 
 class Watching:

@@ -22,14 +22,15 @@ const receive = {
       tiles.cameras = cameras;
       readings.severalCameras = cameras.length > 1;
     }
-    const wanted = decodeURIComponent(location.hash.slice(1));
+    const wanted = cameraInAddress();
     tiles.open(cameras.includes(wanted) ? wanted : cameras.includes(tiles.opened) ? tiles.opened : cameras[0]);
   },
   before({ messages }) {
     for (const message of messages) receive[message.type](message, true);
   },
-  reading({ camera, reading }, before = false) {
+  reading({ camera, reading, spooled }, before = false) {
     readings.add(camera, reading);
+    if (spooled) return; // it says nothing of now
     tiles.reading(camera, reading);
     if (!before) standing.reading(camera, reading.latency_ms);
   },
@@ -37,13 +38,13 @@ const receive = {
     readings.sight(camera, sight);
   },
   picture(picture) {
-    const shown = () => stream.send({ shown: 1 });
+    const shown = stream.receipt();
     if (picture.camera === tiles.opened) stage.put(picture, shown);
     else shown();
     tiles.put(picture, () => {});
   },
   tile(picture) {
-    tiles.put(picture, () => stream.send({ shown: 1 }));
+    tiles.put(picture, stream.receipt());
   },
   state({ cameras }) {
     standing.state(cameras);
@@ -66,6 +67,14 @@ tiles.addEventListener("open", ({ detail }) => {
   document.title = `${detail} · Lamplight`;
   stream.send({ open: detail });
 });
+
+function cameraInAddress() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return ""; // as of #50%
+  }
+}
 
 function open({ detail: { camera, frame } }) {
   if (camera && camera !== tiles.opened) tiles.open(camera);

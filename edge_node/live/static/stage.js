@@ -1,6 +1,7 @@
 // The picture: the dark frame under the lit one, a divider between them, and what was read drawn over both.
 
 import { outline } from "./outlines.js";
+import { looking } from "./stream.js";
 import { count, ms, say, time } from "./words.js";
 
 const KEPT_FRAMES = 40;
@@ -31,7 +32,7 @@ export class Stage extends EventTarget {
     return Math.max(1, Math.round(find("view").clientWidth * devicePixelRatio));
   }
 
-  // A picture came; `drawn` is called once it is on the screen, and not while nobody looks.
+  // A picture came; `drawn` is called once it is on the screen, or a newer one in its place.
   put(picture, drawn) {
     const { frame } = picture.reading;
     this.#kept.delete(frame);
@@ -106,7 +107,7 @@ export class Stage extends EventTarget {
   }
 
   async #paint(picture) {
-    const { reading, width, height } = picture;
+    const { reading, width, height, spooled } = picture;
     const images = await Promise.all([picture.dark, picture.lit].map((blob) => blob && createImageBitmap(blob)));
     await new Promise(requestAnimationFrame);
     const [dark, lit] = images;
@@ -126,18 +127,19 @@ export class Stage extends EventTarget {
     this.#handle.hidden = !dark || !lit || reading.path === "none";
     say(find("side"), litBy(reading));
     outline(reading.regions, width, height, this.#boxes, this.#labels);
-    this.#caption(reading, width, height);
+    this.#caption(reading, width, height, spooled);
     this.#stage.dataset.frame = reading.frame;
     this.#stage.dataset.frames = Number(this.#stage.dataset.frames ?? 0) + 1;
     if (this.#stage.dataset.frames === "1") performance.mark("first frame");
     this.dispatchEvent(new CustomEvent("painted", { detail: reading }));
   }
 
-  #caption(reading, width, height) {
+  #caption(reading, width, height, spooled) {
     const texts = reading.regions.length;
     const parts = [
       reading.name,
       time(reading.captured_unix_ns),
+      spooled ? "waited in the spool" : "",
       `${width} × ${height}`,
       reading.priority === "standard" ? "" : reading.priority,
       ["enhanced", "as_is"].includes(reading.outcome)
@@ -192,12 +194,4 @@ function litBy({ outcome, path }) {
   if (outcome === "as_is") return "bright enough as it is";
   if (outcome !== "enhanced") return outcome;
   return path === "edge" ? "lit up here" : "lit up";
-}
-
-// Until somebody looks: a page in the background asks for no pictures.
-function looking() {
-  if (!document.hidden) return Promise.resolve();
-  return new Promise((resolve) => {
-    document.addEventListener("visibilitychange", resolve, { once: true });
-  });
 }

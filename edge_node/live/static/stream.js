@@ -3,6 +3,14 @@
 const LONGEST_WAIT_MS = 4000;
 const decoder = new TextDecoder();
 
+// Until somebody looks.
+export function looking() {
+  if (!document.hidden) return Promise.resolve();
+  return new Promise((resolve) => {
+    document.addEventListener("visibilitychange", resolve, { once: true });
+  });
+}
+
 export class Stream extends EventTarget {
   #socket = null;
   #wait = 250;
@@ -17,6 +25,16 @@ export class Stream extends EventTarget {
 
   send(message) {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  // Of a picture that came just now: to be called when it is shown. The edge node is told once somebody looks, so that
+  // a page in the background gets no more of them.
+  receipt() {
+    const socket = this.#socket;
+    return async () => {
+      await looking();
+      if (socket === this.#socket) this.send({ shown: 1 });
+    };
   }
 
   #open() {

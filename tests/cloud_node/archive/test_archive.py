@@ -1,5 +1,6 @@
 """Archives: real files, the real engine, kill -9 and a real Ray cluster on this machine."""
 
+import fcntl
 import json
 import os
 import signal
@@ -7,16 +8,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cloud_node.archive.cli import run
+from cloud_node.archive.cli import _Shown, run
+from cloud_node.archive.cluster import _done, _Worker
 from cloud_node.archive.files import PRIVATE, Archive
+from cloud_node.archive.job import Report
+from cloud_node.archive.pipeline import Done, Limits
 from cloud_node.engine import Engine
 from cloud_node.enhance import read
-from common.errors import SettingsError, SourceError
+from common.errors import LamplightError, SettingsError, SourceError, WeightsError
 
 HERE = ("--device", "cpu", "--preset", "edge", "--threads", "1")
 
@@ -71,7 +76,7 @@ def test_broken_images_are_listed_and_the_rest_is_done(source: Path, tmp_path: P
     assert run([str(source), str(target), *HERE]) == 1
     assert "2 images are broken" in capsys.readouterr().err
     listed = [json.loads(line) for line in (target / PRIVATE / "broken.jsonl").read_text().splitlines()]
-    assert [line["image"] for line in listed] == ["no.jpg", "torn.png"] and all(line["reason"] for line in listed)
+    assert sorted(line["image"] for line in listed) == ["no.jpg", "torn.png"] and all(line["reason"] for line in listed)
     assert len(tree(target) - {f"{PRIVATE}/lock", f"{PRIVATE}/broken.jsonl"}) == 9
     dark(source / "torn.png", 7)
     (source / "no.jpg").unlink()
@@ -106,11 +111,31 @@ def test_over_a_cluster(source: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray")
     (source / "torn.png").write_bytes((source / "0.png").read_bytes()[:60])
     target = tmp_path / "lit"
-    command = [sys.executable, "-m", "cloud_node", "archive", source, target, *HERE, "--ray", "local", "--workers", "1"]
-    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "RAY_DEDUP_LOGS": "0"})
+    command = [sys.executable, "-m", "cloud_node", "archive", "night", "lit"]  # as seen from here, not from a worker
+    command += [*HERE, "--ray", "local", "--workers", "1"]
+    environment = {**os.environ, "RAY_DEDUP_LOGS": "0"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert ended.returncode == 1, ended.stderr
     assert "9 images enhanced" in ended.stdout and "1 images are broken" in ended.stderr
     assert tree(target) - {f"{PRIVATE}/lock", f"{PRIVATE}/broken.jsonl"} == tree(source) - {"notes.txt", "torn.png"}
+
+
+def test_what_stops_a_worker_is_said_in_words(source: Path, tmp_path: Path) -> None:
+    """And not in Ray's: the row is what comes back from there."""
+    archive = Archive(source, tmp_path / "lit")
+    archive.private.mkdir(parents=True)
+    (archive.target / "deep").write_text("in the way of a folder")
+    for preset, failure, words in (("edge", SourceError, "cannot write"), ("nosuch", WeightsError, "nosuch")):
+        worker = _Worker(archive, preset, Limits(threads=1), False)
+        rows = worker({"images": [["deep/er/0.jpg"]]})
+        with pytest.raises(LamplightError, match=words) as raised:
+            _done({name: values[0] for name, values in rows.items()})
+        assert raised.value.exit_code == failure.exit_code
+    assert not _done({name: values[0] for name, values in _worked(archive, "0.png").items()}).reason
+
+
+def _worked(archive: Archive, image: str) -> dict[str, list[object]]:
+    return _Worker(archive, "edge", Limits(threads=1), False)({"images": [[image]]})
 
 
 def test_a_target_inside_the_source_is_not_read(source: Path) -> None:
@@ -131,8 +156,25 @@ def test_what_makes_no_sense_is_said(source: Path, tmp_path: Path) -> None:
         run([str(tmp_path / "none"), str(tmp_path / "lit"), *HERE])
     with pytest.raises(SourceError, match="nothing is written over"):
         run([str(source), str(source), *HERE])
-    with pytest.raises(SettingsError, match="--format gif"):
-        run([str(source), str(tmp_path / "lit"), *HERE, "--format", "gif"])
+    assert not (tmp_path / "lit").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--format", "gif"), "--format gif: one of"),
+        (("--gpus", "x"), "--gpus x: numbers"),
+        (("--threads", "0"), "--threads 0: 1.."),
+        (("--quality", "200"), "--quality 200: 1..100"),
+        (("--batch-pixels", "-1"), "--batch-pixels -1: 1.."),
+        (("--gpus", "0", "--device", "cpu"), "exclude each other"),
+        (("--gpus", "0", "--ray", "auto"), "by --workers"),
+        (("--workers", "2"), "goes with --ray"),
+    ],
+)
+def test_flags_that_make_no_sense_are_said(flags: tuple[str, ...], words: str, source: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=words):
+        run([str(source), str(tmp_path / "lit"), *flags])
 
 
 def test_a_full_disk_ends_the_job_and_says_so(source: Path, tmp_path: Path) -> None:
@@ -141,6 +183,80 @@ def test_a_full_disk_ends_the_job_and_says_so(source: Path, tmp_path: Path) -> N
     ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
     assert ended.returncode == 3 and "cannot write" in ended.stderr, ended.stderr
     assert not list(target.rglob("*.png")) and tree(target / PRIVATE) == {"lock"}, "nothing half written is left"
+
+
+@pytest.mark.parametrize(("suffix", "size"), [("webp", (16_400, 8)), ("jpg", (8, 65_520))])
+def test_an_image_that_its_format_cannot_hold_does_not_stop_the_rest(
+    suffix: str, size: tuple[int, int], source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "lit"
+    dark(source / "0long.png", 1, size)
+    assert run([str(source), str(target), *HERE, "--format", suffix]) == 1
+    [line] = (target / PRIVATE / "broken.jsonl").read_text().splitlines()
+    assert json.loads(line)["image"] == "0long.png" and f"cannot be written as .{suffix}" in json.loads(line)["reason"]
+    assert len(list(target.rglob(f"*.{suffix}"))) == 9
+
+
+def test_a_broken_image_is_listed_as_it_comes(source: Path, tmp_path: Path) -> None:
+    """So that the list is there after kill -9 too."""
+    report = Report(tmp_path / "broken.jsonl")
+    report.add(Done("a.png", reason="torn"))
+    report.add(Done("b.png", pixels=1))
+    assert json.loads(report.file.read_text()) == {"image": "a.png", "reason": "torn"}
+    report.file.unlink()
+    report.file.mkdir()
+    with pytest.raises(SourceError, match="cannot write"):
+        report.add(Done("c.png", reason="torn"))
+
+
+def test_a_list_that_cannot_be_written_ends_the_job_and_says_so(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "lit"
+    (target / PRIVATE / "broken.jsonl").mkdir(parents=True)
+    with pytest.raises(SourceError, match=r"cannot write .*broken\.jsonl"):
+        run([str(source), str(target), *HERE])
+
+
+def test_what_is_left_goes_while_no_other_job_can_start(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear, kept_out = Archive.clear, []
+
+    def cleared(archive: Archive) -> None:
+        with pytest.raises(SettingsError, match="another job writes"), archive.alone():
+            pass
+        kept_out.append(True)
+        clear(archive)
+
+    monkeypatch.setattr(Archive, "clear", cleared)
+    assert run([str(source), str(tmp_path / "lit"), *HERE]) == 0 and kept_out
+
+
+def test_a_lock_on_a_file_that_is_gone_does_not_count(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job before took its folder away when the next one had its lock file open."""
+    archive, flock = Archive(source, tmp_path / "lit"), fcntl.flock
+
+    def late(file: IO[str], how: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        archive.clear()
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with archive.alone():
+        with pytest.raises(SettingsError, match="another job writes"), archive.alone():
+            pass
+        archive.write("0.png", b"whole")
+
+
+def test_a_source_that_goes_away_is_said_once(source: Path, tmp_path: Path) -> None:
+    """By the job; who counts the images meanwhile is silent."""
+    archive = Archive(source, tmp_path / "lit")
+    source.rename(tmp_path / "elsewhere")
+    with _Shown(archive):
+        pass
+    with pytest.raises(SourceError, match="cannot look into"):
+        list(archive.images())
 
 
 def _cpu():

@@ -65,7 +65,7 @@ def test_a_run_leaves_tables_figures_plots_and_grids(
         (["--baselines", "magic"], 2, "no baseline 'magic'"),
         (["--sets", "magic"], 2, "no set 'magic'"),
         (["--detector", "magic"], 2, "no detector 'magic'"),
-        (["--detector-model", "x.onnx"], 2, "--detector-model"),
+        (["--detector-model", "x.onnx"], 2, "no model file x.onnx"),
         (["--device", "cuda:99"], 5, "--device cuda:99"),
         (["--niqe", "absent.npz"], 6, "absent.npz"),
         (["--zerodce", "absent.pth"], 6, "absent.pth"),

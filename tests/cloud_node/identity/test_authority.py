@@ -2,15 +2,18 @@
 
 import json
 import stat
+import time
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from enrolled import authority, bundle
 
 from cloud_node.cli import _command
 from cloud_node.identity.authority import Authority
 from cloud_node.identity.certificates import Issuer, holder_of
+from cloud_node.identity.claims import _body, issued_of
 from cloud_node.identity.node import NodeIdentity
 from common.errors import SettingsError
 from common.files import write_private
@@ -126,3 +129,103 @@ def test_a_certificate_says_who_it_is_for_and_nothing_else() -> None:
     assert holder_of(issuer.server(["edge-17"], 1).chain).edges == ()
     assert holder_of(issuer.pem).edges == ()
     assert "PRIVATE" not in repr(issuer.client(["a"], 1))
+
+
+def revoked_serials(made: Authority) -> list[str]:
+    return list(json.loads((made.node / "revoked.json").read_text()))
+
+
+def revocations(made: Authority) -> dict[str, int]:
+    """Of edges' logins, as NATS is told."""
+    accounts = json.loads((made.node / "nats.json").read_text())["accounts"]
+    return dict(_body(accounts[made._edges.public])["nats"].get("revocations", {}))
+
+
+def test_a_clock_that_went_back_voids_no_revocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, now_s = authority(tmp_path), time.time()
+    monkeypatch.setattr(time, "time", lambda: now_s + 5_000_000)
+    ahead = made.enroll(["edge-17"])
+    issued_s = issued_of(ahead.credentials[0].split("\n")[1])
+    made.rotate()
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    before = [issued_of(token) for token in NodeIdentity(made.node).now.accounts.values()]
+    made.revoke("edge-17")
+    assert set(revocations(made).values()) == {issued_s} and issued_s > now_s
+    made.rotate()
+    made.forget_former()
+    assert all(item.revoked_s >= item.issued_s > now_s for item in made.logins if item.revoked_s > now_s)
+    assert sum(item.revoked_s > now_s for item in made.logins) == 2  # those that were issued ahead
+    after = [issued_of(token) for token in NodeIdentity(Authority(made.folder).node).now.accounts.values()]
+    assert min(after) > max(before) > now_s
+
+
+def test_what_was_revoked_stays_so_a_while_after_it_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, now_s = authority(tmp_path), time.time()
+    made.enroll(["edge-17"], days=1)
+    [entry] = made.revoke("edge-17")
+    for days, serials in ((20, [entry.serial]), (40, [])):
+        monkeypatch.setattr(time, "time", lambda days=days: now_s + days * 86_400)
+        made.rotate()
+        assert revoked_serials(made) == serials and len(revocations(made)) == len(serials)
+
+
+def test_a_certificate_that_is_not_in_the_register_is_revoked(tmp_path: Path) -> None:
+    made = authority(tmp_path)
+    unknown = made._issuer().client(["edge-17"], 1)
+    with_colons = ":".join(f"{int(unknown.serial, 16):040x}"[at : at + 2] for at in range(0, 40, 2)).upper()
+    [entry] = made.revoke(with_colons)
+    made.revoke("0x0A1")
+    assert set(revoked_serials(made)) == {unknown.serial, "a1"} == set(revoked_serials(Authority(made.folder)))
+    assert entry.serial == unknown.serial and made.revoke(unknown.serial) == []
+    enroll("--folder", str(made.folder), "--revoke", "ab" * 12)
+    enroll("--folder", str(made.folder), "--list")
+    assert "ab" * 12 in revoked_serials(made)
+    for other in ("17", "cafe", "edge-18", "0x", "0xq", "0x" + "1" * 41, "g" * 16):
+        with pytest.raises(SettingsError, match="no edge and no serial"):
+            made.revoke(other)
+
+
+def test_former_bundles_are_void_when_they_are_forgotten(tmp_path: Path) -> None:
+    made = authority(tmp_path)
+    made.enroll(["edge-17"])
+    made.rotate_authority()
+    made.enroll(["edge-18"])
+    made.forget_former()
+    former, kept = made.entries
+    assert revoked_serials(made) == [former.serial] and set(revocations(made)) == set(former.nkeys)
+    assert former.revoked_s and not kept.revoked_s
+    register = json.loads((made.folder / "register.json").read_text())
+    for entry in register["entries"]:  # as it was before that was kept
+        del entry["issuer"]
+        entry["revoked_s"] = 0
+    register["entries"][0]["issued_s"] -= 3600
+    write_private(made.folder / "register.json", json.dumps(register))
+    again = Authority(made.folder)
+    again.forget_former()
+    assert [bool(entry.revoked_s) for entry in again.entries] == [True, False]
+
+
+def test_a_change_of_authority_that_was_cut_short_leaves_one_that_signs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = authority(tmp_path)
+    before = made._issuer().fingerprint
+
+    def cut_short(path: Path, content: str | bytes) -> None:
+        if path.name == "ca.key":
+            raise KeyboardInterrupt
+        write_private(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cloud_node.identity.authority.write_private", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            made.rotate_authority()
+    again = Authority(made.folder)
+    issued = x509.load_pem_x509_certificate(again.enroll(["edge-17"]).certificate.encode())
+    [signer] = again._issuer().certificates
+    issued.verify_directly_issued_by(signer)
+    assert signer.fingerprint(hashes.SHA256()).hex() == before
+    again.rotate_authority()
+    assert again._issuer().fingerprint != before
+    again.forget_former()
+    assert (made.node / "ca.crt").read_bytes().count(b"BEGIN") == 1

@@ -4,18 +4,22 @@ import asyncio
 import contextlib
 import time
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from enrolled import authority, enrolled, secured_front
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hand_edges import good, hand_edges
 
 from cloud_node.identity.authority import Authority
-from cloud_node.identity.certificates import Issued
+from cloud_node.identity.certificates import EDGE_URI, Issued, Issuer
 from common.channel import connect, server_credentials
 from common.files import write_private
 from common.identity import Identity
@@ -38,9 +42,11 @@ def showing(made: Authority, issued: Issued) -> Identity:
     return Identity(path)
 
 
-async def opening(address: str, identity: Identity | None, edge: str = "edge-17") -> str:
+async def opening(
+    address: str, identity: Identity | None, edge: str = "edge-17", credentials: grpc.ChannelCredentials | None = None
+) -> str:
     """What becomes of a stream: "opened", or the status and why."""
-    async with asyncio.timeout(HANG_S), hand_edges(address, identity) as make:
+    async with asyncio.timeout(HANG_S), hand_edges(address, identity, credentials) as make:
         stream = make()
         try:
             await stream.open(edge, "session")
@@ -74,25 +80,40 @@ async def test_who_is_not_of_the_authority_stays_out(who: str, made: Authority, 
     other = authority(tmp_path / "other")
     name = [x509.DNSName("edge-17")]
     identity = {
-        "nobody": lambda: None,
+        "nobody": lambda: enrolled(made, "edge-17"),  # of which only the authority is used
         "another authority's": lambda: showing(made, other._issuer().client(["edge-17"], 1)),
         "a cloud node": lambda: showing(made, issuer.server(["edge-17"], 1)),
         "no edge's": lambda: showing(made, issuer._issue("edge-17", name, ExtendedKeyUsageOID.CLIENT_AUTH, 1)),
-        "self-signed": lambda: showing(
-            made, replace(other._issuer().client(["edge-17"], 1), chain=_self_signed(other))
-        ),
+        "self-signed": lambda: showing(made, _self_signed("edge-17")),
     }[who]()
     async with secured_front(made) as (front, address):
-        answer = await opening(address, identity)
+        credentials = grpc.ssl_channel_credentials(identity.bundle.authority.encode()) if who == "nobody" else None
+        answer = await opening(address, identity, credentials=credentials)
         refused = "PERMISSION_DENIED: this certificate is no edge's" if who == "no edge's" else "UNAVAILABLE"
         assert answer.startswith(refused), answer
         assert not front.streams.live
         assert await opening(address, enrolled(made, "edge-17")) == "opened"
 
 
-def _self_signed(other: Authority) -> bytes:
-    """The name is right; nobody vouches for it, and the key is another's, so that the handshake fails either way."""
-    return other._issuer().pem
+def _self_signed(edge: str) -> Issued:
+    """The name is right, the key is its own, and nobody else vouches for it."""
+    issuer = Issuer.make(1)
+    name = issuer.certificates[0].subject
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(issuer.key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(minutes=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(EDGE_URI + edge)]), critical=False)
+        .sign(issuer.key, hashes.SHA256())
+    )
+    return Issued(certificate.public_bytes(serialization.Encoding.PEM), issuer.key_pem, "", 0)
 
 
 async def test_an_expired_certificate_is_refused_and_its_streams_end(made: Authority, tmp_path: Path) -> None:
@@ -138,6 +159,33 @@ async def test_a_revoked_certificate_is_refused_everywhere_and_its_streams_are_c
         await kept.frame(good(1))
         await kept.expect("accepted")
         assert await opening(address, enrolled(made, "edge-17")) == "opened"  # let in anew
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired"])
+async def test_streams_of_health_and_reflection_are_cut_too(how: str, made: Authority) -> None:
+    identity = enrolled(made, "edge-17", days=1 if how == "revoked" else 6 / 86_400)
+    other = enrolled(made, "edge-18")
+    async with (
+        secured_front(made) as (front, address),
+        connect(address, identity) as channel,
+        connect(address, other) as others,
+    ):
+        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        asking = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+        kept = health_pb2_grpc.HealthStub(others).Watch(health_pb2.HealthCheckRequest())
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        async with asyncio.timeout(HANG_S):
+            await asking.write(request)
+            assert (await asking.read()).HasField("list_services_response")
+            assert await watching.read() and await kept.read()
+            if how == "revoked":
+                made.revoke("edge-17")
+            for call in (watching, asking):
+                with pytest.raises(grpc.aio.AioRpcError, match=f"edge edge-17 (was|has) {how}") as ended:
+                    await call.read()
+                assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert not kept.done() and len(front.ingress._guard._streams) == 1
+        kept.cancel()
 
 
 async def test_an_edge_cannot_pass_for_a_cloud_node(made: Authority) -> None:
@@ -195,15 +243,19 @@ async def test_certificates_and_authorities_change_while_a_node_runs(made: Autho
         made.rotate()
         await until(old, "UNAVAILABLE")  # it does not know the new authority
         await until(new, "opened")
+        await stream.frame(good(1))  # a connection that was made outlives it all, until the former are forgotten
+        await stream.expect("accepted")
         made.forget_former()
+        assert "was revoked" in (await stream.end())[1]
         renewed = enrolled(made, "edge-17")
         await until(renewed, "opened")
         showing_old = showing(made, Issued(old.bundle.certificate.encode(), old.bundle.key.encode(), "", 0))
         await until(showing_old, "UNAVAILABLE")
-        await stream.frame(good(1))  # a connection that was made outlives it all, until it is revoked
-        await stream.expect("accepted")
-        made.revoke("edge-19")
-        assert "was revoked" in (await stream.end())[1]
+        assert {entry.edges: entry.state(time.time()) for entry in made.entries} == {
+            ("edge-17",): "valid",
+            ("edge-18",): "valid",
+            ("edge-19",): "revoked",
+        }
 
 
 def _copy(path: Path, name: str) -> Path:

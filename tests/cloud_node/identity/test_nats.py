@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import shutil
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -16,12 +17,13 @@ from nats.aio.client import Client
 from results import make_result
 
 from cloud_node.identity.authority import Authority
+from cloud_node.identity.claims import _body
 from cloud_node.identity.node import NodeIdentity
 from cloud_node.identity.pushing import ClaimsPusher
 from common.broker import Broker
 from common.errors import BrokerUnavailable
 from common.frame import Priority
-from common.identity import EDGE_API, Bundle, Identity
+from common.identity import EDGE_API, EDGE_MAX_PAYLOAD, Bundle, Identity, inbox_of, trusting
 from common.nats_connection import Connection, Login, SecureClient, close_client
 from common.nats_server import EmbeddedServer
 from common.subjects import HEADER_FRAME, consumer_of
@@ -199,6 +201,51 @@ async def test_an_answer_cannot_be_sent_into_anothers_results(place: Place) -> N
     assert await place.stored("edge-18") == 0 and not said
 
 
+@pytest.mark.parametrize("verb", ["INFO", "MSG.NEXT"])
+async def test_an_answer_cannot_be_sent_to_a_service_and_end_the_server(verb: str, place: Place) -> None:
+    """An answer that met an import again was mapped beyond its end: nats-server before 2.10.27 panicked."""
+    pid, before = place.server.pid, place.authority.enroll(["edge-18"])
+    await place.publish("edge-17", 1)
+    await place.publish("edge-18", 1)
+    targets = [api(edge, other) for edge in ("edge-17", "edge-18") for other in ("INFO", "MSG.NEXT")]
+    targets += [f"$JS.ACK.{STREAM}.edge-18-standard.1.1.1.1.0", "_R_.x.y", "lamplight.readings.edge-18"]
+    async with session(place.server.edge_url(), enrolled(place.authority, "edge-17").login("edge-17")) as (client, _):
+        for target in targets:
+            await client.publish(api("edge-17", verb), b'{"batch":1,"expires":1000000000}', reply=target)
+        await client.flush()
+        assert b"num_pending" in (await client.request(api("edge-17", "INFO"), b"")).data
+    async with session(
+        place.server.edge_url(), Login(before.credentials[0], trusting(before.authority), inbox_of("edge-18"))
+    ) as (other, _):
+        found = json.loads((await other.request(api("edge-18", "INFO"), b"")).data)
+    assert found["num_pending"] == 1 and not found["num_ack_pending"] and not found["num_waiting"]
+    assert place.server.pid == pid and place.broker.connected
+
+
+@pytest.mark.parametrize("excess", ["subscriptions", "payload"])
+async def test_a_login_has_limits_and_ends_alone(excess: str, place: Place) -> None:
+    url = place.server.edge_url()
+    async with (
+        session(url, enrolled(place.authority, "edge-17").login("edge-17")) as (client, _),
+        session(url, enrolled(place.authority, "edge-18").login("edge-18")) as (other, _),
+    ):
+        for number in range(50):
+            await client.subscribe(f"_INBOX_edge-17.{number}")
+        await client.publish("lamplight.readings.edge-17", bytes(EDGE_MAX_PAYLOAD))
+        await client.request(api("edge-17", "INFO"), b"")
+        with contextlib.suppress(nats.errors.Error, OSError):
+            if excess == "payload":
+                await client.publish("lamplight.readings.edge-17", bytes(EDGE_MAX_PAYLOAD + 1))
+            else:
+                for number in range(50, 80):
+                    await client.subscribe(f"_INBOX_edge-17.{number}")
+        async with asyncio.timeout(HANG_S):
+            while client.is_connected:
+                await asyncio.sleep(0.02)
+        await other.request(api("edge-18", "INFO"), b"")
+        assert place.broker.connected
+
+
 async def test_the_longest_names_and_a_device_of_many_cameras_log_in(place: Place) -> None:
     names = [f"{'a' * 61}-{number:02d}" for number in range(64)]
     identity = enrolled(place.authority, *names)
@@ -371,6 +418,9 @@ async def test_a_server_of_ones_own_runs_with_nats_conf(tmp_path: Path) -> None:
     made = authority(tmp_path)
     node = NodeIdentity(made.node)
     conf = json.loads((made.node / "nats.conf").read_text())
+    claims = json.loads((made.node / "nats.json").read_text())["accounts"][made._edges.public]
+    assert conf["max_connections"] > _body(claims)["nats"]["limits"]["conn"] > 0  # cloud nodes always come in
+    assert conf["max_subscriptions"] and conf["max_pending"]
     (made.node / "test.conf").write_text(json.dumps({**conf, "host": "127.0.0.1", "port": -1, "ports_file_dir": "."}))
     process = await asyncio.create_subprocess_exec(
         str(find_server()), "-c", "test.conf", cwd=made.node, stderr=asyncio.subprocess.DEVNULL
@@ -390,3 +440,66 @@ async def test_a_server_of_ones_own_runs_with_nats_conf(tmp_path: Path) -> None:
     finally:
         process.terminate()
         await process.wait()
+
+
+async def test_a_node_with_an_older_folder_takes_no_revocation_back(place: Place, tmp_path: Path) -> None:
+    old = NodeIdentity(shutil.copytree(place.authority.node, tmp_path / "old"))
+    thief, url = enrolled(place.authority, "edge-17"), place.server.edge_url()
+    place.authority.revoke("edge-17")
+    new = NodeIdentity(place.authority.node)
+
+    async def system(client: Client, account: str) -> str:
+        return (await client.request(f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"")).data.decode()
+
+    async def until_it_has(client: Client, tokens: dict[str, str]) -> None:
+        async with asyncio.timeout(HANG_S):
+            while {name: await system(client, name) for name in tokens} != tokens:
+                await asyncio.sleep(0.02)
+
+    pushers = []
+    async with session(place.server.url, new.system_login()) as (client, _):
+        pushers.append(asyncio.create_task(ClaimsPusher(place.server.url, new, 0.2).run()))
+        await until_it_has(client, new.now.accounts)
+        older = ClaimsPusher(place.server.url, old, 0.2)
+        pushers.append(asyncio.create_task(older.run()))
+        async with asyncio.timeout(HANG_S):
+            while not older._older:  # it has looked
+                await asyncio.sleep(0.02)
+        await until_it_has(client, new.now.accounts)
+        with pytest.raises(nats.errors.Error, match="Authorization"):
+            async with session(url, thief.login("edge-17")):
+                pass
+        for token in old.now.accounts.values():  # as one of another version would; it is put right again
+            await client.request("$SYS.REQ.CLAIMS.UPDATE", token.encode())
+        await until_it_has(client, new.now.accounts)
+    for task in pushers:
+        task.cancel()
+    await asyncio.gather(*pushers, return_exceptions=True)
+    with pytest.raises(nats.errors.Error, match="Authorization"):
+        async with session(url, thief.login("edge-17")):
+            pass
+
+
+async def test_bundles_of_a_forgotten_authority_are_void(place: Place) -> None:
+    former, url = enrolled(place.authority, "edge-17"), place.server.edge_url()
+    pusher = asyncio.create_task(ClaimsPusher(place.server.url, place.node).run())
+    watching = asyncio.create_task(place.node.run())
+    async with session(url, former.login("edge-17")) as (client, _):
+        place.authority.rotate_authority()
+        kept = enrolled(place.authority, "edge-18")
+        place.authority.rotate()
+        place.server.reload()
+        await client.request(api("edge-17", "INFO"), b"")
+        place.authority.forget_former()
+        async with asyncio.timeout(HANG_S):
+            while client.is_connected:
+                await asyncio.sleep(0.05)
+    login = replace(kept.login("edge-18"), credentials=former.login("edge-17").credentials)  # it trusts the server
+    with pytest.raises(nats.errors.Error, match="Authorization"):
+        async with session(url, login):
+            pass
+    async with session(url, kept.login("edge-18")) as (client, _):
+        await client.request(api("edge-18", "INFO"), b"")
+    for task in (pusher, watching):
+        task.cancel()
+    await asyncio.gather(pusher, watching, return_exceptions=True)

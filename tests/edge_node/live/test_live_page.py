@@ -1,5 +1,6 @@
 """The live page's server, over real sockets."""
 
+import asyncio
 import http.client
 import io
 import re
@@ -8,10 +9,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from live import Watching, camera_of, live_page, shown
 from PIL import Image
+from starlette.responses import Response
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -19,7 +22,9 @@ from common.color import to_rgb
 from common.errors import PortInUse, SettingsError
 from common.pixels import ColorMatrix, ColorRange, PixelFormat, RawImage, content_size
 from common.settings import load
+from edge_node.live import camera
 from edge_node.live.app import FILES, STATIC
+from edge_node.live.guard import Guard
 from edge_node.live.options import Page, Secret
 from edge_node.live.page import LivePage
 from edge_node.live.pictures import to_bgr
@@ -93,6 +98,23 @@ def test_other_names_and_other_pages_are_refused(page: LivePage) -> None:
     for origin in (None, "http://evil.example", "null", "http://127.0.0.1:1"):
         with pytest.raises(InvalidStatus):
             connect(page.url.replace("http", "ws") + "stream", origin=origin, proxy=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("headers", [{"Authorization": "Bearer wrong"}, {"Cookie": "lamplight=0"}], ids=str)
+async def test_a_wrong_token_is_answered_late_wherever_it_is_shown(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_node.live.guard.GUESS_S", 3600)
+    guarded = Guard(Response("here"), Page(live="8080", live_token=Secret(TOKEN)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url="http://localhost") as client:
+        guess = asyncio.create_task(client.get("/search", headers=headers))
+        for _ in range(3):
+            await asyncio.sleep(0.01)
+            assert (await client.get("/search")).status_code == 401
+            assert (await client.get("/search", headers={"Authorization": f"Bearer {TOKEN}"})).text == "here"
+        assert not guess.done()
+        guess.cancel()
+        await asyncio.gather(guess, return_exceptions=True)
 
 
 def test_with_a_token_nothing_is_seen_without_it(tmp_path: Path) -> None:
@@ -171,6 +193,54 @@ def test_a_browser_gets_no_more_pictures_than_it_shows(page: LivePage) -> None:
         made = gate.picture
         browser.say(shown=2)
         assert browser.next("picture")[0]["reading"]["sequence"] == 8 and gate.picture is not made
+
+
+def test_a_frame_from_the_spool_is_not_shown_as_live(page: LivePage, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = camera_of(page, "gate")
+    with Watching(page) as browser:
+        browser.next("before")
+        gate.write(shown(100))
+        assert browser.next("reading")[0]["spooled"] is False
+        assert browser.next("picture")[0]["reading"]["sequence"] == 100
+        gate.write(shown(3, spooled=True))
+        assert browser.next("reading")[0]["spooled"] is True
+        assert gate.newest is not None and gate.newest.reading.id.sequence == 100
+        monkeypatch.setattr(camera, "STANDS_S", -1.0)  # no live one has come for a while
+        gate.write(shown(4, spooled=True))
+        about, _ = browser.next("picture")
+        assert about["reading"]["sequence"] == 4 and about["spooled"] is True
+
+
+def test_a_camera_that_is_opened_again_shows_no_old_picture(page: LivePage) -> None:
+    gate = camera_of(page, "gate")
+    gate.write(shown(0))
+    with Watching(page) as browser:
+        assert browser.next("picture")[0]["reading"]["sequence"] == 0
+        browser.say(shown=1)
+        browser.say(open="yard")
+        browser.next("tile")
+        browser.say(shown=1)
+        while gate.picture is not None:
+            time.sleep(0.01)
+        gate.write(shown(1))
+        browser.say(open="gate")
+        assert browser.next("picture")[0]["reading"]["sequence"] == 1
+
+
+def test_a_failure_is_said_and_the_page_goes_on(
+    page: LivePage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(page, "_states", None)
+    monkeypatch.setattr(page, "_made", None)
+    with Watching(page) as browser:
+        browser.next("before")
+        camera_of(page, "gate").write(shown(0))
+        for words in ("cannot say how the node stands", "cannot show gate"):
+            while words not in caplog.text:
+                time.sleep(0.01)
+        monkeypatch.undo()
+        browser.next("state")
+        assert browser.next("picture")[0]["reading"]["sequence"] == 0
 
 
 def test_the_others_come_as_small_pictures(page: LivePage) -> None:

@@ -8,13 +8,15 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from common import settings
 from common.errors import ReadingsError, SettingsError
 from edge_node.making import _kept
 from edge_node.readings import Store
-from edge_node.readings.command import search
+from edge_node.readings.command import search, table
 from edge_node.readings.export import export, whole
+from edge_node.readings.store import search_all, stores_in
 from edge_node.readings.when import unix_ns
 from edge_node.settings import EdgeSettings
 
@@ -77,6 +79,13 @@ def test_json_on_a_terminal_does_not_steer_it(
     assert len(lines) == 2
     for line in lines:
         assert line.isascii() and line.isprintable() and json.loads(line)["text"] == evil
+
+
+def test_what_is_escaped_leaves_the_match_where_it_is(keep) -> None:
+    found = search_all(stores_in(keep("a\x1b[2Jb EXIT")), "exit", limit=9)
+    cells = [cell for column in table(found, several=False).columns for cell in column.cells]
+    [shown] = [cell for cell in cells if isinstance(cell, Text) and "EXIT" in cell.plain]
+    assert shown.plain == "a\\x1b[2Jb EXIT" and [shown.plain[span.start : span.end] for span in shown.spans] == ["EXIT"]
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ import pytest
 
 from common.errors import ReadingsError
 from common.frame import FrameId, Outcome, Priority, Reading, Region
-from edge_node.readings import Store, bounds, clock
+from edge_node.readings import Store, bounds, clock, pictures
 from edge_node.readings import sink as sinks
 from edge_node.readings.bounds import Bounds
 from edge_node.readings.export import export
-from edge_node.readings.recovery import KEPT_S, recovered_rows, remove_recovered, set_aside
+from edge_node.readings.recovery import KEPT_S, Recovery, recovered_rows, remove_recovered, set_aside
 from edge_node.readings.rows import row_of
 from edge_node.readings.sink import KeptReadings
 from edge_node.readings.writer import Writer
@@ -177,6 +177,25 @@ def test_a_recovery_that_was_stopped_goes_on_in_the_next_run(tmp_path: Path, mak
     assert list(recovered_rows(path)) == []
 
 
+def test_a_recovery_waits_for_a_full_disk(tmp_path: Path, make_sight) -> None:
+    path = tmp_path / "readings.db"
+    writer = Writer(path)
+    writer.put([row_of(make_sight(n, f"sign {n}")) for n in range(250)])
+    writer.close()
+    set_aside(path, "a test")
+    writer, recovery = Writer(path), Recovery(path)
+    pages = writer._pragma("page_count")
+    writer._pragma(f"max_page_count = {pages + 3}")
+    for _ in range(2):
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            recovery.step(writer)
+    writer._pragma("max_page_count = 100000")
+    while recovery.step(writer):
+        pass
+    assert writer.rows == 250
+    writer.close()
+
+
 def test_what_was_set_aside_goes_by_its_age_when_it_is_through(tmp_path: Path) -> None:
     path, now = tmp_path / "readings.db", time.time()
     for day, age_s, end in (("01", KEPT_S + 9, ".recovered"), ("02", 9, ".recovered"), ("03", KEPT_S + 9, "")):
@@ -271,8 +290,8 @@ def test_a_sign_in_view_is_found_by_when_it_was_last_seen(
 
 def test_a_crop_is_written_once_for_each_best_view(tmp_path: Path, make_sight, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    keep_crop = sinks.keep_crop
-    monkeypatch.setattr(sinks, "keep_crop", lambda *about: (written.append(about[1]), keep_crop(*about))[1])
+    keep_crop = pictures.keep_crop
+    monkeypatch.setattr(pictures, "keep_crop", lambda *about: (written.append(about[1]), keep_crop(*about))[1])
     sink, sight = KeptReadings(tmp_path, days=0), make_sight(0, "EXIT", ended=False, crop=CROP)
     for number in range(4):
         sink.sights([replace(sight, text=f"EXIT {number}")])

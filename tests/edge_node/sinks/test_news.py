@@ -5,9 +5,10 @@ import json
 import pytest
 from sights import make_sight
 
+from common.printable import printable
 from edge_node.sinks.addresses import MQTT, WEB, check_nats, parse_address
 from edge_node.sinks.news import News
-from edge_node.sinks.sight_json import LONGEST_TEXT, encode, printable, sight_to_json
+from edge_node.sinks.sight_json import LONGEST_TEXT, encode, sight_to_json
 
 
 def test_a_sight_is_new_then_changed_then_ended_and_frames_alone_are_no_news() -> None:

@@ -1,5 +1,10 @@
 """Letters are compared and voted on as the textbooks say."""
 
+import random
+import string
+from functools import cache
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +34,70 @@ def test_a_vote_is_better_than_each_of_its_readings() -> None:
     for text in ("B 128 XYZ", "8 123 XYZ", "B 123 XY", "B 123 XVZ", "BB 123 XYZ"):
         vote.add(text, 0.5)
     assert vote.text == "B 123 XYZ"
+
+
+def misread(truth: str, rng: random.Random, deleted: float, changed: float, inserted: float) -> str:
+    letters = []
+    for letter in truth:
+        if rng.random() < inserted:
+            letters.append(rng.choice(string.ascii_uppercase))
+        if rng.random() >= deleted:
+            letters.append(rng.choice(string.ascii_uppercase) if rng.random() < changed else letter)
+    return "".join(letters)
+
+
+@pytest.mark.parametrize(
+    ("deleted", "changed", "inserted", "frames"),
+    [(0.01, 0.01, 0.01, 50), (0.02, 0.05, 0.02, 20), (0.05, 0.05, 0.03, 30)],
+)
+def test_many_readings_with_errors_of_their_own_vote_for_the_truth(
+    deleted: float, changed: float, inserted: float, frames: int
+) -> None:
+    rng, truth, right = random.Random(0), "KEEP 509 m AWAY FROM HERE", 0
+    for _ in range(30):
+        vote = Vote()
+        for _ in range(frames):
+            vote.add(misread(truth, rng, deleted, changed, inserted), 0.5)
+        right += vote.text == truth
+    assert right >= 29
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(LETTERS.filter(bool), min_size=1, max_size=6), LETTERS)
+def test_a_reading_is_lined_up_at_the_least_cost(before: list[str], text: str) -> None:
+    vote = Vote()
+    for one in before:
+        vote.add(one, 0.7)
+    path = vote._line_up(text)
+    assert [place for place, _ in path if place >= 0] == list(range(len(vote._places)))
+    assert "".join(letter for _, letter in path) == text
+    spent = sum(1.0 if at < 0 else 1 - vote._places[at].get(letter, 0.0) / vote._total for at, letter in path)
+    assert spent == pytest.approx(least(vote, text))
+
+
+def least(vote: Vote, text: str) -> float:
+    """By recursion over what is left of both."""
+
+    @cache
+    def rest(i: int, j: int) -> float:
+        ways = []
+        if i < len(vote._places):
+            skip = 1 - vote._places[i].get("", 0.0) / vote._total
+            ways.append(rest(i + 1, j) + skip)
+            if j < len(text):
+                ways.append(rest(i + 1, j + 1) + 1 - vote._places[i].get(text[j], 0.0) / vote._total)
+        if j < len(text):
+            ways.append(rest(i, j + 1) + 1)
+        return min(ways, default=0.0)
+
+    return rest(0, 0)
+
+
+def test_letters_that_were_read_once_are_forgotten() -> None:
+    rng, vote = random.Random(0), Vote()
+    for _ in range(2000):
+        vote.add(misread("B 123 XYZ", rng, 0, 0.5, 0), 0.5)
+    assert vote.text == "B 123 XYZ" and all(len(place) < 100 for place in vote._places)
 
 
 def test_sure_readings_outvote_many_unsure_ones() -> None:
