@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,10 @@ from typing import Any, Final
 import numpy as np
 
 from common.errors import SettingsError, WeightsError
+
+log = logging.getLogger(__name__)
+
+MODELS: Final = {"det": "PP-OCRv6_det_small.onnx", "rec": "PP-OCRv6_rec_small.onnx"}  # of those in the wheel
 
 # Numbers of fields in onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.data_type and raw_data.
 GRAPH, INITIALIZER, DATA_TYPE, RAW_DATA = 7, 5, 2, 9
@@ -54,7 +59,10 @@ def _share_arena() -> None:
 
 
 def wheel_model(kind: str, what: str) -> Path:
-    """The newest model of a kind ("det", "rec") in rapidocr's wheel, which is not imported for it.
+    """The model of a kind ("det", "rec") in rapidocr's wheel, which is not imported for it.
+
+    By its name: rapidocr downloads other models, of other languages and sizes, into the same folder when another
+    program asks for them. A wheel that has another one gives the first of its kind, and the log says so.
 
     Raises:
         SettingsError: rapidocr is not installed. WeightsError: its wheel carries no such model.
@@ -62,11 +70,19 @@ def wheel_model(kind: str, what: str) -> Path:
     spec = importlib.util.find_spec("rapidocr")
     if spec is None or spec.origin is None:
         raise SettingsError(f"{what} needs rapidocr: pip install 'lamplight[edge]'")
-    folder = Path(spec.origin).parent / "models"
-    models = sorted(folder.glob(f"*_{kind}_*.onnx"))
-    if not models:
+    return model_in(Path(spec.origin).parent / "models", kind, what)
+
+
+def model_in(folder: Path, kind: str, what: str) -> Path:
+    """The model of a kind in a folder, as `wheel_model` chooses it."""
+    path = folder / MODELS[kind]
+    if path.is_file():
+        return path
+    others = sorted(folder.glob(f"*_{kind}_*.onnx"))
+    if not others:
         raise WeightsError(f"no model for {what} in {folder}: pip install --force-reinstall rapidocr")
-    return models[-1]
+    log.warning("%s is missing in %s: %s is taken for %s", path.name, folder, others[0].name, what)
+    return others[0]
 
 
 def without_denormals(model: bytes) -> bytearray:

@@ -22,6 +22,8 @@ from edge_node.steps import Steps
 
 log = logging.getLogger(__name__)
 
+CLOSE_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
@@ -46,7 +48,6 @@ class Arrivals:
     """One node's: essential frames are read first.
 
     Args:
-        pixels: threads for the sinks.
         networks: the thread for the detector.
         on_read: called with a flight, the seconds that reading took, the regions and the picture.
         on_written: called with a flight, and whether the record has its line whole.
@@ -62,7 +63,6 @@ class Arrivals:
         ledger: Ledger,
         in_hand: InHand,
         steps: Steps,
-        pixels: ThreadPoolExecutor,
         networks: ThreadPoolExecutor,
         *,
         limit: int,
@@ -75,7 +75,8 @@ class Arrivals:
         self.record = next((sink for sink in sinks if isinstance(sink, JsonLines)), None)
         self._reader, self._sinks, self._ledger, self._in_hand, self._steps = reader, sinks, ledger, in_hand, steps
         self.hurried = False  # nothing is read any more: what arrives is written down
-        self._pixels, self._on_read, self._on_written, self._on_unread = pixels, on_read, on_written, on_unread
+        self._on_read, self._on_written, self._on_unread = on_read, on_written, on_unread
+        self._writing = ThreadPoolExecutor(1, thread_name_prefix="sinks")  # the tracker's and the sinks', in order
         self._queue: asyncio.PriorityQueue[tuple[int, int, Arrived]] = asyncio.PriorityQueue(limit)
         self._numbers = itertools.count()
         self._noting = asyncio.Lock()
@@ -109,10 +110,24 @@ class Arrivals:
         return await self._note(Shown(reading, None, None, spooled=True))
 
     async def close(self) -> None:
+        """End the sights and close the sinks, after what is being written; a sink that hangs is left behind."""
+        closing = asyncio.get_running_loop().run_in_executor(self._writing, self._finish)
+        self._writing.shutdown(wait=False)
+        done, _ = await asyncio.wait({closing}, timeout=CLOSE_S)
+        if not done:
+            log.error("the sinks could not be closed within %.0f s: what they wrote last may be missing", CLOSE_S)
+
+    def _finish(self) -> None:
         if self._tracker is not None:
-            await asyncio.to_thread(self._write_sights, self._tracker.close())
+            try:
+                self._write_sights(self._tracker.close())
+            except Exception:
+                log.exception("the last sights could not be written")
         for sink in self._sinks:
-            await asyncio.to_thread(sink.close)
+            try:
+                sink.close()
+            except Exception:
+                log.exception("a sink could not be closed")
 
     async def _read(self, arrived: Arrived) -> None:
         flight, result = arrived.flight, arrived.result
@@ -132,9 +147,11 @@ class Arrivals:
         reading = reading_of(arrived, result, regions, time.monotonic_ns() - flight.captured_ns)
         sights: tuple[Sight, ...] = ()
         if self._tracker is not None and arrived.enhanced is not None and reading.outcome.is_read:
-            track = self._tracker.observe
-            loop = asyncio.get_running_loop()
-            reading, sights = await loop.run_in_executor(self._pixels, track, reading, arrived.enhanced)
+            track, loop = self._tracker.observe, asyncio.get_running_loop()
+            try:
+                reading, sights = await loop.run_in_executor(self._writing, track, reading, arrived.enhanced)
+            except Exception:
+                log.exception("the text of frame %s could not be followed", result.id)
         self._ledger.outcomes[reading.outcome] += 1
         self._ledger.paths[reading.path] += reading.outcome.is_read
         self._activity.on_reading(reading)
@@ -152,7 +169,7 @@ class Arrivals:
     async def _note(self, shown: Shown, sights: Sequence[Sight] = ()) -> bool:
         """Write a reading down; whether the record has its line whole."""
         async with self._noting:
-            return await asyncio.get_running_loop().run_in_executor(self._pixels, self._write, shown, sights)
+            return await asyncio.get_running_loop().run_in_executor(self._writing, self._write, shown, sights)
 
     def _write(self, shown: Shown, sights: Sequence[Sight]) -> bool:
         whole = True

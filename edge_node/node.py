@@ -107,7 +107,6 @@ class EdgeNode:
             self.ledger,
             self.in_hand,
             self.steps,
-            self._pixels,
             self._networks,
             limit=in_flight + 1,
             on_read=self._learn,
@@ -371,9 +370,11 @@ class EdgeNode:
             task.cancel()
         await asyncio.gather(*remaining, return_exceptions=True)
         self.takeover.close()
-        await self._results.close()
-        await self._arrivals.close()
-        await self.backlog.keeping.close()
+        for close in (self._results.close, self._arrivals.close, self.backlog.keeping.close):
+            try:
+                await close()
+            except Exception:
+                log.exception("a part of the node could not be closed")
         self._pixels.shutdown(wait=False)
         self._networks.shutdown(wait=False)
 

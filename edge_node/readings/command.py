@@ -57,7 +57,7 @@ def search(argv: Sequence[str]) -> int:
     try:
         if given.json:
             for one in found:
-                print(json.dumps(to_json(one), ensure_ascii=False))
+                print(json.dumps(to_json(one), ensure_ascii=terminal))  # nothing that steers it
         elif found:
             console.print(table(found, several=len({one.edge for one in found}) > 1))
         sys.stdout.flush()

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Final
 
+from edge_node.readings.rows import inside
 from edge_node.readings.when import iso
 
 COLUMNS: Final = (
@@ -42,8 +43,8 @@ def plain_row(row: Any, folder: Path) -> dict[str, Any]:
         "priority": {1: "essential", 2: "standard", 3: "secondary"}.get(row["priority"], ""),
         "path": row["path"],
         "ended": bool(row["ended"]),
-        "crop": str(folder / row["crop"]) if row["crop"] else "",
-        "picture": str(folder / row["picture"]) if row["picture"] else "",
+        "crop": str(inside(folder, row["crop"]) or ""),
+        "picture": str(inside(folder, row["picture"]) or ""),
     }
 
 
@@ -65,9 +66,9 @@ def harmless(value: Any) -> Any:
 
 
 def write_jsonl(rows: Rows, file: IO[str]) -> None:
-    """One JSON object a line."""
+    """One JSON object a line; on a terminal all ASCII, so that no text steers it."""
     for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(json.dumps(row, ensure_ascii=file.isatty()) + "\n")
 
 
 def write_coco_text(rows: Rows, file: IO[str]) -> None:
@@ -144,7 +145,7 @@ def _write_object(file: IO[str], items: Iterable[tuple[int, Any]]) -> None:
     file.write("{")
     between = "\n"
     for key, value in items:
-        file.write(f'{between}"{key}": {json.dumps(value, ensure_ascii=False)}')
+        file.write(f'{between}"{key}": {json.dumps(value, ensure_ascii=file.isatty())}')
         between = ",\n"
     file.write("}")
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from edge_node.readings.fold import GAP, plain, trigrams
 from edge_node.readings.fuzzy import Seems
-from edge_node.readings.rows import MINUTE_NS, SELECTED
+from edge_node.readings.rows import MINUTE_NS, SELECTED, is_sound
 from edge_node.readings.writer import quoted
 
 LONGEST_SPAN: Final = 26  # 2^26 minutes: over a hundred years
@@ -28,10 +28,13 @@ def search_rows(
     """The newest rows in which something is found for each word."""
     hits: list[Hit] = []
     for row in _candidates(database, indexed, wanted, window):
-        if row["key"] in without or not of_camera(row, camera):
-            continue
-        hit = _match(row["folded"], wanted)
-        if hit is not None:
+        try:
+            if row["key"] in without or not of_camera(row, camera):
+                continue
+            hit = _match(row["folded"], wanted)
+        except (TypeError, AttributeError):  # by damage no text
+            hit = (0.0, [])
+        if hit is not None and is_sound(row):
             hits.append((row, *hit))
             if len(hits) >= limit:
                 break

@@ -1,10 +1,12 @@
 """What is kept of a sight, and what a search gives of it."""
 
 import dataclasses
+import functools
 import json
+import logging
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from common.frame import FrameId, Priority, Reading, Region, Route
@@ -12,11 +14,15 @@ from edge_node.readings.fold import folded
 from edge_node.readings.when import iso
 from edge_node.sights import Sight
 
+log = logging.getLogger(__name__)
+
 COLUMNS: Final = (
     "key", "id", "edge", "name", "text", "folded", "confidence", "score", "first_ns", "last_ns", "span", "frames",
     "session", "sequence", "polygon", "width", "height", "priority", "path", "ended", "crop", "crop_bytes", "picture",
 )  # fmt: skip
 SELECTED: Final = ", ".join(f"s.{name}" for name in COLUMNS)
+_TEXTS: Final = ("id", "edge", "name", "text", "folded", "session", "polygon", "path", "crop", "picture")
+_KINDS: Final = {name: str for name in _TEXTS} | {name: float for name in ("confidence", "score")}
 MINUTE_NS: Final = 60 * 10**9
 
 Row = dict[str, Any]
@@ -79,6 +85,19 @@ def row_of(sight: Sight, picture: str = "") -> Row:
     }
 
 
+def updated(old: Row, new: Row) -> Row:
+    """The new row of a sight with what it lacks: the crop, the picture of the same best frame, and when it was seen
+    last, which may have been noted since the new one was made."""
+    row = dict(new)
+    if not new["crop"]:
+        row |= {"crop": old["crop"], "crop_bytes": old["crop_bytes"]}
+    if not new["picture"] and (old["session"], old["sequence"]) == (new["session"], new["sequence"]):
+        row["picture"] = old["picture"]
+    if abs(new["first_ns"] - old["first_ns"]) <= MINUTE_NS and old["last_ns"] > new["last_ns"]:
+        row |= {"last_ns": old["last_ns"], "span": span_of(old["last_ns"] - new["first_ns"])}
+    return row
+
+
 def sight_of(reading: Reading, region: Region, number: int, size: tuple[int, int]) -> Sight:
     """One region of one frame as a sight that ends with it, where nothing is tracked."""
     return Sight(
@@ -101,7 +120,12 @@ def sight_of(reading: Reading, region: Region, number: int, size: tuple[int, int
 
 
 def found_of(row: Any, folder: Path, cost: float = 0.0, spans: tuple[tuple[int, int], ...] = ()) -> Found:
-    """A row as a search gives it; paths are in `folder`, and None where the file is gone."""
+    """A row as a search gives it; paths are in `folder`, and None where the file is gone.
+
+    Raises:
+        ValueError: it has values that no row has, by damage or another hand.
+    """
+    check(row)
     return Found(
         row["id"], row["text"], row["edge"], row["name"], row["confidence"], row["score"],
         row["first_ns"], row["last_ns"], row["frames"],
@@ -131,8 +155,49 @@ def span_of(ns: int) -> int:
     return (max(0, ns) // MINUTE_NS).bit_length()
 
 
+def check(row: Any) -> None:
+    """Raises ValueError where a row has a value that none has: damage that SQLite does not see gives such ones."""
+    try:
+        for name in COLUMNS:
+            if not isinstance(row[name], _KINDS.get(name, int)):
+                raise ValueError(f"{name} is {row[name]!r:.40}")
+        Priority(row["priority"]), Route(row["path"])
+        points = [(float(x), float(y)) for x, y in json.loads(row["polygon"])]
+        numbers = (row["confidence"], row["score"], *(value for point in points for value in point))
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a number is not finite")
+    except (TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+
+
+def is_sound(row: Any) -> bool:
+    """Whether `check` has nothing against it; else the log says so, once for each row."""
+    try:
+        check(row)
+    except ValueError as error:
+        _tell_once(row["key"], str(error))
+        return False
+    return True
+
+
+@functools.lru_cache(1000)
+def _tell_once(key: int, why: str) -> None:
+    log.warning("a damaged reading is left out (row %s: %s)", key, why)
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """A file of an output folder by the name that a row has; None where that leads out of it, as in a database that
+    someone else wrote. A folder in it may be a link to another disk."""
+    given = PurePath(name)
+    if not given.parts or given.is_absolute() or ".." in given.parts or "\0" in name:
+        return None
+    path, top = folder / given, folder / given.parts[0]
+    return path if path.resolve().is_relative_to(top.resolve()) else None
+
+
 def _there(folder: Path, name: str) -> Path | None:
-    return folder / name if name and (folder / name).is_file() else None
+    path = inside(folder, name)
+    return path if path is not None and path.is_file() else None
 
 
 def _clean(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import Final
 from common.errors import ReadingsError
 
 VERSION: Final = 1
+APPLICATION: Final = 0x4C616D70  # "Lamp": PRAGMA application_id
 BUSY_S: Final = 5.0
 CORRUPT, NOT_A_DATABASE = 11, 26  # of SQLite's primary result codes
 _HEADER: Final = 100
@@ -100,7 +101,8 @@ def open_to_write(path: Path) -> tuple[sqlite3.Connection, bool]:
 
 def _scripts(version: int) -> list[str]:
     if version == 0:
-        return [f"{TABLES}{INDEXES if has_trigrams() else ''}PRAGMA user_version={VERSION}"]
+        mark = f"PRAGMA application_id={APPLICATION};PRAGMA user_version={VERSION}"
+        return [f"{TABLES}{INDEXES if has_trigrams() else ''}{mark}"]
     return [f"{MIGRATIONS[at]};PRAGMA user_version={at + 1}" for at in range(version, VERSION)]
 
 
@@ -123,6 +125,7 @@ def open_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
                 if version < VERSION:
                     words = "it is empty" if version == 0 else f"it has schema {version}: start the edge node once"
                     raise ReadingsError(f"cannot read {path}: {words}")
+                database.text_factory = lenient
                 return database, indexed(database, path)
             except BaseException:
                 database.close()
@@ -133,8 +136,17 @@ def open_to_read(path: Path) -> tuple[sqlite3.Connection, bool]:
 
 
 def check_version(database: sqlite3.Connection, path: Path) -> int:
-    """Its version, 0 for a new one. Raises ReadingsError when it is newer than this program."""
+    """Its version, 0 for a new one. Raises ReadingsError when it is newer than this program, or another program's."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    # The first of ours had no mark; what a newer version has for tables, nobody knows.
+    ours = application == APPLICATION or (application == 0 and (not tables or version > VERSION or "sights" in tables))
+    if not ours or (version == 0 and tables):
+        raise ReadingsError(
+            f"{path} is a database of another program and is left as it is: move it away, or give --output another "
+            "folder"
+        )
     if version > VERSION:
         raise ReadingsError(
             f"{path} was made by a newer Lamplight (schema {version}, this one knows {VERSION}) and is left as it is: "
@@ -151,6 +163,11 @@ def indexed(database: sqlite3.Connection, path: Path) -> bool:
             f"{path} needs an SQLite with FTS5 and trigrams (3.34 or newer); this Python has {sqlite3.sqlite_version}"
         )
     return has
+
+
+def lenient(text: bytes) -> str:
+    """Text that damage may have made no UTF-8: one such row must not end a search."""
+    return text.decode(errors="replace")
 
 
 class Broken(sqlite3.DatabaseError):

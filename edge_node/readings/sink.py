@@ -10,16 +10,15 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from common.errors import ReadingsError
-from edge_node import machine
 from edge_node.readings.bounds import Bounds
-from edge_node.readings.pictures import keep_crop
-from edge_node.readings.recovery import set_aside, sound_rows
+from edge_node.readings.pictures import Crops, remove_crop
+from edge_node.readings.recovery import Recovery, set_aside
 from edge_node.readings.rows import Row, row_of, sight_of
 from edge_node.readings.schema import is_broken
 from edge_node.readings.store import NAME
@@ -62,14 +61,16 @@ class KeptReadings:
         self.folder, self.path = Path(folder), Path(folder) / NAME
         self.lost = 0  # sights that were never written
         self._bounds = Bounds(self.folder, days, mib)
-        self._min_free_mib, self._picture_of = min_free_mib, picture_of
+        self._crops, self._picture_of = Crops(self.folder, min_free_mib), picture_of
         self._pictures: OrderedDict[str, str] = OrderedDict()  # frame id: where its picture is
         self._waiting: OrderedDict[str, tuple[Sight, str]] = OrderedDict()
         self._going_on: dict[str, tuple[str, float]] = {}  # sight id: the text that was written, and when
+        self._seen: dict[str, int] = {}  # sight id: when its text was last in a frame, unix ns
+        self._seen_written_s = -LASTING_S
         self._lock, self._wake = threading.Lock(), threading.Event()
         self._closing = False
         self._writer: Writer | None = None
-        self._recovered: Iterator[list[Row]] = iter(())
+        self._recovery: Recovery | None = None
         self._trouble = ""
         self._not_before_s = 0.0
         self._thread = threading.Thread(target=self._run, name="kept readings", daemon=True)
@@ -82,6 +83,10 @@ class KeptReadings:
             self._pictures[str(reading.id)] = self._picture_of(shown)
             while len(self._pictures) > REMEMBERED:
                 self._pictures.popitem(last=False)
+        with self._lock:
+            for region in reading.regions:
+                if region.sight:
+                    self._seen[region.sight] = max(reading.captured_unix_ns, self._seen.get(region.sight, 0))
         alone = [(n, region) for n, region in enumerate(reading.regions) if region.text and not region.sight]
         if alone:
             height, width = shown.enhanced.shape[:2] if shown.enhanced is not None else (0, 0)
@@ -146,9 +151,12 @@ class KeptReadings:
             assert self._writer is not None
             while due:
                 rows = [self._row(sight, picture) for sight, picture in due[:AT_ONCE]]
-                self._writer.put(rows)
-                self._written(due[:AT_ONCE], now_s)
+                for name in self._writer.put(rows):
+                    remove_crop(self.folder, name)
+                self._written(due[:AT_ONCE], rows, now_s)
                 del due[:AT_ONCE]
+            if everything or now_s - self._seen_written_s >= LASTING_S:
+                self._write_seen(self._writer, now_s)
             busy = not everything and self._upkeep(self._writer)
             if self._trouble:
                 log.warning("%s is written again", self.path)
@@ -166,10 +174,10 @@ class KeptReadings:
         return False
 
     def _upkeep(self, writer: Writer) -> bool:
-        rows = next(self._recovered, None)
-        if rows is not None:
-            writer.put(rows)
-            return True
+        if self._recovery is not None:
+            if self._recovery.step(writer):
+                return True
+            self._recovery = None
         return self._bounds.step(writer)
 
     def _due(self, now_s: float, everything: bool) -> list[tuple[Sight, str]]:
@@ -183,12 +191,23 @@ class KeptReadings:
                     del self._waiting[id]
             return due
 
-    def _written(self, done: Sequence[tuple[Sight, str]], now_s: float) -> None:
-        for sight, _ in done:
+    def _written(self, done: Sequence[tuple[Sight, str]], rows: Sequence[Row], now_s: float) -> None:
+        for (sight, _), row in zip(done, rows, strict=True):
+            self._crops.written(sight, row["crop"])
             if sight.ended:
                 self._going_on.pop(sight.id, None)
             else:
                 self._going_on[sight.id] = (sight.text, now_s)
+
+    def _write_seen(self, writer: Writer, now_s: float) -> None:
+        """When sights were last seen, of which nothing else is new: the tracker tells that more and more seldom."""
+        with self._lock:
+            seen = dict(self._seen)
+        if seen:
+            writer.seen(seen)
+        with self._lock:
+            self._seen = {id: ns for id, ns in self._seen.items() if seen.get(id) != ns}
+        self._seen_written_s = now_s
 
     def _wait_longer(self, due: Sequence[tuple[Sight, str]]) -> None:
         """Put back what could not be written, before what has come since, which is newer."""
@@ -199,29 +218,26 @@ class KeptReadings:
 
     def _row(self, sight: Sight, picture: str) -> Row:
         row = row_of(sight, picture)
-        if sight.crop is not None and sight.crop.size and self._has_room():
-            try:
-                row["crop"], row["crop_bytes"] = keep_crop(self.folder, sight.id, sight.first_unix_ns, sight.crop)
-            except OSError as error:
-                log.debug("no picture of sight %s: %s", sight.id, error)
+        row["crop"], row["crop_bytes"] = self._crops.keep(sight)
         return row
-
-    def _has_room(self) -> bool:
-        with contextlib.suppress(OSError):
-            return machine.free_mib(self.folder) >= self._min_free_mib
-        return True
 
     # --- trouble ---
 
     def _open(self) -> bool:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._writer = Writer(self.path)
+            self._begin(Writer(self.path))
         except ReadingsError as error:
             self._give_up(str(error))
         except (sqlite3.Error, OSError) as error:
             self._failed(error)
         return self._writer is not None
+
+    def _begin(self, writer: Writer) -> None:
+        self._writer = writer
+        self._crops.forget()
+        self._recovery = Recovery(self.path)
+        self._bounds.opened(writer)
 
     def _give_up(self, why: str) -> None:
         """Leave the database alone; what comes is counted, and the database is looked at again now and then."""
@@ -243,8 +259,7 @@ class KeptReadings:
                 self._writer.close()
             self._writer = None
         try:
-            aside = set_aside(self.path, str(error))
-            self._writer = Writer(self.path)
-            self._recovered = sound_rows(aside)
+            set_aside(self.path, str(error))
+            self._begin(Writer(self.path))
         except (sqlite3.Error, OSError, ReadingsError) as again:
             self._give_up(str(again))

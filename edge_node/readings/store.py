@@ -13,7 +13,7 @@ from common.errors import ReadingsError
 from edge_node.readings.fold import needle, plain, spans, words
 from edge_node.readings.fuzzy import Seems, look_alikes
 from edge_node.readings.query import nearest_rows, of_camera, search_rows
-from edge_node.readings.rows import SELECTED, Found, found_of
+from edge_node.readings.rows import SELECTED, Found, found_of, is_sound
 from edge_node.readings.schema import is_broken, open_to_read
 
 NAME: Final = "readings.db"
@@ -87,7 +87,7 @@ class Store:
             yield found_of(row, self.path.parent)
 
     def rows(self, *, since: int | None = None, until: int | None = None, camera: str = "") -> Iterator[Any]:
-        """As `all`, the columns as they are kept."""
+        """As `all`, the columns as they are kept; damaged rows are left out."""
         last, name = -(2**62), plain(camera)
         statement = (
             f"SELECT {SELECTED} FROM sights s WHERE key > ? AND key <= ? AND last_ns >= ? ORDER BY key LIMIT {PAGE}"
@@ -100,7 +100,7 @@ class Store:
                 except sqlite3.Error as error:
                     self._close()
                     raise self._trouble(error) from None
-            yield from (row for row in rows if of_camera(row, name))
+            yield from (row for row in rows if is_sound(row) and of_camera(row, name))
             if len(rows) < PAGE:
                 return
             last = rows[-1]["key"]

@@ -1,21 +1,23 @@
 """Into the database: sights by their id, in few and short transactions, and out again when there are too many."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from edge_node.readings.fold import GAP, look
-from edge_node.readings.rows import COLUMNS, Row
+from edge_node.readings.rows import COLUMNS, MINUTE_NS, Row, span_of, updated
 from edge_node.readings.schema import open_to_write
 
 KNOWN_WORDS: Final = 20_000  # in memory, so that those seen before cost no statement
 MERGED_PAGES: Final = 64  # of an index at a time
 INDEXES: Final = ("grams", "row_words", "word_grams")
 FREE_PAGES: Final = 256  # given back to the file system at a time, 1 MiB
-_SET = ", ".join(f"{name} = :{name}" for name in COLUMNS if name not in ("key", "id", "crop", "crop_bytes"))
+_SET = ", ".join(f"{name} = :{name}" for name in COLUMNS if name not in ("key", "id"))
 _INSERT = f"INSERT INTO sights ({', '.join(COLUMNS)}) VALUES ({', '.join(f':{name}' for name in COLUMNS)})"
-_UPDATE = f"UPDATE sights SET {_SET} WHERE key = :key"
-_PICTURE = "UPDATE sights SET crop = :crop, crop_bytes = :crop_bytes WHERE key = :key"
+_UPDATE = f"UPDATE sights SET key = :key, {_SET} WHERE key = :old_key"
+_KNOWN = f"SELECT {', '.join(COLUMNS)} FROM sights WHERE id = ?"
+_SEEN = "UPDATE sights SET last_ns = ?, span = ? WHERE key = ?"
 _ADD = "UPDATE totals SET value = value + ? WHERE name = ?"
 
 
@@ -41,14 +43,37 @@ class Writer:
         except FileNotFoundError:
             return False
 
-    def put(self, rows: Sequence[Row]) -> None:
-        """Keep these, all or none; one with an id that is there replaces that, and keeps its crop if it has none."""
+    def put(self, rows: Sequence[Row], replace: bool = True) -> list[str]:
+        """Keep these, all or none; one with an id that is there replaces that, and keeps its crop if it has none.
+
+        Args:
+            replace: False where these are older than what is there: then that only takes a crop that it lacks.
+
+        Returns:
+            Crops that are nobody's any more, relative to the output folder.
+        """
         database = self._database
         database.execute("BEGIN IMMEDIATE")
         try:
             next_key: dict[int, int] = {}
-            changes = [self._put(row, next_key) for row in rows]
+            gone: list[str] = []
+            changes = [self._put(row, next_key, replace, gone) for row in rows]
             self._add(sum(new for new, _ in changes), sum(crops for _, crops in changes))
+            database.execute("COMMIT")
+            return gone
+        except BaseException:
+            self._back()
+            raise
+
+    def seen(self, last_ns: Mapping[str, int]) -> None:
+        """Note when sights, by their id, were last seen; those that are not there are left out."""
+        database = self._database
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            for id, last in last_ns.items():
+                row = database.execute("SELECT key, first_ns, last_ns FROM sights WHERE id = ?", (id,)).fetchone()
+                if row is not None and row[2] < last:
+                    database.execute(_SEEN, (last, span_of(last - row[1]), row[0]))
             database.execute("COMMIT")
         except BaseException:
             self._back()
@@ -87,6 +112,16 @@ class Writer:
         """Keys of what was seen first."""
         return [key for (key,) in self._database.execute("SELECT key FROM sights ORDER BY key LIMIT ?", (limit,))]
 
+    def newest_ns(self) -> int | None:
+        """When what came into sight last was last seen; None where there is nothing."""
+        row = self._database.execute("SELECT last_ns FROM sights ORDER BY key DESC LIMIT 1").fetchone()
+        return None if row is None else int(row[0])
+
+    def named(self, crops: Sequence[str]) -> set[str]:
+        """Those that a row has; reads all rows, so ask for all at once."""
+        statement = "SELECT crop FROM sights WHERE crop IN (SELECT value FROM json_each(?))"
+        return {crop for (crop,) in self._database.execute(statement, (json.dumps(list(crops)),))}
+
     @property
     def used_bytes(self) -> int:
         """Of the database without its free pages, and of the crops."""
@@ -123,26 +158,28 @@ class Writer:
     def close(self) -> None:
         self._database.close()
 
-    def _put(self, row: Row, next_key: dict[int, int]) -> tuple[int, int]:
+    def _put(self, row: Row, next_key: dict[int, int], replace: bool, gone: list[str]) -> tuple[int, int]:
         """Returns how many rows there are more, and by how many bytes the crops have grown."""
-        database = self._database
-        known = "SELECT key, folded, crop_bytes FROM sights WHERE id = ?"
-        old = database.execute(known, (row["id"],)).fetchone()
-        if old is None:
+        found = self._database.execute(_KNOWN, (row["id"],)).fetchone()
+        if found is None:
             key = self._free_key(row["first_ns"] // 10**6, next_key)
-            database.execute(_INSERT, {**row, "key": key})
+            self._database.execute(_INSERT, {**row, "key": key})
             self._index(key, row["folded"])
             return 1, int(row["crop_bytes"])
-        key, folded, crop_bytes = old
-        database.execute(_UPDATE, {**row, "key": key})
-        if folded != row["folded"]:
-            self._unindex(key, folded)
+        old = dict(zip(COLUMNS, found, strict=True))
+        row = updated(old, row) if replace else updated(row, old)
+        key = old["key"]
+        moved = abs(row["first_ns"] - old["first_ns"]) > MINUTE_NS
+        if moved:
+            key = self._free_key(row["first_ns"] // 10**6, next_key)
+        self._database.execute(_UPDATE, {**row, "key": key, "old_key": old["key"]})
+        if moved or old["folded"] != row["folded"]:
+            self._unindex(old["key"], old["folded"])
             self._index(key, row["folded"])
-            self._forget_words(set(folded.split()))
-        if not row["crop"]:
-            return 0, 0
-        database.execute(_PICTURE, {**row, "key": key})
-        return 0, int(row["crop_bytes"]) - int(crop_bytes)
+            self._forget_words(set(old["folded"].split()) - set(row["folded"].split()))
+        if old["crop"] and old["crop"] != row["crop"]:
+            gone.append(old["crop"])
+        return 0, int(row["crop_bytes"]) - int(old["crop_bytes"])
 
     def _add(self, rows: int, crop_bytes: int) -> None:
         for name, change in (("rows", rows), ("crop_bytes", crop_bytes)):

@@ -13,10 +13,12 @@ from edge_node.sinks.sink import Failures, Shown, check_writable
 
 QUALITY: Final = 90
 MAX_NAME_BYTES: Final = 120
+SESSION_LETTERS: Final = 8
 
 
 class AnnotatedImages:
-    """Writes `000017-street.jpg`: the frame's sequence number, then its name made safe.
+    """Writes `000017-5f0c9a17-street.jpg`: the frame's sequence number, the first letters of its session, since each
+    run counts from 0, and its name made safe.
 
     Raises:
         SettingsError: the folder cannot be made or written to.
@@ -43,7 +45,8 @@ class AnnotatedImages:
 
 def picture_name(reading: Reading) -> str:
     """The file name of a frame's picture."""
-    return f"{reading.id.sequence:06d}-{safe_stem(reading.name)}.jpg"
+    session = safe_stem(reading.id.session)[:SESSION_LETTERS]
+    return f"{reading.id.sequence:06d}-{session}-{safe_stem(reading.name)}.jpg"
 
 
 def safe_stem(name: str) -> str:

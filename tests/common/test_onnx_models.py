@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from common.errors import WeightsError
-from common.onnx_models import lean_session, wheel_model, without_denormals
+from common.onnx_models import MODELS, lean_session, model_in, wheel_model, without_denormals
 
 
 def float_weights(content: bytes) -> dict[str, np.ndarray]:
@@ -34,7 +34,29 @@ def test_the_detector_says_the_same_without_them() -> None:
     options.intra_op_num_threads = 1
     plain = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     [expected], [given] = (session.run(None, {"x": blob}) for session in (plain, lean_session(path, 1)))
-    np.testing.assert_allclose(given, expected, rtol=0, atol=1e-6)
+    assert given.tobytes() == expected.tobytes() and np.ptp(expected) > 0
+
+
+def test_a_model_that_another_program_downloaded_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = ("PP-OCRv10_rec_small.onnx", "PP-OCRv6_rec_tiny.onnx", "th_PP-OCRv5_rec_mobile.onnx")
+    for name in (*MODELS.values(), *others):
+        (tmp_path / name).write_bytes(b"x")
+    assert model_in(tmp_path, "rec", "--recognize").name == "PP-OCRv6_rec_small.onnx"
+    assert model_in(tmp_path, "det", "dbnet").name == "PP-OCRv6_det_small.onnx"
+    assert not caplog.text
+    (tmp_path / MODELS["rec"]).unlink()  # another version of the wheel
+    assert model_in(tmp_path, "rec", "--recognize").name in others
+    assert "PP-OCRv6_rec_small.onnx is missing" in caplog.text
+    (tmp_path / MODELS["det"]).unlink()
+    with pytest.raises(WeightsError, match="no model for dbnet"):
+        model_in(tmp_path, "det", "dbnet")
+
+
+@pytest.mark.parametrize("kind", sorted(MODELS))
+def test_the_wheel_carries_the_models_that_are_named(kind: str) -> None:
+    assert wheel_model(kind, "this test").name == MODELS[kind]
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"no model at all", b"\x3a\x7f\x01"])

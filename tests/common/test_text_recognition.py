@@ -18,13 +18,15 @@ def recognizer() -> CTCRecognizer:
     return made
 
 
-def drawn(text: str, size: int = 40, *, turned: int = 0, mirrored: bool = False) -> tuple[np.ndarray, Region]:
+def drawn(
+    text: str, size: int = 40, *, turned: int = 0, mirrored: bool = False, font: str = ""
+) -> tuple[np.ndarray, Region]:
     """White on dark blue, turned anticlockwise by degrees about its middle; and where it stands."""
-    font = ImageFont.load_default(size)
-    left, top, right, bottom = font.getbbox(text)
+    used = ImageFont.truetype(font, size) if font else ImageFont.load_default(size)
+    left, top, right, bottom = used.getbbox(text)
     wide, high = int(right - left) + 8, int(bottom - top) + 8
     label = Image.new("RGB", (wide, high), (20, 30, 60))
-    ImageDraw.Draw(label).text((4 - left, 4 - top), text, fill=(240, 240, 235), font=font)
+    ImageDraw.Draw(label).text((4 - left, 4 - top), text, fill=(240, 240, 235), font=used)
     if mirrored:
         label = label.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     side = max(wide, high) + 40
@@ -58,9 +60,9 @@ def test_text_that_runs_up_or_down(recognizer: CTCRecognizer, turned: int) -> No
 
 
 def test_what_cannot_be_read_is_not_trusted(recognizer: CTCRecognizer) -> None:
-    hebrew_like = np.random.default_rng(0).integers(0, 40, (60, 200, 3), dtype=np.uint8)
+    speckle = np.random.default_rng(0).integers(0, 40, (60, 200, 3), dtype=np.uint8)
     frame = Region(((0, 0), (200, 0), (200, 60), (0, 60)), 0.6)
-    noise = recognizer.recognize(hebrew_like, [frame])[0]
+    noise = recognizer.recognize(speckle, [frame])[0]
     mirrored = recognizer.recognize(*_one(drawn("GREEN FARM 52", mirrored=True)))[0]
     right = recognizer.recognize(*_one(drawn("GREEN FARM 52")))[0]
     small, there = drawn("a small line of words", 40)
@@ -70,6 +72,16 @@ def test_what_cannot_be_read_is_not_trusted(recognizer: CTCRecognizer) -> None:
     assert noise.confidence < 0.2 and mirrored.confidence < 0.2
     assert unreadable.confidence < 0.5 or unreadable.text == "a small line of words"
     assert right.text == "GREEN FARM 52" and right.confidence > 0.5
+
+
+@pytest.mark.parametrize(
+    "text", ["\u05e9\u05dc\u05d5\u05dd \u05e2\u05d5\u05dc\u05dd", "\u0532\u0561\u0580\u0565\u0582 \u0571\u0565\u0566"]
+)
+def test_scripts_that_the_model_does_not_know_are_not_trusted(recognizer: CTCRecognizer, text: str) -> None:
+    font_manager = pytest.importorskip("matplotlib.font_manager")  # its DejaVu Sans has Hebrew and Armenian
+    read = recognizer.recognize(*_one(drawn(text, font=font_manager.findfont("DejaVu Sans"))))[0]
+    known = recognizer.recognize(*_one(drawn("SHALOM 12", font=font_manager.findfont("DejaVu Sans"))))[0]
+    assert read.confidence < 0.3 and known.text == "SHALOM 12" and known.confidence > 0.5
 
 
 def _one(drawing: tuple[np.ndarray, Region]) -> tuple[np.ndarray, list[Region]]:

@@ -13,6 +13,7 @@ from common import packing
 from common.frame import Frame, FrameId, Outcome, Priority, Reading, Result
 from common.pixels import RawImage
 from common.telemetry import Timeline
+from edge_node import arrivals
 from edge_node.arrivals import Arrivals, Arrived
 from edge_node.in_hand import InHand
 from edge_node.ledger import Flight, Ledger
@@ -50,8 +51,47 @@ class Sink:
         pass
 
 
+class Recorder(Sink):
+    """Tells what is called when, and takes its time to write."""
+
+    def __init__(self, told: list[str], go: threading.Event, failing: bool = False) -> None:
+        super().__init__(failing)
+        self.told, self.go = told, go
+
+    def write(self, shown: Shown) -> None:
+        self.told.append("write")
+        assert self.go.wait(60)
+        self.told.append("written")
+
+    def sights(self, changed: tuple) -> None:
+        self.told.append("sights")
+
+    def close(self) -> None:
+        self.told.append("close")
+        if self.failing:
+            raise ValueError("no")
+
+
+class Follower:
+    """A tracker, with what it should fail at."""
+
+    def __init__(self, told: list[str], fails: str = "") -> None:
+        self.told, self.fails = told, fails
+
+    def observe(self, reading: Reading, rgb: np.ndarray) -> tuple:
+        if self.fails == "observe":
+            raise ValueError("no")
+        return reading, ()
+
+    def close(self) -> tuple:
+        self.told.append("tracker")
+        if self.fails == "close":
+            raise ValueError("no")
+        return ("a sight",)
+
+
 class House:
-    def __init__(self, *sinks: Sink, detector: Slow | None = None) -> None:
+    def __init__(self, *sinks: Sink, detector: Slow | None = None, tracker: Follower | None = None) -> None:
         self.in_hand, self.written, self.unread = InHand(), list[tuple[int, bool]](), list[int]()
         self.arrivals = Arrivals(
             Reader(detector),
@@ -60,11 +100,11 @@ class House:
             self.in_hand,
             Steps(),
             ThreadPoolExecutor(1),
-            ThreadPoolExecutor(1),
             limit=8,
             on_read=lambda *about: None,
             on_written=lambda flight, whole: self.written.append((flight.sequence, whole)),
             on_unread=lambda flight, result: self.unread.append(flight.sequence),
+            tracker=tracker,
         )
 
     async def arrive(self, sequence: int, priority: Priority = Priority.STANDARD, kept: bool = False) -> None:
@@ -130,3 +170,49 @@ async def test_when_time_is_up_kept_frames_wait_for_the_next_run_and_others_are_
         (0, Outcome.ENHANCED),
         (2, Outcome.FAILED),
     ]
+
+
+async def test_a_tracker_that_fails_costs_no_reading(caplog: pytest.LogCaptureFixture) -> None:
+    sink = Sink()
+    house = House(sink, tracker=Follower([], "observe"))
+    async with house.running():
+        await house.arrive(0)
+        await house.until(lambda: house.written)
+    assert house.written == [(0, True)] and len(sink.readings) == 1
+    assert sink.readings[0].outcome is Outcome.ENHANCED and "could not be followed" in caplog.text
+
+
+async def test_closing_waits_for_what_is_being_written() -> None:
+    told, go = list[str](), threading.Event()
+    house = House(Recorder(told, go), tracker=Follower(told))
+    async with house.running():
+        await house.arrive(0)
+        await house.until(lambda: told)
+    closing = asyncio.create_task(house.arrivals.close())  # the frame was given up; its thread still writes
+    await asyncio.sleep(0.05)
+    go.set()
+    await closing
+    assert told == ["write", "written", "tracker", "sights", "close"]
+
+
+@pytest.mark.parametrize("fails", ["", "close"])
+async def test_what_cannot_be_closed_leaves_nothing_else_open(fails: str, caplog: pytest.LogCaptureFixture) -> None:
+    told, go = list[str](), threading.Event()
+    house = House(Recorder(told, go, failing=True), Recorder(told, go), tracker=Follower(told, fails))
+    await house.arrivals.close()
+    assert told == ["tracker", *(["sights"] * 2 if not fails else []), "close", "close"]
+    assert "a sink could not be closed" in caplog.text
+
+
+async def test_a_sink_that_hangs_is_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(arrivals, "CLOSE_S", 0.05)
+    told, go = list[str](), threading.Event()
+    house = House(Recorder(told, go))
+    async with house.running():
+        await house.arrive(0)
+        await house.until(lambda: told)
+    await house.arrivals.close()
+    assert "could not be closed within" in caplog.text
+    go.set()

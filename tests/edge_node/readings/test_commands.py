@@ -67,6 +67,20 @@ def test_json_has_all_that_is_known(keep, make_sight, capsys: pytest.CaptureFixt
     assert line["polygon"] == [[10.0, 20.0], [50.0, 20.0], [50.0, 30.0], [10.0, 30.0]] and line["crop"] is None
 
 
+def test_json_on_a_terminal_does_not_steer_it(
+    keep, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evil = "EXIT \x1b[2J \x9b2J \u202eTIXE Straße"
+    folder = str(keep(evil))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert search(["exit", "--json", "--output", folder]) == 0
+    assert export(["--format", "jsonl", "--output", folder, "-"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        assert line.isascii() and line.isprintable() and json.loads(line)["text"] == evil
+
+
 def test_what_is_escaped_leaves_the_match_where_it_is(keep) -> None:
     found = search_all(stores_in(keep("a\x1b[2Jb EXIT")), "exit", limit=9)
     cells = [cell for column in table(found, several=False).columns for cell in column.cells]

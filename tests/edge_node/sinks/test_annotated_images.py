@@ -19,8 +19,8 @@ def test_a_picture_a_frame(tmp_path: Path, make_shown) -> None:
     sink.write(make_shown(2, size=(400, 300), name="clip.mp4#17", outcome=Outcome.EXPIRED))
     sink.close()
     assert sorted(p.name for p in (tmp_path / "annotated").iterdir()) == [
-        "000001-street1.jpg",
-        "000002-clip.mp4_17.jpg",
+        "000001-s1-street1.jpg",
+        "000002-s1-clip.mp4_17.jpg",
     ]
     for path in (tmp_path / "annotated").iterdir():
         with Image.open(path) as image:
@@ -84,7 +84,18 @@ def test_regions_at_the_border_and_very_many(make_shown) -> None:
 def test_names_made_safe(tmp_path: Path, make_shown, name: str, stem: str) -> None:
     assert safe_stem(name) == stem
     AnnotatedImages(tmp_path).write(make_shown(3, name=name))
-    assert [p.name for p in tmp_path.iterdir()] == [f"000003-{stem}.jpg"]
+    assert [p.name for p in tmp_path.iterdir()] == [f"000003-s1-{stem}.jpg"]
+
+
+def test_a_later_run_replaces_no_picture(tmp_path: Path, make_shown) -> None:
+    for session in ("5f0c9a17e2b4", "0a11b2c3d4e5"):
+        shown = make_shown(3, name="camera 0")
+        id = replace(shown.reading.id, session=session)
+        AnnotatedImages(tmp_path).write(replace(shown, reading=replace(shown.reading, id=id)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "000003-0a11b2c3-camera_0.jpg",
+        "000003-5f0c9a17-camera_0.jpg",
+    ]
 
 
 def test_long_names_are_cut(tmp_path: Path, make_shown) -> None:
@@ -122,7 +133,7 @@ def test_a_folder_that_vanishes_is_logged_once(tmp_path: Path, make_shown, caplo
         sink.write(make_shown(3))
     assert sink.failures.count == 2
     assert caplog.text.count("cannot write") == 1
-    assert [p.name for p in folder.iterdir()] == ["000003-street3.jpg"]
+    assert [p.name for p in folder.iterdir()] == ["000003-s1-street3.jpg"]
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
