@@ -120,12 +120,7 @@ def sight_of(reading: Reading, region: Region, number: int, size: tuple[int, int
 
 
 def found_of(row: Any, folder: Path, cost: float = 0.0, spans: tuple[tuple[int, int], ...] = ()) -> Found:
-    """A row as a search gives it; paths are in `folder`, and None where the file is gone.
-
-    Raises:
-        ValueError: it has values that no row has, by damage or another hand.
-    """
-    check(row)
+    """A sound row as a search gives it; paths are in `folder`, and None where the file is gone."""
     return Found(
         row["id"], row["text"], row["edge"], row["name"], row["confidence"], row["score"],
         row["first_ns"], row["last_ns"], row["frames"],

@@ -15,6 +15,7 @@ from common.errors import WeightsError
 from common.text_detection import create_detector
 from edge_node.node import EdgeNode
 from edge_node.reader import Reader
+from edge_node.results import Results
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import Shown
 from edge_node.sources import open_source
@@ -69,3 +70,19 @@ async def test_a_detector_that_does_not_load_ends_the_node(tmp_path: Path, free_
     node._arrivals._reader = Reader(create_detector("east", model=tmp_path / "other.pb"))
     with pytest.raises(WeightsError, match=r"other\.pb"):
         await node.run(asyncio.Event())
+
+
+async def test_a_part_that_cannot_be_closed_leaves_the_sinks_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(self: Results) -> None:
+        raise OSError("no")
+
+    closed: list[bool] = []
+    sink = Blocking()
+    monkeypatch.setattr(sink, "close", lambda: closed.append(True))
+    node = node_at("localhost:1", tmp_path, sink)
+    monkeypatch.setattr(Results, "close", fails)
+    await node._close([])
+    node.source.close()
+    assert closed == [True] and "a part of the node could not be closed" in caplog.text
