@@ -3,8 +3,9 @@
     python benchmarks/scaling/run.py measure        # 5 minutes on two quiet cores; writes results/scaling_measured.json
     python benchmarks/scaling/run.py                # the simulation: results/scaling.json, docs/images/scaling.png
 
-The simulation refuses to go on to the fleet unless it is within 10 % of what was measured: served frames/s, median and
-p95 latency at each load up to 0.8 of the device, served frames/s beyond.
+The simulation refuses to go on to the fleet unless it is within 10 % of what was measured: median latency at each load
+below the device's, served frames/s beyond. A run of half a minute tells p95 within a wide range only: it has to lie in
+that of nine simulated runs out of ten of the same length.
 """
 
 import argparse
@@ -29,8 +30,7 @@ MEASURED, SIMULATED, PICTURE = (
     RESULTS / "scaling.json",
     ROOT / "docs/images/scaling.png",
 )
-CLOSE = 0.10
-TRUSTED_LOAD = 0.85  # above, a short measurement says little of latency
+CLOSE, RUNS = 0.10, 60
 # Measured elsewhere in this repository (docs/serving.md): what one node's process carries whatever its device, and what
 # a connected edge costs it.
 HOST_FPS, EDGE_BYTES = 140.0, 49_000
@@ -38,16 +38,37 @@ EDGES, REGIONS, EDGE_FPS, SECONDS = 1_000_000, 5, 0.1, 120.0
 FAILURES = (Failure(20, 30, 0, 0.1), Failure(60, 40, 1, 1.0))
 
 
+def device_of(measured: dict) -> Device:
+    """With batches as the node makes them: one frame each on a CPU, which gains nothing from more."""
+    most = max(1, round(max(row["frames_per_batch"] for row in measured["rows"])))
+    return Device(tuple(measured["batch_s"][:most]), most)
+
+
 def validate(measured: dict) -> list[dict]:
-    """Measured beside simulated, load by load."""
-    device = Device(tuple(measured["batch_s"]), len(measured["batch_s"]))
-    rows = []
+    """Measured beside simulated, load by load. Below the device's load what came is what was served: chance had it that
+    it was not just what was meant to come.
+    """
+    device, rows = device_of(measured), []
     for real in measured["rows"]:
-        load = real["offered_fps"] / device.most_fps
-        made = simulate_node(device, measured["beside_s"], real["offered_fps"], 600.0)
-        compared = ["served_fps"] + (["p50_ms", "p95_ms"] if load <= TRUSTED_LOAD else [])
-        off = {key: made[key] / real[key] - 1 for key in compared}
-        rows.append({"load": load, "measured": real, "simulated": made, "off": off})
+        over = real["offered_fps"] > device.most_fps
+        offered = real["offered_fps"] if over else real["served_fps"]
+        runs = [
+            simulate_node(device, measured["beside_s"], offered, measured["seconds"], seed=seed) for seed in range(RUNS)
+        ]
+        made = {
+            key: float(np.median([run[key] for run in runs])) for key in ("served_fps", "p50_ms", "p95_ms", "p99_ms")
+        }
+        low, high = (float(np.percentile([run["p95_ms"] for run in runs], percent)) for percent in (5, 95))
+        key = "served_fps" if over else "p50_ms"
+        rows.append(
+            {
+                "load": offered / device.most_fps,
+                "measured": real,
+                "simulated": made | {"p95_ms, nine of ten runs": [low, high]},
+                "off": {key: made[key] / real[key] - 1},
+                "p95 fits": over or low <= real["p95_ms"] <= high,
+            }
+        )
     return rows
 
 
@@ -58,7 +79,7 @@ def bounds(fleet: Fleet, measured: dict, cost_per_hour: float) -> dict:
     return {
         "frames/s": frames,
         "cloud nodes": nodes,
-        "bound of a node": "its process" if fleet.most_node_fps < fleet.device.most_fps else "its device",
+        "bound of a node": "its process" if fleet.most_node_fps <= fleet.device.most_fps else "its device",
         "edges of a node": round(fleet.edges / nodes),
         "memory of a node's connections, MB": round(fleet.edges / nodes * EDGE_BYTES / 1e6, 1),
         "consumers in NATS": 3 * fleet.edges,
@@ -83,14 +104,14 @@ def draw(rows: list[dict], fleets: dict[str, list[Region]]) -> None:
     left.set(xlabel="load, share of the engine alone", ylabel="latency, ms", title="One node: simulated and measured")
     left.set_ylim(bottom=0)
     left.legend()
-    for region in fleets["fleet"]:
-        times = [second for second, _, _ in region.seconds]
-        right.plot(times, [max(queue, 0.5) for _, queue, _ in region.seconds], label=f"region {region.name}")
+    for name, label in (("fleet", "30 % spare"), ("no spare", "5 % spare")):
+        queues = np.mean([[queue for _, queue, _ in region.seconds] for region in fleets[name]], axis=0)
+        right.plot(np.convolve(queues, np.ones(5) / 5, "same"), label=label)
     right.axvspan(20, 50, color="tab:red", alpha=0.1)
     right.axvspan(60, 100, color="tab:red", alpha=0.2)
-    right.set(xlabel="s", ylabel="frames that wait in a node", yscale="log")
+    right.set(xlabel="s", ylabel="frames that wait in a node, mean")
     right.set_title("A million edges: a tenth of region 0 away, then all of region 1")
-    right.legend(ncol=2, fontsize=8)
+    right.legend(loc="upper left")
     figure.savefig(PICTURE, dpi=100)
 
 
@@ -113,15 +134,17 @@ def main() -> None:
     measured = json.loads(MEASURED.read_text())
     rows = validate(measured)
     for row in rows:
-        print(f"load {row['load']:.2f}: " + ", ".join(f"{key} {value:+.1%}" for key, value in row["off"].items()))
+        print(f"load {row['load']:.2f}: {row['off']}, p95 {'fits' if row['p95 fits'] else 'does not fit'}")
     worst = max(abs(value) for row in rows for value in row["off"].values())
-    if worst > CLOSE:
+    if worst > CLOSE or not all(row["p95 fits"] for row in rows):
         sys.exit(f"the simulation is {worst:.0%} off: it is not trusted with more")
-    device = Device(tuple(measured["batch_s"]), len(measured["batch_s"]))
+    device = device_of(measured)
     out: dict = {"validation": rows, "fleets": {}}
     fleets = {}
-    for name, spare in (("fleet", 0.3), ("no spare", 0.05)):
-        fleet = Fleet(EDGES, REGIONS, EDGE_FPS, device, measured["beside_s"], HOST_FPS, spare)
+    # Of a GPU nothing has been measured; but as fast as it may be, a node's process carries no more than HOST_FPS.
+    unbounded = Device((1 / HOST_FPS,), 1)
+    for name, of, spare in (("fleet", device, 0.3), ("no spare", device, 0.05), ("faster devices", unbounded, 0.3)):
+        fleet = Fleet(EDGES, REGIONS, EDGE_FPS, of, measured["beside_s"], HOST_FPS, spare)
         fleets[name] = simulate_fleet(fleet, FAILURES, SECONDS)
         out["fleets"][name] = bounds(fleet, measured, given.price) | {
             "longest queue of a node": max(queue for region in fleets[name] for _, queue, _ in region.seconds),
