@@ -63,7 +63,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         gpus = [int(number) for number in given.gpus.split(",")] if given.gpus else None
     except ValueError:
         raise SettingsError(f"--gpus {given.gpus}: numbers of CUDA devices, as 0 or 0,1") from None
-    bounds = {"quality": (1, 100), "threads": (1, 256), "batch_pixels": (1, 2**40), "workers": (0, 100_000)}
+    bounds = {"quality": (1, 100), "threads": (1, 256), "batch_pixels": (0, 2**40), "workers": (0, 100_000)}
     for name, (least, most) in bounds.items():
         if not least <= (value := getattr(given, name)) <= most:
             raise SettingsError(f"--{name.replace('_', '-')} {value}: {least}..{most}")
@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", default="", metavar="EXT", help="of the enhanced files, as webp (default: as SRC)")
     parser.add_argument("--quality", type=int, default=95, help="of JPEG and WebP files (default: 95)")
     parser.add_argument("--threads", type=int, default=4, metavar="N", help="for files, per device (default: 4)")
-    parser.add_argument("--batch-pixels", type=int, default=4 * 1024 * 1024, metavar="N", help="of one batch together")
+    parser.add_argument("--batch-pixels", type=int, default=0, metavar="N", help="of one batch together; 0 = by device")
     parser.add_argument("--ray", default="", metavar="ADDRESS", help="Ray cluster: auto, host:6379, or local")
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="with --ray: engines (default: all GPUs)")
     return parser

@@ -1,5 +1,8 @@
 """Files through one engine: read and written on threads of their own, in batches of one size on the device."""
 
+import os
+import sys
+import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,6 +17,8 @@ from cloud_node.enhance import read
 from common.errors import LamplightError, OutOfDeviceMemory
 from common.pixels import Bytes, RawImage
 
+BATCH_PIXELS = {"cuda": 4 * 1024 * 1024}  # by device; a CPU gains nothing from large batches
+CPU_PIXELS = 1024 * 1024
 AHEAD = 4  # batches that may be read and wait for others of their size
 
 
@@ -31,7 +36,7 @@ class Done:
 class Limits:
     """Of one engine's work."""
 
-    batch_pixels: int = 4 * 1024 * 1024
+    batch_pixels: int = 0  # 0 = by device
     batch_frames: int = 32
     threads: int = 2  # for files
     quality: int = 95  # of JPEG and WebP
@@ -42,6 +47,7 @@ class Pipeline:
 
     def __init__(self, archive: Archive, engine: Engine, limits: Limits) -> None:
         self.archive, self.engine, self.limits = archive, engine, limits
+        self._batch_pixels = limits.batch_pixels or BATCH_PIXELS.get(engine.device.type, CPU_PIXELS)
         self._waiting: dict[tuple[int, int], list[tuple[str, RawImage]]] = defaultdict(list)  # by size
         self._on_device: deque[tuple[list[tuple[str, RawImage]], Pending | None]] = deque()
         self._writing: set[Future[Done]] = set()
@@ -52,7 +58,7 @@ class Pipeline:
         Raises:
             SourceError: nothing can be written. DeviceError: the device failed.
         """
-        with ThreadPoolExecutor(self.limits.threads, thread_name_prefix="files") as files:
+        with ThreadPoolExecutor(self.limits.threads, "files", _step_back) as files:
             for image, source in self._read(iter(images), files):
                 if isinstance(source, Done):
                     yield source
@@ -61,7 +67,7 @@ class Pipeline:
                 same.append((image, source))
                 if self._is_full(same):
                     self._start(same, files)
-                elif sum(_pixels(batch) for batch in self._waiting.values()) > AHEAD * self.limits.batch_pixels:
+                elif sum(_pixels(batch) for batch in self._waiting.values()) > AHEAD * self._batch_pixels:
                     self._start(max(self._waiting.values(), key=_pixels), files)
                 yield from self._written(2 * self.limits.batch_frames)
             for same in list(self._waiting.values()):
@@ -91,7 +97,7 @@ class Pipeline:
 
     def _is_full(self, batch: list[tuple[str, RawImage]]) -> bool:
         one = batch[0][1].width * batch[0][1].height
-        return len(batch) >= self.limits.batch_frames or (len(batch) + 1) * one > self.limits.batch_pixels
+        return len(batch) >= self.limits.batch_frames or (len(batch) + 1) * one > self._batch_pixels
 
     def _start(self, batch: list[tuple[str, RawImage]], files: ThreadPoolExecutor) -> None:
         """Onto the device; the batch before the last comes off it."""
@@ -153,6 +159,14 @@ def _encoded(rgb: Bytes, suffix: str, quality: int) -> bytes:
     file = BytesIO()
     Image.fromarray(rgb).save(file, Image.registered_extensions()[suffix.lower()], quality=quality)
     return file.getvalue()
+
+
+def _step_back() -> None:
+    """Files wait for the network's threads rather than hold one of them up, which would hold up all: on Linux alone a
+    thread has a priority of its own.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _pixels(batch: list[tuple[str, RawImage]]) -> int:
