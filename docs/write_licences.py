@@ -15,7 +15,7 @@ from deploy.locks.lock import EXTRAS, FOLDER, Pin, normalised, read
 
 PAGE = Path(__file__).with_name("licences.md")
 EXPRESSION = re.compile(r"[A-Za-z0-9.+-]+(?: (?:AND|OR|WITH) [A-Za-z0-9.+-]+)*")
-ROW = re.compile(r"^\| ([a-z0-9-]+) \| ([^ |]+) \| ([^|]+?) \|", flags=re.MULTILINE)
+ROW = re.compile(r"^\| ([a-z0-9-]+) \| (\d[^ |]*) \| ([^|]+?) \|", flags=re.MULTILINE)
 UNSTATED = "NOASSERTION"  # as SPDX has it
 SPDX = {
     "3-clause bsd license": "BSD-3-Clause",
@@ -32,8 +32,11 @@ SPDX = {
 UNSAID = {  # their metadata says nothing, or no more than "BSD"; read in the files that they carry
     "aiomqtt": "BSD-3-Clause",
     "colorama": "BSD-3-Clause",
+    "jinja2": "BSD-3-Clause",
+    "mpmath": "BSD-3-Clause",
     "cuda-toolkit": UNSTATED,  # an empty package that asks for NVIDIA's libraries
     "omegaconf": "BSD-3-Clause",
+    "sympy": "BSD-3-Clause",
 }
 MARKS = {
     "proprietary": re.compile("Proprietary"),

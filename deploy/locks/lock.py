@@ -13,7 +13,7 @@ HASH = re.compile(r"^--hash=sha256:([0-9a-f]{64})$")
 
 @dataclass(frozen=True)
 class Pin:
-    """One distribution of a lock: its normalised name, version, marker ("" = everywhere) and the SHA-256 of its files."""
+    """A distribution of a lock: normalised name, version, marker ("" = everywhere), the SHA-256 of its files."""
 
     name: str
     version: str
