@@ -40,6 +40,28 @@ docs: install ## the documentation as a site, in site/
 	PYTHONPATH=.:proto $(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+.PHONY: locks
+locks: .release/.installed ## pin what is deployed, with hashes, in deploy/locks/; then licences and sbom
+	PYTHONPATH=. .release/bin/python deploy/locks/write.py $(if $(UPGRADE),--upgrade)
+	$(MAKE) licences sbom
+
+.PHONY: licences
+licences: .release/.installed ## the licences of what is pinned, into docs/licences.md
+	PYTHONPATH=. .release/bin/python docs/write_licences.py
+
+.PHONY: sbom
+sbom: .release/.installed ## software bills of materials, into deploy/sbom/
+	PYTHONPATH=. .release/bin/python deploy/sbom/write.py
+
+.PHONY: release
+release: install .release/.installed ## wheel, source archive and notes, checked, into dist/
+	.release/bin/python deploy/release.py --python $(BIN)/python
+
+.release/.installed: deploy/locks/release.txt
+	$(PYTHON) -m venv --clear .release
+	.release/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/locks/release.txt
+	touch $@
+
 .PHONY: install
 install: .venv/.installed .nats/path ## .venv with everything, and a nats-server
 
@@ -67,5 +89,5 @@ screenshots: install chromium ## pictures of the live page, into docs/images/
 
 .PHONY: clean
 clean: ## remove what was made, the environment included
-	rm -rf .venv .nats .gstreamer .chromium demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .release .nats .gstreamer .chromium demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import tomllib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,9 +138,26 @@ def test_the_context_makes_the_same_wheel_as_the_repository(tmp_path: Path) -> N
     assert "lamplight/v1/enhancement_pb2.py" in inside
 
 
-def test_what_is_installed_is_pinned() -> None:
+def test_what_is_installed_is_locked() -> None:
+    """Every file from an index has a hash, but torch for a CPU, which has a version."""
+    installs = re.findall(r"pip (?:install|wheel) ([^&\n]+)", TEXT)
+    away = [line for line in installs if "--no-index" not in line and not line.rstrip().endswith("/wheels/project .")]
+    torch = [line for line in away if "--require-hashes" not in line]
+    assert [re.sub(r"\s+", " ", line).strip() for line in torch] == [
+        """--no-deps --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)\""""
+    ]
     assert re.search(r"^torch==", (REPOSITORY / "constraints.txt").read_text(), flags=re.MULTILINE)
-    extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    installs = re.findall(r"pip install (.+?)(?:\n|$)", TEXT)
-    assert all("constraints.txt" in line for line in installs)
-    assert {name for line in installs for name in re.findall(r"'\.\[(\w+)\]'", line)} <= extras.keys()
+    locks = [re.findall(r"-r (deploy/locks/\S+)", line) for line in away if line not in torch]
+    names = ("build", "cloud", "cloud-cpu", "edge", "source")
+    assert sorted(name for [name] in locks) == sorted(f"deploy/locks/{name}.txt" for name in names)
+    assert all((REPOSITORY / name).is_file() for [name] in locks)
+
+
+def test_what_is_built_from_source_is_built_with_locked_tools() -> None:
+    wheels = re.findall(r"pip wheel ([^&\n]+)", TEXT)
+    assert len(wheels) == 2
+    assert all("--no-build-isolation" in line and "--no-deps" in line for line in wheels)
+    for line in re.findall(r"pip install ([^&\n]+)", TEXT):
+        assert "--only-binary :all:" in line or "--no-index" in line or "TORCH_INDEX" in line
+    build = (REPOSITORY / "deploy" / "locks" / "build.txt").read_text()
+    assert all(f"\n{name}==" in build for name in ("hatchling", "setuptools"))
