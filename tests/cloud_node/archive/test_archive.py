@@ -166,7 +166,7 @@ def test_what_makes_no_sense_is_said(source: Path, tmp_path: Path) -> None:
         (("--gpus", "x"), "--gpus x: numbers"),
         (("--threads", "0"), "--threads 0: 1.."),
         (("--quality", "200"), "--quality 200: 1..100"),
-        (("--batch-pixels", "-1"), "--batch-pixels -1: 1.."),
+        (("--batch-pixels", "-1"), "--batch-pixels -1: 0.."),
         (("--gpus", "0", "--device", "cpu"), "exclude each other"),
         (("--gpus", "0", "--ray", "auto"), "by --workers"),
         (("--workers", "2"), "goes with --ray"),
