@@ -1,11 +1,11 @@
 """Safe by default: other machines reach this node with TLS and authentication alone, unless told otherwise."""
 
-import ipaddress
 import logging
 from urllib.parse import urlsplit
 
 from cloud_node.settings import CloudSettings
 from common.errors import SettingsError
+from common.loopback import is_loopback
 from common.nats_connection import masked, server_list
 
 log = logging.getLogger(__name__)
@@ -14,17 +14,6 @@ HOW = (
     "Make an authority with `python -m cloud_node enroll --init --name HOST`, start with --identity authority/node, "
     "and let each edge in with `python -m cloud_node enroll EDGE` (docs/security.md)"
 )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
-    host = host.strip("[]")
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_exposure(settings: CloudSettings) -> None:

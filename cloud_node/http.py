@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
@@ -19,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from cloud_node.http_access import Access
 from common.errors import PortInUse
 from common.http_server import Server, listen
+from common.loopback import is_loopback
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class HttpServer:
 
         routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/status", show), *more]
         config = uvicorn.Config(
-            Access(Starlette(routes=routes), token, ipaddress.ip_address(address[0]).is_loopback),
+            Access(Starlette(routes=routes), token, is_loopback(address[0])),
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -2,12 +2,13 @@
 
 import base64
 import hmac
-import ipaddress
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from common.loopback import names_loopback
 
 OPEN = ("/livez", "/readyz")  # for orchestrators
 
@@ -38,7 +39,7 @@ class Access:
                     "WWW-Authenticate": 'Basic realm="lamplight: the token in node/http.token", charset="UTF-8"'
                 }
                 return PlainTextResponse("show the token in node/http.token\n", 401, challenge)
-        elif self._loopback and not _is_loopback(headers.get("host", "")):
+        elif self._loopback and not names_loopback(headers.get("host", "")):
             return PlainTextResponse("this node answers on loopback alone: ask for localhost or 127.0.0.1\n", 400)
         return None
 
@@ -53,11 +54,3 @@ def _shows(authorization: str, token: str) -> bool:
     elif scheme.lower() != "bearer":
         return False
     return hmac.compare_digest(shown.encode(), token.encode())
-
-
-def _is_loopback(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    try:
-        return name.lower() == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False

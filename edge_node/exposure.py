@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.channel import with_port
 from common.errors import SettingsError
-from edge_node.live.options import is_loopback
+from common.loopback import is_loopback
 from edge_node.route import LocalMode
 from edge_node.settings import EdgeSettings
 
@@ -52,7 +52,7 @@ def check_exposure(given: EdgeSettings) -> None:
 
 
 def _is_here(host: str) -> bool:
-    if is_loopback(host.lower()):
+    if is_loopback(host):
         return True
     try:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}

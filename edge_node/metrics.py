@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from common.errors import PortInUse
 from common.frame import Outcome, Priority, Reading, Route
+from common.loopback import is_loopback, names_loopback
 from common.metrics import Meters, Observe, Points, Sources, discard, pushes
 from common.telemetry import STAGES
-from edge_node.live.options import is_loopback
 from edge_node.settings import Telling
 
 if TYPE_CHECKING:
@@ -137,22 +136,15 @@ async def measured(nodes: "Sequence[EdgeNode]", given: Telling) -> AsyncIterator
 
 
 def _for_this_machine(app: Callable[..., Any]) -> Callable[..., Any]:
-    """A page elsewhere that gets its own name to mean this machine (DNS rebinding) sends that name: it is refused."""
+    """Who asks by another name is refused."""
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        if _names_loopback(environ.get("HTTP_HOST", "")):
+        if names_loopback(environ.get("HTTP_HOST", "")):
             return app(environ, start_response)
         start_response("421 Misdirected Request", [("Content-Type", "text/plain")])
         return [b"these metrics are on loopback alone: ask for localhost or 127.0.0.1\n"]
 
     return guarded
-
-
-def _names_loopback(host: str) -> bool:
-    try:
-        return is_loopback(urlsplit(f"//{host}").hostname or "")
-    except ValueError:  # as of "["
-        return False
 
 
 def _serve(address: tuple[str, int], registry: Any) -> Any:

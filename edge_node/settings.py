@@ -7,13 +7,14 @@ from pathlib import Path
 
 from common.channel import DEFAULT_PORT
 from common.frame import Priority
+from common.loopback import is_loopback
 from common.packing import ImageFormat
 from common.settings import check_least, group, host_and_port, option
 from common.telemetry import SLOW_MS
 from edge_node.alerts.options import AlertOptions
 from edge_node.areas import Area, parse_areas
 from edge_node.gate import GateMode
-from edge_node.live.options import Page, is_loopback
+from edge_node.live.options import Page
 from edge_node.route import LocalMode
 from edge_node.sinks.options import SinkOptions
 from edge_node.sources.options import LiveOptions

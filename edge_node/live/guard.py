@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge_node.live.options import Page, is_loopback
+from common.loopback import is_loopback
+from edge_node.live.options import Page
 
 COOKIE: Final = "lamplight"
 COOKIE_S: Final = 30 * 24 * 3600
@@ -43,7 +44,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, page: Page) -> None:
         self._app, self._token = app, str(page.live_token)
-        host, _ = page.address
+        host = page.address[0].lower()
         self._any_address = not is_loopback(host)
         self._names = {"localhost", "127.0.0.1", "[::1]", host, f"[{host}]", *map(str.lower, page.live_names)}
         if self._any_address:

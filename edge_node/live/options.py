@@ -1,9 +1,9 @@
 """Where the live page listens, and who may see it."""
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
+from common.loopback import is_loopback
 from common.settings import option
 
 LEAST_TOKEN: Final = 16  # characters; a shorter one could be guessed
@@ -51,15 +51,3 @@ class Page:
         if not (port.isascii() and port.isdigit() and int(port) < 65536) or (colon and not host):
             raise ValueError(f"--live {self.live}: a port, as 8080, or a host and a port, as 192.168.1.20:8080")
         return host or LOOPBACK, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there; no name but localhost is trusted to be so.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
-    (True, True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

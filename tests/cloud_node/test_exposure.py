@@ -4,10 +4,11 @@ import logging
 
 import pytest
 
-from cloud_node.exposure import check_exposure, is_loopback
+from cloud_node.exposure import check_exposure
 from cloud_node.node import CloudNode
 from cloud_node.settings import CloudSettings
 from common.errors import SettingsError
+from common.loopback import is_loopback
 from common.settings import load
 
 

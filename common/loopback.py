@@ -1,0 +1,30 @@
+"""What is this machine alone: one answer for what listens, what is asked for, and where things are sent."""
+
+import ipaddress
+from urllib.parse import urlsplit
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there; no name but localhost is trusted to be so.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "[::1]", "LocalHost", "0.0.0.0", "localhost.evil.example", "")]
+    [True, True, True, False, False, False]
+    """
+    host = host.strip("[]")
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def names_loopback(asked: str) -> bool:
+    """Whether an HTTP request's Host, HOST[:PORT], is this machine. A page elsewhere that gets its own name to mean
+    this machine (DNS rebinding) sends that name.
+
+    >>> [names_loopback(asked) for asked in ("localhost:80", "[::1]:80", "127.0.0.1", "evil.example:80", "[", "")]
+    [True, True, True, False, False, False]
+    """
+    try:
+        return is_loopback(urlsplit(f"//{asked}").hostname or "")
+    except ValueError:  # as of "["
+        return False
