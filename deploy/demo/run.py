@@ -247,9 +247,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.print()
     console.print(summary(made))
     console.print(f"\nPictures: {output}/before-after.png, latency.png and annotated/", highlight=False, soft_wrap=True)
-    console.print("Your own camera:", highlight=False)
+    search = f"    .venv/bin/python -m edge_node search boats --output {output}"
+    console.print(f"What was read:\n{search}", highlight=False, soft_wrap=True)
+    console.print("Your own camera, and a page that shows it on http://localhost:8080:", highlight=False)
     console.print("    .venv/bin/python -m cloud_node                          in one terminal", highlight=False)
-    console.print("    .venv/bin/python -m edge_node --camera 0 --annotate     in another", highlight=False)
+    console.print("    .venv/bin/python -m edge_node --camera 0 --live 8080    in another", highlight=False)
     if made.enhanced < made.frames:
         reasons = sorted({reading.reason for reading in readings if reading.reason})
         why = "; ".join(reasons) or "no reason was given"
