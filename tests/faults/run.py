@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("faults"), help="folder (default: faults/)")
     for what, count in (("clouds", 2), ("brokers", 3), ("edges", 3)):
         parser.add_argument(f"--{what}", type=int, default=count, help=f"how many (default: {count})")
+    parser.add_argument("--fps", type=int, default=2, help="frames/s of each camera (default: 2)")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     if any(given.output.iterdir()):
@@ -47,7 +48,7 @@ def main() -> int:
 
     faults = []
     try:
-        with Town(given.output, given.clouds, given.brokers, given.edges) as town:
+        with Town(given.output, given.clouds, given.brokers, given.edges, given.fps) as town:
             faults += plan(given.seed, given.minutes * 60, given.faults, list(town.members))
             trial = run(town, faults, given.minutes * 60, say)
             draw(trial, town.edges, list(town.members), given.output / "timeline.png")

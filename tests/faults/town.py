@@ -16,7 +16,6 @@ from watcher import SpoolWatcher
 from common.nats_server import find_server
 
 NATS_PORT, ROUTE_PORT, PORT = 4222, 6222, 50051
-FPS: Final = 2
 RETRY_S: Final = 10
 # Each edge looks at something else, so that its pictures can be told from those of the others.
 EDGES: Final = (
@@ -93,13 +92,14 @@ class Town:
 
     Args:
         folder: for logs, stores and the edges' disks.
+        fps: what each camera gives.
 
     Raises:
         NotPossible: with what this machine does not allow.
     """
 
-    def __init__(self, folder: Path, clouds: int = 2, brokers: int = 3, edges: int = 3) -> None:
-        self.folder, self._counts = folder.resolve(), (clouds, brokers, edges)
+    def __init__(self, folder: Path, clouds: int = 2, brokers: int = 3, edges: int = 3, fps: int = 2) -> None:
+        self.folder, self._counts, self._fps = folder.resolve(), (clouds, brokers, edges), fps
         self.members: dict[str, Member] = {}
         self.edges: dict[str, Edge] = {}
         self._stack = ExitStack()
@@ -164,7 +164,7 @@ class Town:
         member.command = lambda: self._edge(member.name, nodes, source, more)
 
     def _edge(self, name: str, nodes: str, source: str, more: tuple[str, ...], *last: str) -> list[str]:
-        picture = f"lavfi:{source}=size=320x240:rate={FPS}"
+        picture = f"lavfi:{source}=size=320x240:rate={self._fps}"
         return python(
             "-m", "edge_node", "--camera", picture, "--edge", name, "--cloud", nodes, "--output",
             str(self.folder / name), "--detector", "none", "--gate", "off", "--insecure",
