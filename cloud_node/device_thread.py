@@ -99,13 +99,14 @@ class DeviceThread:
 
     def _run(self, name: str, cpus: frozenset[int] | None) -> None:
         if cpus is not None:
-            _pin(name, cpus)
+            pin(name, cpus)
         while (call := self._calls.get()) is not None and not self._halted:
             call.run()
             del call  # and what it holds
 
 
-def _pin(name: str, cpus: frozenset[int]) -> None:
+def pin(name: str, cpus: frozenset[int]) -> None:
+    """Keep the calling thread, and what it starts, to these processors; only said in the log where that cannot be."""
     try:
         os.sched_setaffinity(0, cpus)  # 0 is this thread
     except (AttributeError, OSError) as error:  # not on this platform, or no such processor

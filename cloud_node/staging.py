@@ -4,14 +4,13 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from cloud_node.batches import Pixels
 from cloud_node.jobs import Job
 from common import packing
 from common.errors import ImageError
-from common.pixels import RawImage, content_size
+from common.pixels import content_size
 
 STAGED_BYTES = 128 * 2**20
-
-Pixels = RawImage | Exception  # an image, or why there is none
 
 
 class Staging:

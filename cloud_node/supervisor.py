@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cloud_node.jobs import Job
 from cloud_node.scheduler import Scheduler
-from cloud_node.staging import Staging
 from cloud_node.worker import Worker
 from common.errors import DeviceError, DeviceLost
 
@@ -26,7 +25,6 @@ class Supervisor:
     Args:
         workers: one per device; `on_health` of each becomes the supervisor's.
         scheduler: that they share.
-        staging: that they share; closed with them.
         give_back: gets a job that another node should do, its credit returned, and why.
         on_health: called with `healthy` when it changed.
     """
@@ -35,12 +33,11 @@ class Supervisor:
         self,
         workers: Sequence[Worker],
         scheduler: Scheduler[Job],
-        staging: Staging,
         give_back: Callable[[Job, str], None],
         on_health: Callable[[bool], None] = lambda healthy: None,
     ) -> None:
         self.workers = list(workers)
-        self._scheduler, self._staging = scheduler, staging
+        self._scheduler = scheduler
         self._give_back, self._on_health = give_back, on_health
         self._was_healthy = False
         for worker in self.workers:
@@ -128,7 +125,6 @@ class Supervisor:
     async def close(self) -> None:
         """Once `run` is over."""
         await asyncio.gather(*(worker.close() for worker in self.workers))
-        self._staging.close()
 
     def _relieve(self, free: Worker) -> None:
         """A device is free: a batch in line behind another goes back to the queue for it, unless more urgent wait."""
@@ -154,4 +150,5 @@ class Supervisor:
         for ticket in tickets:
             ticket.job.release()
             self._give_back(ticket.job, reason)
-        self._staging.clear()
+        for worker in self.workers:
+            worker.forget()

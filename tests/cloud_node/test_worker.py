@@ -8,12 +8,14 @@ import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from devices import HEIGHT, WIDTH, House, PlainEngine, make_job
 
+from cloud_node.device import LocalDevice
 from cloud_node.engine import Engine
 from cloud_node.jobs import Job
 from cloud_node.restarts import RestartLimit
@@ -155,9 +157,10 @@ async def test_a_node_that_cannot_hand_results_on_comes_down() -> None:
         raise OSError("no way to hand it on")
 
     scheduler: Scheduler[Job] = Scheduler(10**9, 8, 10**9)
-    worker = Worker(PlainEngine, scheduler, ThreadPoolExecutor(2), settle)
+    device = partial(LocalDevice, PlainEngine, ThreadPoolExecutor(2), Staging())
+    worker = Worker(device, scheduler, settle)
     scheduler.submit(ticket(make_job(0), WIDTH, HEIGHT, 0))
-    supervisor = Supervisor([worker], scheduler, Staging(), settle)
+    supervisor = Supervisor([worker], scheduler, settle)
     with pytest.raises(OSError, match="no way"):
         async with asyncio.timeout(60):
             await supervisor.run()

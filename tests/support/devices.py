@@ -5,13 +5,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cloud_node.engine import Engine, Enhanced
+from cloud_node.device import LocalDevice
+from cloud_node.engine import Engine
 from cloud_node.jobs import Encoding, Job
+from cloud_node.outputs import Enhanced
 from cloud_node.scheduler import Scheduler
 from cloud_node.staging import Staging
 from cloud_node.supervisor import Supervisor
@@ -92,6 +95,7 @@ class House:
         max_pixels: int = 10**9,
         max_frames: int = 8,
         encoders: ThreadPoolExecutor | None = None,
+        cpus: frozenset[int] | None = None,
         **options: object,
     ) -> None:
         self.scheduler: Scheduler[Job] = Scheduler(max_pixels, max_frames, 10**12)
@@ -105,20 +109,16 @@ class House:
         self._encoders = encoders or ThreadPoolExecutor(2)
         self.workers = [
             Worker(
-                make,
+                partial(LocalDevice, make, self._encoders, self.staging, f"device {index}", cpus),
                 self.scheduler,
-                self._encoders,
                 self._settle,
                 give_back=self._give_back,
-                staging=self.staging,
                 name=f"device {index}",
                 **options,
             )
             for index, make in enumerate(engines)
         ]
-        self.supervisor = Supervisor(
-            self.workers, self.scheduler, self.staging, self._give_back, on_health=self.health.append
-        )
+        self.supervisor = Supervisor(self.workers, self.scheduler, self._give_back, on_health=self.health.append)
 
     def submit(self, *jobs: Job, expires_ns: int = 0) -> None:
         for job in jobs:
@@ -148,6 +148,7 @@ class House:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await self.supervisor.close()
+            self.staging.close()
         assert not self.supervisor.pending
         waiting = {item.job.frame.id.sequence for item in self.scheduler.withdraw(lambda item: True)}
         taken = self.jobs.keys() - waiting
