@@ -23,7 +23,9 @@ SOON = RestartLimit(5, 600.0, 0.01)
 class FileEngine(PlainEngine):
     """Its version is what its file says."""
 
-    def __init__(self, served: ServedWeights, before: Callable[[Sequence[RawImage]], None], on_reload: Callable) -> None:
+    def __init__(
+        self, served: ServedWeights, before: Callable[[Sequence[RawImage]], None], on_reload: Callable
+    ) -> None:
         super().__init__(before)
         self._on_reload = on_reload
         file = served.files["plain"]
