@@ -16,7 +16,7 @@ def file(tmp_path: Path) -> Path:
 async def test_what_was_taken_outlives_the_users_file(file: Path) -> None:
     served = ServedWeights({"fast": file, "edge": None})
     await served.keep()
-    file.write_bytes(b"bad")
+    file.write_bytes(b"bad")  # noqa: ASYNC240
     with pytest.raises(WeightsError, match=f"{file} does not fit"):
         async with served.trying("fast", file) as copy:
             raise WeightsError(f"{copy} does not fit")
@@ -24,7 +24,7 @@ async def test_what_was_taken_outlives_the_users_file(file: Path) -> None:
     assert kept is not None and kept.read_bytes() == b"good" and served.files["edge"] is None
     for better in (b"better", b"best"):
         before = served.files["fast"]
-        file.write_bytes(better)
+        file.write_bytes(better)  # noqa: ASYNC240
         async with served.trying("fast", file):
             pass
         assert served.files["fast"] is not None and served.files["fast"].read_bytes() == better
