@@ -53,6 +53,11 @@ licences: .release/.installed ## the licences of what is pinned, into docs/licen
 sbom: .release/.installed ## software bills of materials, into deploy/sbom/
 	PYTHONPATH=. .release/bin/python deploy/sbom/write.py
 
+.PHONY: audit
+audit: .release/.installed ## known vulnerabilities of what is pinned: asks PyPI, now (AUDIT=osv: osv.dev)
+	.release/bin/pip-audit --strict --disable-pip --progress-spinner off -s $(or $(AUDIT),pypi) \
+		$(addprefix -r deploy/locks/,edge.txt cloud.txt build.txt release.txt)
+
 .PHONY: release
 release: install .release/.installed ## wheel, source archive and notes, checked, into dist/
 	.release/bin/python deploy/release.py --python $(BIN)/python

@@ -116,7 +116,7 @@ class CloudNode:
         )
         self._build(devices, policy)
         await self._supervisor.start()
-        self._served.keep()
+        await self._served.keep()
         self._reloader = Reloader(settings, watch, self._served, self._supervisor, self._admission)
         self._health = health.aio.HealthServicer()
         ingress = Ingress(

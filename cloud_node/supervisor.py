@@ -105,19 +105,27 @@ class Supervisor:
             await asyncio.gather(*running, return_exceptions=True)
             self._return_queue("this node is stopping")
 
-    async def reload(self, preset: str, weights: Path | None) -> str:
+    async def reload(self, preset: str, weights: Path | None, before: Path | None = None) -> str:
         """Put other weights into a preset on every device, one after the other; returns the model's new version.
 
         Raises:
-            WeightsError: if they do not fit; the old ones stay on this device and those after it.
+            WeightsError: if they do not fit a device; those that took them get the weights `before` back.
             DeviceLost: if every device is given up.
         """
-        version, error = "", DeviceLost("there is no device")
+        version, took, error = "", list[Worker](), DeviceLost("there is no device")
         for worker in self.workers:
             try:
                 version = await worker.reload(preset, weights)
+                took.append(worker)
             except DeviceLost as lost:
                 error = lost
+            except Exception:
+                for other in took:
+                    try:
+                        await other.reload(preset, before)
+                    except Exception:  # they are what was served: the device has more wrong with it
+                        log.exception("%s keeps weights that other devices refused", other.name)
+                raise
         if not version:
             raise error
         return version
