@@ -3,8 +3,8 @@
     make docs-commands        # those that take minutes too, with the detector and the networks as they are by default
 
 Commands that go on (nodes, `listen`, `load`) are watched until they are ready or have read a frame, then ended with
-SIGTERM (`load` with SIGINT), and must end with 0. Two run at a time. Without the marker `slow` nodes have no network and
-edges no detector, where the command does not ask for one: what they do is for other tests.
+SIGTERM (`load` with SIGINT), and must end with 0. Two run at a time. Without the marker `slow` nodes have no network
+and edges no detector, where the command does not ask for one: what they do is for other tests.
 """
 
 import os

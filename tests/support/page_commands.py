@@ -39,8 +39,8 @@ def commands() -> dict[Command, str]:
 def of_page(text: str) -> Iterator[Command]:
     """Commands of a page in their order.
 
-    >>> text = "```sh\\nexport A=1\\nmake x &  # why\\n```\\n\\n    make \\\\\\n    y\\n\\n```\\n$ make z\\nsaid\\n```\\n"
-    >>> [(command.text, command.exports) for command in of_page(text)]
+    >>> page = "```sh\\nexport A=1\\nmake x &  # why\\n```\\n\\n    make \\\\\\n    y\\n\\n```\\n$ make z\\nsaid\\n```\\n"
+    >>> [(command.text, command.exports) for command in of_page(page)]
     [('make x', ('A=1',)), ('make z', ()), ('make y', ())]
     """
     for language, block in FENCED.findall(text):
