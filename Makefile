@@ -7,7 +7,7 @@ PROTOS := $(wildcard proto/lamplight/v1/*.proto)
 
 .PHONY: help
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: install ## dark street at night, a cloud node, an edge node: pictures and figures in demo-output/
@@ -39,6 +39,10 @@ proto: install ## generate the code beside the .proto files
 docs: install ## the documentation as a site, in site/
 	PYTHONPATH=.:proto $(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+.PHONY: docs-commands
+docs-commands: install ## run the commands on the pages, those that take minutes too
+	$(BIN)/python -m pytest tests/docs -m "slow or not slow"
 
 .PHONY: locks
 locks: .release/.installed ## pin what is deployed, with hashes, in deploy/locks/; then licences and sbom
