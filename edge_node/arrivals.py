@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import nan
 
 from common.frame import Frame, Outcome, Reading, Region, Result, Route
@@ -147,9 +148,9 @@ class Arrivals:
         reading = reading_of(arrived, result, regions, time.monotonic_ns() - flight.captured_ns)
         sights: tuple[Sight, ...] = ()
         if self._tracker is not None and arrived.enhanced is not None and reading.outcome.is_read:
-            track, loop = self._tracker.observe, asyncio.get_running_loop()
+            follow = partial(self._tracker.observe, reading, arrived.enhanced, flight.captured_ns)
             try:
-                reading, sights = await loop.run_in_executor(self._writing, track, reading, arrived.enhanced)
+                reading, sights = await asyncio.get_running_loop().run_in_executor(self._writing, follow)
             except Exception:
                 log.exception("the text of frame %s could not be followed", result.id)
         self._ledger.outcomes[reading.outcome] += 1
