@@ -13,6 +13,7 @@ from common.settings import check_least, group, host_and_port, option
 from common.telemetry import SLOW_MS
 from edge_node.alerts.options import AlertOptions
 from edge_node.areas import Area, parse_areas
+from edge_node.detector_size import Side
 from edge_node.gate import GateMode
 from edge_node.live.options import Page
 from edge_node.route import LocalMode
@@ -102,8 +103,11 @@ class Reading:
         None, "the detector's model file; east has none of its own, dbnet has one", metavar="FILE"
     )
     detector_threads: int = option(0, "CPU threads of the detector; 0 = its own choice")
-    detector_side: int = option(
-        480, "smaller frames are enlarged to this shorter side for the detector", metavar="PIXELS"
+    detector_side: Side = option(
+        Side(480),
+        "smaller frames are enlarged to this shorter side for the detector; auto = chosen at the start for --fps, or "
+        "10 frames/s, on this device",
+        metavar="PIXELS",
     )
     detector_max_side: int = option(
         2048, "and down to this longer side; less takes less memory and time, and misses small text", metavar="PIXELS"
