@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := $(wildcard proto/lamplight/v1/*.proto)
+# Two tests at a time, since many only wait; networks get one thread each. Halves of the tree, so that what needs torch
+# and what starts processes run beside each other. On a large machine: make test WORKERS=8
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
 
@@ -15,7 +19,7 @@ demo: install ## dark street at night, a cloud node, an edge node: pictures and 
 
 .PHONY: test
 test: install gstreamer chromium ## run every test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 .PHONY: check
 check: install gstreamer chromium ## format, lint, types, import rules, freshness of the generated code, tests
@@ -24,7 +28,7 @@ check: install gstreamer chromium ## format, lint, types, import rules, freshnes
 	$(BIN)/mypy common cloud_node edge_node
 	$(BIN)/lint-imports
 	$(BIN)/python deploy/check_proto.py
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 .PHONY: format
 format: install ## format and tidy the code

@@ -2,7 +2,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,6 +11,7 @@ import nats
 import nats.errors
 import pytest
 from nats.js.api import ConsumerConfig, StreamConfig
+from ports import free_port
 from results import publish, running_server, stop_in_place, until
 
 from common import broker as broker_module
@@ -409,9 +409,3 @@ async def test_a_cluster_that_does_not_agree_yet_is_waited_for(tmp_path: Path) -
         for server in servers:
             server.kill()
             server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

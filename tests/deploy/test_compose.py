@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ports import free_port
 from processes import Process, readings
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -94,11 +94,6 @@ def test_the_nodes_understand_their_flags() -> None:
         "cloud": [f"cloud:{cloud.http_address[1]}"],
         "edge": [f"edge:{edge.telling.metrics_address[1]}"],
     }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def test_its_commands_work_together(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from overlays import OVERLAYS, container_of, mounted, nats_conf, of
+from ports import free_port
 
 from cloud_node.identity.nats_conf import HANDSHAKE_S
 from common.identity import read_bundle
@@ -101,11 +102,6 @@ class Pod:
 
     def said(self, words: str) -> Callable[[], bool]:
         return lambda: words in self.log.read_text()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def until(holds: Callable[[], bool], pod: Pod) -> None:

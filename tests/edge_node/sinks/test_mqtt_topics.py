@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import aiomqtt
 import pytest
 from http_receiver import until
 from mqtt_broker import Broker
+from ports import free_port
 from sights import make_sight
 
 from edge_node.sinks.mqtt_topics import MqttTopics
@@ -19,10 +19,7 @@ from edge_node.sinks.outlet import Message, NotDelivered, Outlet, close_all
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    broker = Broker(tmp_path_factory.mktemp("mqtt"), port, "pass@word").start()
+    broker = Broker(tmp_path_factory.mktemp("mqtt"), free_port(), "pass@word").start()
     yield broker
     broker.kill()
 

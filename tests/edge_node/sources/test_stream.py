@@ -194,12 +194,9 @@ def test_what_a_server_refuses(mjpeg: str, path: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
-def test_nothing_listens(scheme: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_nothing_listens(scheme: str, free_port: int) -> None:
     with pytest.raises(SourceError, match="nothing listens") as error:
-        open_source(source=f"{scheme}://user:secret@127.0.0.1:{port}/live")
+        open_source(source=f"{scheme}://user:secret@127.0.0.1:{free_port}/live")
     assert "secret" not in str(error.value)
 
 
