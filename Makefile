@@ -100,7 +100,12 @@ chromium: # a browser for tests, which are skipped where it cannot be had
 screenshots: install chromium ## pictures of the live page, into docs/images/
 	$(BIN)/python docs/draw_live.py
 
+.PHONY: images-local
+images-local: install ## build the images by podman and run compose.yaml with them, without a registry: docs/deployment.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check podman-compose==1.6.0
+	PYTHONPATH=.:proto $(BIN)/python -m deploy.images.local $(IMAGES)
+
 .PHONY: clean
 clean: ## remove what was made, the environment included
-	rm -rf .venv .release .nats .gstreamer .chromium demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .release .images .nats .gstreamer .chromium demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

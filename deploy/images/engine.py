@@ -44,10 +44,10 @@ class Podman:
         needed("podman")
         self.folder = folder
         (folder / "bin").mkdir(parents=True, exist_ok=True)
-        files, processes = (resource.getrlimit(what)[1] for what in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC))
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # podman's own bounds may be above what is allowed here
         hybrid = Path("/sys/fs/cgroup/systemd").exists()  # crun wants cgroups of version 2 alone
         (folder / "containers.conf").write_text(
-            f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc={processes}:{processes}"]\n'
+            f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc=8192:8192"]\n'
             'log_driver = "k8s-file"\n'
             f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "{"runc" if hybrid else "crun"}"\n'
         )

@@ -187,7 +187,7 @@ def main() -> int:
             if not arguments.keep:
                 engine.compose("down", "--volumes", check=False)
     except (EngineMissing, subprocess.CalledProcessError) as error:
-        report("all of it", False, error)
+        report("all of it", False, str(error))
     (arguments.folder / "report.json").write_text(json.dumps(report.rows, indent=1))
     return int(not report.good)
 

@@ -60,12 +60,14 @@ def queries() -> Iterator[Query]:
 
 
 def ask(server: str, query: Query, edge: str, window: str = "1m") -> Answer:
-    """What the Prometheus at `server` answers now. Raises OSError when it is not there."""
+    """What the Prometheus at `server` answers now. Raises OSError when it is not there, or not ready."""
     asked = urllib.parse.urlencode({"query": query.plain(edge, window)})
     try:
         with urllib.request.urlopen(f"{server}/api/v1/query?{asked}", timeout=TIMEOUT_S) as answer:
             result = json.load(answer)["data"]["result"]
     except urllib.error.HTTPError as refused:
+        if refused.code not in (400, 422):  # of a query that is wrong; 503 while it starts
+            raise
         return Answer(query, 0, json.load(refused).get("error", str(refused)))
     return Answer(query, sum("NaN" not in each["value"] for each in result))
 

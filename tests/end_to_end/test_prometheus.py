@@ -32,12 +32,10 @@ def test_it_takes_the_rules_and_the_configuration() -> None:
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_every_query_has_an_answer(
-    start: Callable[..., Process], photos: Path, tmp_path: Path, server: str
-) -> None:
+def test_every_query_has_an_answer(start: Callable[..., Process], photos: Path, tmp_path: Path) -> None:
     http, metrics, port = free_port(), free_port(), free_port()
-    cloud = start(Cloud, "--preset", "none", "--http", str(http), "--nats", server)
-    more = ("--loop", "--fps", "5", "--detector", "none", "--metrics-port", str(metrics), "--nats", server)
+    cloud = start(Cloud, "--preset", "none", "--http", str(http))
+    more = ("--loop", "--fps", "5", "--detector", "none", "--metrics-port", str(metrics))
     edge = start(Process, *edge_arguments(cloud.address, photos, tmp_path / "out", *more))
     config = yaml.safe_load((OBSERVABILITY / "prometheus.yml").read_text())
     config["global"]["scrape_interval"] = "1s"
