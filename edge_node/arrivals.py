@@ -11,6 +11,7 @@ from functools import partial
 from math import nan
 
 from common.frame import Frame, Outcome, Reading, Region, Result, Route
+from common.packing import to_rgb, unpack
 from common.pixels import Bytes
 from edge_node.in_hand import InHand
 from edge_node.ledger import Flight, Ledger
@@ -43,6 +44,10 @@ class Arrived:
     def who(self) -> "Frame | Entry":
         """The frame, as it was before it went into the spool."""
         return self.flight.frame if self.flight.origin is None else self.flight.origin
+
+    def original(self) -> Bytes | None:
+        """The frame as it went to the cloud, (H, W, 3) uint8 RGB; None where it did not."""
+        return to_rgb(unpack(self.flight.frame.image)) if self.route is Route.CLOUD else None
 
 
 class Arrivals:
@@ -138,7 +143,8 @@ class Arrivals:
         elif arrived.enhanced is not None:
             start_s, loop = time.monotonic(), asyncio.get_running_loop()
             try:
-                regions = await loop.run_in_executor(self._networks, self._reader.read, arrived.enhanced)
+                read = partial(self._reader.read, arrived.enhanced, arrived.original)
+                regions = await loop.run_in_executor(self._networks, read)
             except Exception as error:
                 log.exception("text detection failed on frame %s", result.id)
                 result = replace(result, outcome=Outcome.FAILED, reason=f"text detection failed: {error}")

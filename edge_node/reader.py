@@ -58,8 +58,11 @@ class Reader:
                 self._fit(self.detector)
                 self._fit = None
 
-    def read(self, rgb: Bytes) -> tuple[Region, ...]:
-        """Text regions of an (H, W, 3) uint8 RGB image; raises what detector and recogniser raise."""
+    def read(self, rgb: Bytes, original: Callable[[], Bytes | None] | None = None) -> tuple[Region, ...]:
+        """Text regions of an (H, W, 3) uint8 RGB image; raises what detector and recogniser raise.
+
+        original: makes the frame as it was in the dark, or None; asked where a text is in doubt.
+        """
         if self.detector is None:
             return ()
         with self._lock:
@@ -67,7 +70,7 @@ class Reader:
             if self.recognizer is None or not regions:
                 return regions
             places = self._largest(regions)
-            read = self.recognizer.recognize(rgb, [regions[i] for i in places])
+            read = self.recognizer.recognize(rgb, [regions[i] for i in places], original)
             texts = dict(zip(places, read, strict=True))
             return tuple(texts.get(i, region) for i, region in enumerate(regions))
 
@@ -102,6 +105,6 @@ def create_reader(given: Reading, frames_per_s: float = RATE) -> Reader:
         limit_side=given.detector_side or ENLARGED,
         max_side=given.detector_max_side,
     )
-    recognizer = CTCRecognizer(threads=given.detector_threads) if given.recognize else None
+    recognizer = CTCRecognizer(threads=given.detector_threads, again=given.recognize_again) if given.recognize else None
     sized = None if given.detector_side else partial(fit, frames_per_s=frames_per_s, share=SHARE if recognizer else 1.0)
     return Reader(detector, recognizer, most=given.recognize_most, fit=sized)

@@ -116,6 +116,9 @@ class Reading:
     recognize_most: int = option(
         64, "in so many regions of a frame, those with the largest text; others have no text", metavar="N"
     )
+    recognize_again: int = option(
+        0, "read so many lines of a frame that are in doubt again, with the dark frame beside the lit one", metavar="N"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +281,7 @@ class EdgeSettings:
             ("--open-timeout-s", self.live.open_timeout_s, 0.1),
             ("--detector-max-side", self.reading.detector_max_side, self.reading.detector_side),
             ("--recognize-most", self.reading.recognize_most, 1),
+            ("--recognize-again", self.reading.recognize_again, 0),
             ("--min-free-mib", self.care.min_free_mib, 0),
             ("--max-rss-mib", self.care.max_rss_mib, 0),
             ("--max-celsius", self.care.max_celsius, 0),
