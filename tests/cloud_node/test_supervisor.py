@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from devices import House, PlainEngine, make_job
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_node.restarts import RestartLimit
@@ -95,7 +95,7 @@ async def test_a_device_that_is_not_there_at_the_start_is_told() -> None:
 FAULTS = st.sampled_from(["", "", "", "memory", "lost", "not numbers", "poison", "slow", "stuck"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(
     faults=st.lists(FAULTS, max_size=12),
     frames=st.lists(st.sampled_from(Priority), min_size=1, max_size=24),
