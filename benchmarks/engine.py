@@ -34,7 +34,7 @@ from benchmarks.roofline import load_of, speed_of  # noqa: E402
 from cloud_node import backends, laegan  # noqa: E402
 from cloud_node.color import Form, tensor_of  # noqa: E402
 from cloud_node.engine import Engine  # noqa: E402
-from cloud_node.laegan.network import PRESETS  # noqa: E402
+from cloud_node.laegan.presets import PRESETS  # noqa: E402
 from common.pixels import PixelFormat, RawImage, content_size  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "engine.json"

@@ -5,32 +5,29 @@ import contextlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import nats.errors
 import nats.js.errors
 from nats.js import JetStreamContext
-from nats.js.api import (
-    AckPolicy,
-    ConsumerConfig,
-    ConsumerInfo,
-    DeliverPolicy,
-    DiscardPolicy,
-    RetentionPolicy,
-    StorageType,
-    StreamConfig,
-)
+from nats.js.api import ConsumerConfig, ConsumerInfo
 
 from common.consumers import ensure_consumer, replace_lost
 from common.errors import BrokerUnavailable
 from common.frame import Priority
 from common.nats_connection import Connection, Login, end_tasks
+from common.streams import (
+    ESSENTIAL_LIMITS,
+    OTHER_LIMITS,
+    StreamLimits,
+    consumer_config,
+    ensure_stream,
+    stream_config,
+)
 from common.subjects import (
-    ACK_WAIT_S,
     ESSENTIAL_STREAM,
     OTHER_STREAM,
     PART_BYTES,
-    SUBJECT,
     Consumer,
     Message,
     PublishRefused,
@@ -39,17 +36,10 @@ from common.subjects import (
     header_bytes,
     split,
     stream_of,
-    subject_of,
 )
 
 log = logging.getLogger(__name__)
 
-MAX_DELIVER = 50
-MAX_ACK_PENDING = 4096
-MAX_WAITING = 64
-INACTIVE_MARGIN_S = 3600.0  # an unused consumer outlives the results it could fetch
-DUPLICATE_WINDOW_S = 120.0
-STREAM_NAME_IN_USE = 10058
 PUBLISH_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 5.0
 REMEMBERED_EDGES = 4096
@@ -58,27 +48,22 @@ AGREE_POLL_S = 0.5
 PASSING = (nats.js.errors.ServiceUnavailableError, nats.errors.TimeoutError)  # as while a cluster elects
 
 
-@dataclass(frozen=True, slots=True)
-class StreamLimits:
-    """Bounds of one stream. The oldest messages go first, of the subject or of the stream."""
-
-    max_bytes: int
-    max_age_s: float
-    max_messages_per_subject: int  # parts kept for one edge and priority, so that no edge evicts another's
-
-
-# With parts of PART_BYTES and their headers, 8 edges that fetch nothing fit in the first, and 4 in the second, where
-# each has two subjects. Beyond that the oldest message goes, whoever's it is (docs/results.md).
-ESSENTIAL_LIMITS = StreamLimits(1 << 30, 24 * 3600, 250)
-OTHER_LIMITS = StreamLimits(256 << 20, 300, 60)
-
-
 class Broker:
     """The cloud node's side of NATS: makes streams and consumers, publishes in parts, and stays connected.
 
     Memory streams and their consumers are gone after a restart of NATS; what was ensured once is made again on
     every new connection, and when a publish finds no stream: the streams first, then the consumers of the edges
     that were ensured last, the latest first. Others ask again by themselves.
+
+    Args:
+        servers: NATS URLs; one string may name several, with commas.
+        name: shown in the server's monitoring.
+        part_bytes: largest part of a result; a more urgent one waits for no more than that.
+        essential: bounds of the stream of essential results, kept on file.
+        others: bounds of the stream of all others, kept in memory.
+        remembered_edges: edges whose consumers are made again by themselves, at most.
+        login: who this node is, and TLS; asked before each connection.
+        replicas: servers of a NATS cluster that hold a copy of each stream, 1..5.
     """
 
     def __init__(
@@ -105,44 +90,13 @@ class Broker:
         self._js: JetStreamContext | None = None
 
     @classmethod
-    async def connect(
-        cls,
-        url: str | Sequence[str],
-        *,
-        name: str = "lamplight",
-        timeout_s: float = 10.0,
-        part_bytes: int = PART_BYTES,
-        essential: StreamLimits = ESSENTIAL_LIMITS,
-        others: StreamLimits = OTHER_LIMITS,
-        remembered_edges: int = REMEMBERED_EDGES,
-        login: Callable[[], Login] | None = None,
-        replicas: int = 1,
-    ) -> "Broker":
-        """Connect, once within `timeout_s`, and stay connected from then on.
-
-        Args:
-            url: NATS URLs; one string may name several, with commas.
-            name: shown in the server's monitoring.
-            part_bytes: largest part of a result; a more urgent one waits for no more than that.
-            essential: bounds of the stream of essential results, kept on file.
-            others: bounds of the stream of all others, kept in memory.
-            remembered_edges: edges whose consumers are made again by themselves, at most.
-            login: who this node is, and TLS; asked before each connection.
-            replicas: servers of a NATS cluster that hold a copy of each stream, 1..5.
+    async def connect(cls, url: str | Sequence[str], *, timeout_s: float = 10.0, **options: Any) -> "Broker":
+        """Connect, once within `timeout_s`, and stay connected from then on. `options` are those of the class.
 
         Raises:
             BrokerUnavailable: no server answers in time, or it refuses.
         """
-        broker = cls(
-            url,
-            name=name,
-            part_bytes=part_bytes,
-            essential=essential,
-            others=others,
-            remembered_edges=remembered_edges,
-            login=login,
-            replicas=replicas,
-        )
+        broker = cls(url, **options)
         await broker._connection.open(timeout_s)
         return broker
 
@@ -336,32 +290,15 @@ class Broker:
 
     async def _ensure_streams(self) -> None:
         for stream, limits in self._streams.items():
-            config = _stream_config(stream, limits, self._replicas)
+            config = stream_config(stream, limits, self._replicas)
             with self._explained(f"stream {stream}"):
-                js = self._connection.client.jetstream(timeout=REQUEST_TIMEOUT_S)
-                try:
-                    await js.add_stream(config)  # succeeds when the same one exists
-                except nats.js.errors.BadRequestError as error:
-                    if error.err_code != STREAM_NAME_IN_USE:
-                        raise
-                    await js.update_stream(config)
+                await ensure_stream(self._connection.client.jetstream(timeout=REQUEST_TIMEOUT_S), config)
 
     async def _ensure_consumers(self, edge: str) -> list[Consumer]:
         consumers = [consumer_of(edge, priority) for priority in Priority]
         made: dict[str, list[tuple[ConsumerConfig, ConsumerInfo]]] = {}
         for consumer in consumers:
-            config = ConsumerConfig(
-                durable_name=consumer.name,
-                filter_subject=subject_of(edge, consumer.priority),
-                ack_policy=AckPolicy.EXPLICIT,
-                ack_wait=ACK_WAIT_S,
-                deliver_policy=DeliverPolicy.ALL,
-                max_deliver=MAX_DELIVER,
-                max_ack_pending=MAX_ACK_PENDING,
-                max_waiting=MAX_WAITING,
-                inactive_threshold=self._streams[consumer.stream].max_age_s + INACTIVE_MARGIN_S,
-                mem_storage=consumer.stream == OTHER_STREAM,  # as its stream: it must not outlive that
-            )
+            config = consumer_config(edge, consumer, self._streams[consumer.stream].max_age_s)
             with self._explained(f"consumer {consumer.name}"):
                 js = self._connection.client.jetstream(timeout=REQUEST_TIMEOUT_S)
                 info = await ensure_consumer(js, consumer.stream, config)
@@ -385,21 +322,3 @@ class Broker:
             ) from error
         except (nats.errors.Error, OSError, TimeoutError) as error:
             raise BrokerUnavailable(f"NATS at {self.address} did not answer about {what}: {error}") from error
-
-
-def _stream_config(stream: str, limits: StreamLimits, replicas: int) -> StreamConfig:
-    essential = stream == ESSENTIAL_STREAM
-    priorities = [item for item in Priority if (stream_of(item) == stream)]
-    return StreamConfig(
-        name=stream,
-        description="Lamplight: essential results" if essential else "Lamplight: standard and secondary results",
-        subjects=[f"{SUBJECT}.*.{priority.name.lower()}" for priority in priorities],
-        storage=StorageType.FILE if essential else StorageType.MEMORY,
-        retention=RetentionPolicy.WORK_QUEUE,  # what an edge acknowledged makes room at once
-        discard=DiscardPolicy.OLD,
-        max_bytes=limits.max_bytes,
-        max_age=limits.max_age_s,
-        max_msgs_per_subject=limits.max_messages_per_subject,
-        duplicate_window=min(DUPLICATE_WINDOW_S, limits.max_age_s),
-        num_replicas=replicas,
-    )

@@ -45,9 +45,9 @@ def option(
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
 
-def group(cls: type[S]) -> S:
-    """A group of settings."""
-    made: S = dataclasses.field(default_factory=cls)
+def group(cls: type[S], *, former: str = "") -> S:
+    """A group of settings; in files its `former` name is understood too."""
+    made: S = dataclasses.field(default_factory=cls, metadata={"former": former})
     return made
 
 
@@ -115,6 +115,11 @@ def _leaves(cls: type, path: tuple[str, ...] = ()) -> list[_Leaf]:
         else:
             leaves.append(_Leaf((*path, field.name), field, kind, optional))
     return leaves
+
+
+def _former(cls: type) -> dict[str, str]:
+    """Former names of groups, and what they are called now."""
+    return {old: field.name for field in dataclasses.fields(cls) if (old := field.metadata.get("former"))}
 
 
 def kinds(cls: type) -> dict[str, Any]:
@@ -214,7 +219,7 @@ def _key(row: str) -> tuple[str, ...]:
 
 
 def _read_file(
-    path: Path, leaves: Sequence[_Leaf], array: str = ""
+    path: Path, leaves: Sequence[_Leaf], former: Mapping[str, str], array: str = ""
 ) -> tuple[dict[tuple[str, ...], Any], list[dict[tuple[str, ...], Any]]]:
     """The settings of a file, and those of each table of the array [[array]] in it."""
     file = TomlFile(path)
@@ -224,9 +229,10 @@ def _read_file(
     def walk(table: Mapping[str, Any], into: dict[tuple[str, ...], Any], at: tuple[str, ...], within: Any = ()) -> None:
         for key, value in table.items():
             here = (*at, key)
-            if here in known:
-                into[here] = known[here].read(value, file.where(*within, *here))
-            elif here in groups and isinstance(value, dict):
+            now = (former.get(here[0], here[0]), *here[1:])
+            if now in known:
+                into[now] = known[now].read(value, file.where(*within, *here))
+            elif now in groups and isinstance(value, dict):
                 walk(value, into, here, within)
             else:
                 raise SettingsError(f"{file.where(*within, *here)}: unknown setting '{'.'.join(here)}'")
@@ -329,7 +335,7 @@ def load_each(
     tables: list[dict[tuple[str, ...], Any]] = []
     config = given["config"] or environ.get(PREFIX + "CONFIG")
     if config:
-        base, tables = _read_file(Path(config), leaves, array)
+        base, tables = _read_file(Path(config), leaves, _former(cls), array)
     over: dict[tuple[str, ...], Any] = {}
     several: list[dict[tuple[str, ...], Any]] = []
     replaced = set()

@@ -68,7 +68,7 @@ class Keeping:
         return float(max((age_s(entry.stored, moment) for entry in self._spool.oldest()), default=0))
 
     def keeps(self, priority: Priority) -> bool:
-        return self._settings.keep.keep_all or priority is Priority.ESSENTIAL
+        return self._settings.spooling.keep_all or priority is Priority.ESSENTIAL
 
     @property
     def working(self) -> bool:
@@ -174,7 +174,7 @@ class Keeping:
         """Give up what is kept for too long and not out; returns how many."""
         if self._spool is None:
             return 0
-        spool, hours = self._spool, self._settings.keep.spool_hours
+        spool, hours = self._spool, self._settings.spooling.spool_hours
         old = [entry for entry in await self._call(spool.expired) if entry.order not in self._out]
         for entry in old:
             await self._give_up(spool, entry, f"it was kept for more than {hours:g} h")
@@ -230,8 +230,8 @@ class Keeping:
         spool = Spool(
             settings.spool_folder,
             settings.name,
-            limit_bytes=settings.keep.spool_mib * 2**20,
-            max_age_s=settings.keep.spool_hours * 3600,
+            limit_bytes=settings.spooling.spool_mib * 2**20,
+            max_age_s=settings.spooling.spool_hours * 3600,
         )
         try:
             settled = spool.drop_settled(self._readings.path) if self._readings is not None else 0

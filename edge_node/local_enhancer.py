@@ -96,7 +96,7 @@ def curve(levels: Levels, alpha: float | Levels) -> Levels:
 def solve_curve(rgb: Bytes, level: float) -> float:
     """The alpha in [0, 1) whose curve brings an (H, W, 3) uint8 frame to its mean luma; 0 where it is there already.
 
-    The cloud's `laegan.network.solve_curve` and `exposure_level`, on histograms; a test holds the two equal.
+    The cloud's `laegan.curve.solve_curve` and `exposure_level`, on histograms; a test holds the two equal.
     """
     stride = max(1, min(rgb.shape[:2]) // SOLVER_SIDE)
     view = rgb[::stride, ::stride]

@@ -110,7 +110,7 @@ class EdgeNode:
             self._networks,
             limit=in_flight + 1,
             on_read=self._learn,
-            on_written=self._written,
+            on_written=lambda flight, whole: self.backlog.written(flight, whole),
             on_unread=lambda flight, result: self._spawn(self._let_go(flight, result)),
             tracker=tracker,
             activity=self.activity,
@@ -210,12 +210,13 @@ class EdgeNode:
             self.backlog.stopping = True
         else:
             await self.backlog.keeping.open()
-        life = [self._arrivals.run(), self.takeover.watch()]
+        life = [self.takeover.watch()]
         if not alone:
             life += [self._uplink.run(), self._delivery.care(self._reachable), self.backlog.run()]
         reading = capture(self.source, self.captured, self.settings.fps, self.selection, self._slowdown)
         frames, take = asyncio.create_task(reading), asyncio.create_task(self._taking.run())
-        parts = [asyncio.create_task(part) for part in life]
+        reads = asyncio.create_task(self._arrivals.run())
+        parts = [reads, *(asyncio.create_task(part) for part in life)]
         finish = asyncio.create_task(self._finish(frames, take))
         halt = asyncio.create_task(stop.wait())
         try:
@@ -223,7 +224,7 @@ class EdgeNode:
             if (failure := _failure(parts)) is not None:
                 take.cancel()
                 self.backlog.stopping = True
-                if not parts[0].done():  # there is still someone to write readings down
+                if not reads.done():  # there is still someone to write readings down
                     await self._give_up(str(failure))
                 raise failure
             if not finish.done():
@@ -329,9 +330,6 @@ class EdgeNode:
         """Send a frame from the spool."""
         self.ledger.add(flight)
         await asyncio.wait({self._delivery.start(flight)})
-
-    def _written(self, flight: Flight, whole: bool) -> None:
-        self.backlog.written(flight, whole)
 
     def _learn(self, flight: Flight, seconds: float, regions: Sequence[Region], picture: Bytes) -> None:
         self.takeover.router.read(seconds)

@@ -160,7 +160,7 @@ class Tracking:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class Spooling:
     """Frames that must not be lost are on disk until they are read: those of priority essential, or all."""
 
     keep_all: bool = option(False, "keep every frame, not the essential ones alone")
@@ -253,7 +253,7 @@ class EdgeSettings:
     care: Care = group(Care)
     fusing: Fusing = group(Fusing)
     tracking: Tracking = group(Tracking)
-    keep: Keep = group(Keep)
+    spooling: Spooling = group(Spooling, former="keep")
     telling: Telling = group(Telling)
     kept: Kept = group(Kept)
     sinks: SinkOptions = group(SinkOptions)
@@ -286,8 +286,8 @@ class EdgeSettings:
             ("--max-rss-mib", self.care.max_rss_mib, 0),
             ("--max-celsius", self.care.max_celsius, 0),
             ("--fuse", self.fusing.fuse, 1),
-            ("--spool-mib", self.keep.spool_mib, 1),
-            ("--spool-hours", self.keep.spool_hours, 0.01),
+            ("--spool-mib", self.spooling.spool_mib, 1),
+            ("--spool-hours", self.spooling.spool_hours, 0.01),
         )
         if self.stepping.step_down != (OFF,) and not set(self.stepping.step_down) <= set(MEASURES):
             raise ValueError(f"--step-down {','.join(self.stepping.step_down)}: off, or some of {','.join(MEASURES)}")
@@ -313,7 +313,7 @@ class EdgeSettings:
     @property
     def spool_folder(self) -> Path:
         """An edge name's own part of the spool."""
-        return (self.keep.spool or self.output.output / "spool") / self.name
+        return (self.spooling.spool or self.output.output / "spool") / self.name
 
     @property
     def camera_size(self) -> tuple[int, int] | None:

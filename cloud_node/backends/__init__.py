@@ -16,7 +16,7 @@ from cloud_node.backends.takeover import Takeover
 from cloud_node.backends.traced import Traced
 from cloud_node.color import Form, from_bytes, sharpness, to_bytes
 from cloud_node.laegan import LAEGAN, GeneratorConfig
-from cloud_node.laegan.network import PRESETS
+from cloud_node.laegan.presets import PRESETS
 from common.errors import SettingsError, WeightsError
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from cloud_node.laegan.network import LAEGAN, config_of, create
+from cloud_node.laegan.network import LAEGAN, create
+from cloud_node.laegan.presets import config_of
 
 COMMITTED = Path(__file__).parent / "weights"  # a card stands beside each file
 

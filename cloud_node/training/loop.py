@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cloud_node.laegan import create, load
-from cloud_node.laegan.network import enhance_curve
+from cloud_node.laegan.curve import enhance_curve
 from cloud_node.training.checkpoint import TrainingError, check_numbers, load_state, save_state, save_weights
 from cloud_node.training.critics import Critics
 from cloud_node.training.distributed import Group

@@ -34,7 +34,7 @@ def state_of(node: "EdgeNode", uplink: "Uplink", results_connected: bool) -> dic
         },
         "spool": {
             "waiting": len(keeping),
-            "limit_mib": node.settings.keep.spool_mib,
+            "limit_mib": node.settings.spooling.spool_mib,
             "kept": keeping.counts["kept"],
             "given_up": keeping.counts["given up"] + keeping.counts["not kept"] + keeping.counts["damaged"],
         },

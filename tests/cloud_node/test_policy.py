@@ -137,7 +137,7 @@ values = st.one_of(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.sampled_from([*EdgePolicy.__dataclass_fields__, "other"]), values)
 def test_any_value_is_taken_or_named(tmp_path: Path, key: str, value: object) -> None:
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value) if value != {} else "{}"

@@ -50,6 +50,11 @@ async def heard(server: EmbeddedServer) -> AsyncIterator[list[Msg]]:
     await client.close()
 
 
+def each(messages: list[Msg], header: str = "Lamplight-Frame") -> list[str]:
+    """What was heard, by its first time: it comes twice where its acknowledgement was late, as on a busy machine."""
+    return list(dict.fromkeys(message.headers[header] for message in messages))
+
+
 def live_images() -> int:
     """Images of results that something holds."""
     gc.collect()
@@ -100,8 +105,8 @@ async def test_an_essential_result_overtakes_what_is_queued(broker, heard) -> No
     assert await publisher.drain(60) == 0
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    await until(lambda: len(heard) == 2 * 16 + 2)
-    order = [message.headers["Nats-Msg-Id"] for message in heard]
+    await until(lambda: len(each(heard, "Nats-Msg-Id")) == 2 * 16 + 2)
+    order = each(heard, "Nats-Msg-Id")
     assert order.index("cam-1/s1/101/0/1") < order.index("cam-1/s1/100/0/1") < order.index("cam-1/s1/0/0/16")
     secondary = [name for name in order if "/s1/10" not in name]
     assert secondary == [f"cam-1/s1/{sequence}/0/{part}" for sequence in range(2) for part in range(1, 17)]
@@ -114,7 +119,7 @@ async def test_what_was_submitted_while_nats_is_away_is_published_later(server, 
     await until(lambda: not broker.connected)
     for sequence in range(20):
         publisher.submit(make_result(sequence, 200_000, Priority(1 + sequence % 3)))
-    assert await publisher.drain(0.05) == 20
+    assert await publisher.drain(0) == 20
     assert await publisher.drain(60) == 0
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
@@ -156,8 +161,8 @@ async def test_a_full_spool_drops_the_oldest_of_the_least_urgent(broker, heard) 
     assert [sequence for sequence, _ in dropped] == [1, 2, 7, 0, 9]
     assert publisher.dropped == {"spool full": 5} and publisher.pending == 5
     await publish_all(publisher)
-    await until(lambda: len(heard) == 5)
-    assert [message.headers["Lamplight-Frame"] for message in heard] == [f"cam-1/s1/{n}" for n in (3, 4, 6, 8, 5)]
+    await until(lambda: len(each(heard)) == 5)
+    assert each(heard) == [f"cam-1/s1/{n}" for n in (3, 4, 6, 8, 5)]
 
 
 async def test_a_result_that_can_never_be_published_is_given_up_and_the_next_goes_on(broker, heard) -> None:
@@ -167,7 +172,7 @@ async def test_a_result_that_can_never_be_published_is_given_up_and_the_next_goe
     publisher.submit(make_result(4, trace={"tracestate": "a=" + "x" * 8 * 1024 * 1024}))
     publisher.submit(make_result(3))
     await publish_all(publisher)
-    await until(lambda: len(heard) == 2)
+    await until(lambda: len(each(heard)) == 2)
     assert publisher.dropped == {"refused": 2} and publisher.published == 2
     assert all("Forged" not in message.headers for message in heard)
 

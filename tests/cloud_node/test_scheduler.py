@@ -233,7 +233,6 @@ def play(scheduler: Scheduler[str], frames: list[tuple]) -> Iterator[tuple[list[
     assert len(scheduler) == 0
 
 
-@settings(deadline=None)
 @given(schedulers, arrivals)
 def test_work_conserving_and_every_frame_leaves_once(scheduler: Scheduler[str], frames: list[tuple]) -> None:
     left: Counter[str] = Counter()
@@ -243,7 +242,6 @@ def test_work_conserving_and_every_frame_leaves_once(scheduler: Scheduler[str], 
     assert left == Counter(map(str, range(len(frames))))
 
 
-@settings(deadline=None)
 @given(schedulers, arrivals, st.integers(1, 500))
 def test_a_window_holds_no_longer_than_it_says(scheduler: Scheduler[str], frames: list[tuple], window_ms: int) -> None:
     scheduler.window_ns = window_ms * MS
@@ -259,7 +257,6 @@ def test_a_window_holds_no_longer_than_it_says(scheduler: Scheduler[str], frames
             assert selection.wait_until_ns == 0
 
 
-@settings(deadline=None)
 @given(schedulers, arrivals)
 def test_the_most_urgent_lead_but_for_every_second_batch(scheduler: Scheduler[str], frames: list[tuple]) -> None:
     out_of_turn = False
@@ -277,7 +274,6 @@ def test_the_most_urgent_lead_but_for_every_second_batch(scheduler: Scheduler[st
         assert any(now_ns - each.arrived_ns >= scheduler.max_wait_ns for each in of_lead)
 
 
-@settings(deadline=None)
 @given(schedulers, arrivals)
 def test_bounds_deadlines_and_order(scheduler: Scheduler[str], frames: list[tuple]) -> None:
     last: dict[tuple[str, int], int] = defaultdict(lambda: -1)
@@ -291,7 +287,6 @@ def test_bounds_deadlines_and_order(scheduler: Scheduler[str], frames: list[tupl
             last[each.edge, each.priority] = int(each.job)
 
 
-@settings(deadline=None)
 @given(schedulers, arrivals)
 def test_a_preview_is_what_select_then_takes(scheduler: Scheduler[str], frames: list[tuple]) -> None:
     seen: list[list[str]] = []
@@ -309,7 +304,6 @@ def test_a_preview_is_what_select_then_takes(scheduler: Scheduler[str], frames: 
     assert seen == [names(selection.batch) for _, selection, _ in play(plain, frames)]
 
 
-@settings(deadline=None)
 @given(schedulers, arrivals)
 def test_what_is_put_back_is_selected_again(scheduler: Scheduler[str], frames: list[tuple]) -> None:
     select, sums = scheduler.select, lambda: [scheduler.pixels_ahead(priority) for priority in range(4)]
@@ -331,7 +325,6 @@ def test_what_is_put_back_is_selected_again(scheduler: Scheduler[str], frames: l
         pass
 
 
-@settings(deadline=None)
 @given(schedulers, arrivals)
 def test_only_full_batches_where_asked(scheduler: Scheduler[str], frames: list[tuple]) -> None:
     select = scheduler.select
@@ -352,7 +345,6 @@ def test_only_full_batches_where_asked(scheduler: Scheduler[str], frames: list[t
         pass
 
 
-@settings(deadline=None)
 @given(schedulers, arrivals)
 def test_sums_and_what_to_give_up(scheduler: Scheduler[str], frames: list[tuple]) -> None:
     for waiting, selection, _ in play(scheduler, frames):
@@ -428,7 +420,7 @@ class Flood:
         return batch
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(loads, st.integers(1, 5), st.sampled_from([0, 100, 400]))
 def test_no_frame_starves(edges: list[tuple], max_frames: int, max_wait_ms: int) -> None:
     """Endless essential frames, and many that are overdue at once."""
@@ -459,7 +451,7 @@ def test_no_frame_starves(edges: list[tuple], max_frames: int, max_wait_ms: int)
             overdue.pop(each, None)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 6), st.integers(1, 8))
 def test_an_endless_flow_of_new_edges_holds_nobody_up(new: int, own: int) -> None:
     scheduler = make(max_frames=1)
@@ -473,7 +465,7 @@ def test_an_endless_flow_of_new_edges_holds_nobody_up(new: int, own: int) -> Non
     assert len(served) == own
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(loads, st.integers(1, 6), st.sampled_from([0, 100, 10_000]), st.booleans())
 @example([(1.0, [("s", 2), ("l", 2)], 2, [True], 2), *OUT_OF_TURN], 6, 0, False)
 @example([(1.0, [("s", 2)], 1, [True], 2), *OUT_OF_TURN], 6, 0, False)
@@ -499,7 +491,7 @@ def test_edges_share_by_pixels(edges: list[tuple], max_frames: int, max_wait_ms:
                 least.pop((edge, other), None)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.lists(st.sampled_from([("s", 5), ("s", 20), ("l", 50)]), min_size=1, max_size=4), min_size=2, max_size=4
@@ -514,7 +506,6 @@ def test_equal_edges_differ_by_less_than_a_twentieth_in_the_long_run(sizes: list
     assert max(got.values()) / min(got.values()) < 1.05
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([5, 20, 60]), st.sampled_from([5, 20, 60])), min_size=1, max_size=5))
 def test_an_edge_that_has_one_frame_at_a_time_gets_no_more_and_no_less(sizes: list[tuple[int, int]]) -> None:
     scheduler, got = make(max_frames=1), {"one": 0, "many": 0}
@@ -529,7 +520,6 @@ def test_an_edge_that_has_one_frame_at_a_time_gets_no_more_and_no_less(sizes: li
         assert abs(got["one"] - got["many"]) <= 2 * 60
 
 
-@settings(deadline=None)
 @given(st.integers(2, 6), st.integers(1, 20))
 def test_equal_edges_share_evenly(edges: int, rounds: int) -> None:
     scheduler = make(max_frames=1)

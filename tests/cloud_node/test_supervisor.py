@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from devices import House, PlainEngine, make_job
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_node.restarts import RestartLimit
@@ -58,11 +58,19 @@ async def test_while_no_device_works_nothing_waits_and_the_last_loss_is_raised()
     async with house.running() as running:
         await house.until(lambda: house.supervisor.pending)
         house.submit(make_job(1), make_job(2, priority=Priority.ESSENTIAL))
-        house.submit(make_job(3), expires_ns=time.monotonic_ns())
         gate.set()
         with pytest.raises(DeviceLost, match="gone"):
             await running
-        assert set(house.returned) == {0, 1, 2, 3} and house.health == [True, False]
+        assert set(house.returned) == {0, 1, 2} and house.health == [True, False]
+
+
+async def test_what_has_expired_in_the_queue_is_given_back_with_it() -> None:
+    house = House(PlainEngine)
+    house.submit(make_job(0))
+    house.submit(make_job(1), expires_ns=time.monotonic_ns())
+    house.supervisor._return_queue("stopping")
+    assert house.returned == {0: "stopping", 1: "stopping"} and house.credits == {0, 1} and not len(house.scheduler)
+    await house.supervisor.close()
 
 
 async def test_weights_that_do_not_fit_leave_every_device_as_it_was() -> None:
@@ -95,7 +103,7 @@ async def test_a_device_that_is_not_there_at_the_start_is_told() -> None:
 FAULTS = st.sampled_from(["", "", "", "memory", "lost", "not numbers", "poison", "slow", "stuck"])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(
     faults=st.lists(FAULTS, max_size=12),
     frames=st.lists(st.sampled_from(Priority), min_size=1, max_size=24),

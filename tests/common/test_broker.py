@@ -15,11 +15,12 @@ from ports import free_port
 from results import publish, running_server, stop_in_place, until
 
 from common import broker as broker_module
-from common.broker import ESSENTIAL_LIMITS, OTHER_LIMITS, Broker, StreamLimits
+from common.broker import Broker
 from common.errors import BrokerUnavailable, SettingsError
 from common.frame import Priority
 from common.nats_connection import masked, server_list
 from common.nats_server import EmbeddedServer, find_server
+from common.streams import ESSENTIAL_LIMITS, OTHER_LIMITS, StreamLimits
 from common.subjects import PART_BYTES, Message, PublishRefused, header_bytes, split
 
 HEADERS = {"Lamplight-Frame": "cam-1/s/1"}

@@ -192,7 +192,7 @@ def test_it_goes_when_its_node_is_killed() -> None:
     node.send_signal(signal.SIGKILL)
     node.wait()
     node.stdout.close()
-    assert psutil.wait_procs([server], timeout=20)[0] == [server]
+    assert psutil.wait_procs([server], timeout=60)[0] == [server]
     leftover = Path(run_dir)
     assert leftover.is_dir()
     nats_server._remove_leftovers(older_than_s=0)
@@ -215,7 +215,7 @@ def test_the_guard_ends_its_command_with_its_parent() -> None:
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    assert not psutil.wait_procs([guard, *commands], timeout=20)[1]
+    assert not psutil.wait_procs([guard, *commands], timeout=60)[1]
 
 
 def test_a_command_whose_parent_is_gone_already_does_not_start() -> None:

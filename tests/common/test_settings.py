@@ -98,6 +98,16 @@ def test_a_file_without_end_and_a_name_that_cannot_be() -> None:
         load(Outer, ["--config", "a\0b"], {})
 
 
+def test_a_table_is_understood_under_its_former_name(tmp_path: Path) -> None:
+    file = tmp_path / "s.toml"
+    file.write_text("source = 'a.mp4'\n[keep]\nspool_mib = 7\n[spooling]\nspool_hours = 3\n")
+    spooling = load(EdgeSettings, ["--config", str(file)], {}).spooling
+    assert (spooling.spool_mib, spooling.spool_hours) == (7, 3.0)
+    file.write_text("source = 'a.mp4'\n\n[keep]\nspool_gib = 7\n")
+    with pytest.raises(SettingsError, match=r"s\.toml:4: unknown setting 'keep\.spool_gib'"):
+        load(EdgeSettings, ["--config", str(file)], {})
+
+
 def test_a_missing_file() -> None:
     with pytest.raises(SettingsError, match="nowhere.toml: No such file"):
         load(Outer, ["--config", "nowhere.toml"], {})

@@ -9,7 +9,7 @@ import pytest
 from results import EDGE, SESSION, Inbox, make_result, running_server, stop_in_place, until
 
 from cloud_node.publisher import Publisher
-from common import broker as broker_module
+from common import streams as streams_module
 from common.broker import Broker
 from common.errors import BrokerUnavailable
 from common.frame import Priority
@@ -75,7 +75,7 @@ async def acknowledged(cloud: Cloud) -> None:
 @pytest.fixture
 def short_ack_wait(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What was lost on the way comes again after one second."""
-    monkeypatch.setattr(broker_module, "ACK_WAIT_S", 1.0)
+    monkeypatch.setattr(streams_module, "ACK_WAIT_S", 1.0)
     monkeypatch.setattr(downlink_module, "ACK_WAIT_S", 1.0)
     yield
 
@@ -396,7 +396,7 @@ async def test_consumers_that_come_and_go_leave_no_subscriptions_behind(server, 
 
 
 async def test_what_a_pull_that_ends_did_not_take_comes_again_at_once(server, cloud, monkeypatch) -> None:
-    monkeypatch.setattr(broker_module, "ACK_WAIT_S", 600.0)
+    monkeypatch.setattr(streams_module, "ACK_WAIT_S", 600.0)
     edge = "cam-2"
     consumer = (await cloud.broker.ensure_consumers(edge))[Priority.STANDARD - 1]
     client = await nats.connect(server.edge_url())

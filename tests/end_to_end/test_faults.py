@@ -100,7 +100,7 @@ def test_the_embedded_nats_goes_when_the_node_is_killed(start) -> None:
     servers = [child for child in psutil.Process(node.pid).children(recursive=True) if "nats-server" in child.name()]
     assert len(servers) == 1
     node.end(signal.SIGKILL)
-    assert not psutil.wait_procs(servers, timeout=10)[1]
+    assert not psutil.wait_procs(servers, timeout=60)[1]
 
 
 def test_stopping_finishes_what_was_accepted(start, photos: Path, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_stopping_finishes_what_was_accepted(start, photos: Path, tmp_path: Path
     assert {line["outcome"] for line in readings(out)} == {"enhanced"}
     children = psutil.Process(node.pid).children(recursive=True)
     assert node.end(signal.SIGTERM) == 0, node.output
-    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert not psutil.wait_procs(children, timeout=60)[1]
 
 
 def start_nats(port: int, store: Path) -> Process:

@@ -66,7 +66,7 @@ async def publish(
 
 
 class Inbox:
-    """Takes what a downlink hands over; `take` waits for the next."""
+    """Takes what a downlink hands over; `take` waits for the next, and no longer than a test that hangs."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[tuple[Result, int]] = asyncio.Queue()
@@ -77,7 +77,8 @@ class Inbox:
         self._queue.put_nowait((result, size))
 
     async def take(self) -> Result:
-        return (await self._queue.get())[0]
+        async with asyncio.timeout(120.0):
+            return (await self._queue.get())[0]
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from cloud_node.laegan import PRESETS, create, load, save, weights_version
 from cloud_node.laegan.attention import luma
-from cloud_node.laegan.network import LAEGAN, SKFF, ZeroDCE, enhance_curve, solve_curve
+from cloud_node.laegan.curve import ZeroDCE, enhance_curve, solve_curve
+from cloud_node.laegan.network import LAEGAN, SKFF
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
 

@@ -49,7 +49,7 @@ def test_the_edge_sees_what_the_cloud_would(network: LAEGAN, exported: Path, siz
 @pytest.mark.parametrize("even", [False, True])
 @pytest.mark.parametrize("light", [2, 20, 120, 255])
 def test_both_solve_the_same_curve(light: int, even: bool) -> None:
-    from cloud_node.laegan.network import solve_curve as in_torch
+    from cloud_node.laegan.curve import solve_curve as in_torch
 
     frame = (np.random.default_rng(light).random((120, 180, 3)) ** 2 * light).astype(np.uint8)
     if not even:

@@ -10,7 +10,7 @@ from edge_node.tracking.assignment import assign
 MOST = 8.0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_as_scipy(rows: int, columns: int, seed: int, far: float) -> None:
     rng = np.random.default_rng(seed)

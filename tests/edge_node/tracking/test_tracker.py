@@ -235,7 +235,7 @@ def test_live_sights_are_bounded_and_so_are_strands() -> None:
     assert watched.tracker.live_sights <= 4 * 5
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32 - 1))
 def test_whatever_comes(seed: int) -> None:
     rng = np.random.default_rng(seed)
