@@ -164,7 +164,7 @@ class Runner:
                 return True
             if "edge_node listen" in command.text and "listening to" in said:
                 return True
-            if "edge_node load" in command.text and re.search(r"[1-9]\d* enhanced", said):
+            if "edge_node load" in command.text and re.search(r"served [1-9]", said):
                 return True
             time.sleep(0.05)
         if process.poll() is None:

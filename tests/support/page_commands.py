@@ -39,7 +39,7 @@ def commands() -> dict[Command, str]:
 def of_page(text: str) -> Iterator[Command]:
     """Commands of a page in their order.
 
-    >>> page = "```sh\\nexport A=1\\nmake x &  # why\\n```\\n\\n    make \\\\\\n    y\\n\\n```\\n$ make z\\nsaid\\n```\\n"
+    >>> page = "```sh\\nexport A=1\\nmake x &  # why\\n```\\n\\n    make \\\\\\n    y\\n\\n```\\n$ make z\\n```\\n"
     >>> [(command.text, command.exports) for command in of_page(page)]
     [('make x', ('A=1',)), ('make z', ()), ('make y', ())]
     """
