@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cloud_node.device import LocalDevice
+from cloud_node.device import Device, LocalDevice
 from cloud_node.engine import Engine
 from cloud_node.jobs import Encoding, Job
 from cloud_node.outputs import Enhanced
@@ -92,6 +92,7 @@ class House:
     def __init__(
         self,
         *engines: Callable[[], Engine],
+        devices: Sequence[Callable[[], Device]] = (),
         max_pixels: int = 10**9,
         max_frames: int = 8,
         encoders: ThreadPoolExecutor | None = None,
@@ -107,16 +108,20 @@ class House:
         self.credits: set[int] = set()
         self.jobs: dict[int, Job] = {}
         self._encoders = encoders or ThreadPoolExecutor(2)
+        devices = devices or [
+            partial(LocalDevice, make, self._encoders, self.staging, f"device {index}", cpus)
+            for index, make in enumerate(engines)
+        ]
         self.workers = [
             Worker(
-                partial(LocalDevice, make, self._encoders, self.staging, f"device {index}", cpus),
+                make,
                 self.scheduler,
                 self._settle,
                 give_back=self._give_back,
                 name=f"device {index}",
                 **options,
             )
-            for index, make in enumerate(engines)
+            for index, make in enumerate(devices)
         ]
         self.supervisor = Supervisor(self.workers, self.scheduler, self._give_back, on_health=self.health.append)
 
