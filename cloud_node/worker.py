@@ -165,11 +165,6 @@ class Worker:
         """Frames on the device or being encoded."""
         return len(self._handover)
 
-    def forget(self) -> None:
-        """Nothing waits any more."""
-        if self._device is not None:
-            self._device.clear()
-
     def wake(self) -> None:
         """Something was submitted. Call it from the event loop."""
         self._wake.set()
@@ -286,26 +281,22 @@ class Worker:
             self._handover.take(expired + jobs)
             for job in expired + abandoned:
                 job.release()
-            for job in expired + abandoned:
-                self._device.drop(job)
             for job in expired:
                 self._handover.settle(job, Outcome.EXPIRED, "its deadline passed in the queue")
             if jobs:
-                return self._dispatch(selection, jobs, ahead), 0
+                return self._dispatch(selection, jobs), 0
             if not selection.batch:
                 return None, selection.wait_until_ns
 
     async def _more(self, until_ns: int) -> None:
-        if not len(self._scheduler):
-            self.forget()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0, until_ns - time.monotonic_ns()) / 1e9 if until_ns else None):
                 await self._wake.wait()
 
-    def _dispatch(self, selection: Selection[Job], jobs: list[Job], ahead: bool) -> _Flight:
+    def _dispatch(self, selection: Selection[Job], jobs: list[Job]) -> _Flight:
         assert self._device is not None
         expires_ns = min((ticket.expires_ns for ticket in selection.batch if ticket.expires_ns), default=0)
-        return _Flight(selection, jobs, self._device.send(jobs, expires_ns, later=ahead))
+        return _Flight(selection, jobs, self._device.send(jobs, expires_ns))
 
     def _put_back(self, flight: _Flight) -> None:
         self._handover.put_back(flight.jobs)
@@ -319,16 +310,15 @@ class Worker:
         self._looking = asyncio.get_running_loop().call_soon(self._look_ahead)
 
     def _look_ahead(self) -> None:
-        """Line up what goes next, and unpack what most likely follows: that stays in the queue."""
+        """Line up what goes next."""
         self._looking = None
-        if not self._busy or self._device is None:
+        if not self._busy:
             return
         try:
             self._line_up()
         except Exception as error:  # here nobody would hear of it
             self._handover.crash = error
             self._wake.set()
-        self._device.ahead(ticket.job for ticket in self._scheduler.preview(time.monotonic_ns()))
 
     def _line_up(self) -> None:
         urgent, elsewhere = self._scheduler.most_urgent, self.ahead_elsewhere()

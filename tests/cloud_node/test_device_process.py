@@ -13,6 +13,7 @@ import pytest
 from devices import HEIGHT, WIDTH, House, make_job
 
 from cloud_node.batches import Done
+from cloud_node.device_child import pin
 from cloud_node.device_process import ProcessDevice
 from cloud_node.device_wire import EngineSpec
 from cloud_node.outputs import Away
@@ -25,6 +26,7 @@ SPEC = EngineSpec("cpu", {"none": None}, threads=1)
 HELPED = EngineSpec("cpu", {"none": None}, threads=1, helpers=2)
 PARENT = """
 import asyncio, time
+from cloud_node.device_child import pin
 from cloud_node.device_process import ProcessDevice
 from cloud_node.device_wire import EngineSpec
 async def main():
@@ -55,21 +57,21 @@ async def test_batches_reloads_and_the_end_of_a_process() -> None:
     assert device.models == {"none": "none-0"}
 
     broken = make_job(2, payload=b"no frame")
-    done = await device.send([make_job(1), broken, make_job(3)], 0, later=False)
+    done = await device.send([make_job(1), broken, make_job(3)], 0)
     assert await sequences(done) == [1, 3] and done is not None
     [(job, error)] = done.failed
     assert job is broken and isinstance(error, CorruptImage) and broken.image_broken
     assert all(time.monotonic_ns() > when > 0 for when in (done.ran.began_ns, done.ran.device_ns))
 
     large = make_job(4, size=(2_000, 1_000), payload=os.urandom(3_000_000))  # more than the shared memory held
-    done = await device.send([large], 0, later=False)
+    done = await device.send([large], 0)
     assert done is not None and isinstance(done.failed[0][1], CorruptImage)
-    assert await device.send([make_job(5)], time.monotonic_ns(), later=False) is None, "its deadline had passed"
+    assert await device.send([make_job(5)], time.monotonic_ns()) is None, "its deadline had passed"
 
     os.kill(device.pid, signal.SIGSTOP)
-    first, second = device.send([make_job(6)], 0, later=False), device.send([make_job(7)], 0, later=True)
+    first, second = device.send([make_job(6)], 0), device.send([make_job(7)], 0)
     assert second.revoke() and second.revoke()
-    third = device.send([make_job(8)], 0, later=True)
+    third = device.send([make_job(8)], 0)
     os.kill(device.pid, signal.SIGCONT)
     assert await sequences(await first) == [6] and await sequences(await third) == [8]
     assert not third.revoke(), "it is over"
@@ -79,7 +81,7 @@ async def test_batches_reloads_and_the_end_of_a_process() -> None:
     assert await device.reload("none", None) == "none-0"
 
     os.kill(device.pid, signal.SIGSTOP)
-    last, asked = device.send([make_job(9)], 0, later=False), asyncio.create_task(device.reload("none", None))
+    last, asked = device.send([make_job(9)], 0), asyncio.create_task(device.reload("none", None))
     await asyncio.sleep(0)
     os.kill(device.pid, signal.SIGKILL)
     for waiting in (last, asked):
@@ -87,7 +89,7 @@ async def test_batches_reloads_and_the_end_of_a_process() -> None:
             await waiting
     assert "signal 9" in device.lost
     with pytest.raises(DeviceLost):
-        await device.send([make_job(10)], 0, later=False)
+        await device.send([make_job(10)], 0)
     device.leave()
     assert await device.ended(10)
 
@@ -144,3 +146,9 @@ def test_it_ends_with_the_node_that_is_killed() -> None:
     node.stdout.close()
     psutil.wait_procs([device], timeout=60)
     assert not device.is_running() or device.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this platform pins no threads")
+def test_a_processor_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    pin("cpu", frozenset([4_095]))
+    assert "cpu is not kept to processors 4095" in caplog.text

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from local_device import LocalDevice
 
-from cloud_node.device import Device, LocalDevice
+from cloud_node.device import Device
 from cloud_node.engine import Engine
 from cloud_node.jobs import Encoding, Job
 from cloud_node.outputs import Enhanced
 from cloud_node.scheduler import Scheduler
-from cloud_node.staging import Staging
 from cloud_node.supervisor import Supervisor
 from cloud_node.worker import Worker, ticket
 from common import packing
@@ -100,7 +100,6 @@ class House:
         **options: object,
     ) -> None:
         self.scheduler: Scheduler[Job] = Scheduler(max_pixels, max_frames, 10**12)
-        self.staging = Staging()
         self.results: dict[int, Result] = {}
         self.returned: dict[int, str] = {}
         self.health: list[bool] = []
@@ -109,8 +108,7 @@ class House:
         self.jobs: dict[int, Job] = {}
         self._encoders = encoders or ThreadPoolExecutor(2)
         devices = devices or [
-            partial(LocalDevice, make, self._encoders, self.staging, f"device {index}", cpus)
-            for index, make in enumerate(engines)
+            partial(LocalDevice, make, self._encoders, f"device {index}", cpus) for index, make in enumerate(engines)
         ]
         self.workers = [
             Worker(
@@ -153,7 +151,6 @@ class House:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             await self.supervisor.close()
-            self.staging.close()
         assert not self.supervisor.pending
         waiting = {item.job.frame.id.sequence for item in self.scheduler.withdraw(lambda item: True)}
         taken = self.jobs.keys() - waiting
