@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,16 @@ from cloud_node.batches import Done
 from cloud_node.device import Device, Flight
 from cloud_node.handover import Handover
 from cloud_node.jobs import Job
-from cloud_node.restarts import RestartLimit
-from cloud_node.scheduler import Scheduler, Selection, Ticket
+from cloud_node.restarts import RestartLimit, Suspects
+from cloud_node.scheduler import Scheduler, Selection
 from common.errors import DeviceLost
-from common.frame import FrameId, Outcome, Result
+from common.frame import Outcome, Result
 
 log = logging.getLogger(__name__)
 
 UNENCODED = 4  # enhanced frames that wait for their encoding, or as many as two batches hold; then the device waits
 LOOK_EVERY_S = 0.002  # frames that arrive within it while the device is busy are looked at together
 READY_S = 600.0  # for an engine to be built and warm, compilers included
-REMEMBERED = 1_024  # frames that were on the device at a loss
 CLOSE_S = 10.0  # for the batch on the device, when the node stops
 
 
@@ -104,7 +103,7 @@ class Worker:
         self._restarts = restarts
         self._restarts_s: list[float] = []  # when, monotonic
         self._device: Device | None = None  # started
-        self._losses: OrderedDict[FrameId, None] = OrderedDict()  # frames that were on the device when it was lost
+        self._suspects = Suspects()
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
         self._busy, self._given_up = False, ""
         self._ahead: _Flight | None = None  # behind the batch on the device
@@ -375,13 +374,10 @@ class Worker:
 
     def _part_with(self, jobs: list[Job], reason: str) -> None:
         """Give frames back; one that was there at an earlier loss, too, may be its cause, and fails."""
-        again = [job for job in jobs if job.frame.id in self._losses]
+        again = self._suspects.add({job.frame.id: job for job in jobs})
         for job in again:
             self._handover.settle(job, Outcome.FAILED, f"the device was lost twice with this frame on it: {reason}")
         self._handover.give_back(jobs, reason)
-        self._losses.update(dict.fromkeys(job.frame.id for job in jobs))
-        while len(self._losses) > REMEMBERED:
-            self._losses.popitem(last=False)
 
     async def _until_other_than(self, device: Device) -> None:
         while self._device is device and not self._given_up:
@@ -401,18 +397,3 @@ class Worker:
 
 def _failing(settle: Callable[[Job, Result], None]) -> Callable[[Job, str], None]:
     return lambda job, reason: settle(job, job.result(Outcome.FAILED, reason))
-
-
-def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
-    """What the scheduler must know of a job."""
-    return Ticket(
-        edge=job.frame.id.edge,
-        priority=job.frame.priority,
-        # A file may be turned when it is decoded: it goes alone.
-        bucket=(job.preset, width, height) if job.encoded is None else id(job),
-        pixels=width * height,
-        arrived_ns=job.arrived_ns,
-        job=job,
-        expires_ns=expires_ns,
-        share=job.share,
-    )

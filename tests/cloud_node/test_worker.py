@@ -17,11 +17,11 @@ from devices import HEIGHT, WIDTH, House, PlainEngine, make_job
 from local_device import LocalDevice
 
 from cloud_node.engine import Engine
-from cloud_node.jobs import Job
+from cloud_node.jobs import Job, ticket
 from cloud_node.restarts import RestartLimit
 from cloud_node.scheduler import Scheduler
 from cloud_node.supervisor import Supervisor
-from cloud_node.worker import Worker, ticket
+from cloud_node.worker import Worker
 from common import packing
 from common.errors import DeviceError, DeviceLost, OutOfDeviceMemory
 from common.frame import Outcome, Priority

@@ -14,11 +14,11 @@ from local_device import LocalDevice
 
 from cloud_node.device import Device
 from cloud_node.engine import Engine
-from cloud_node.jobs import Encoding, Job
+from cloud_node.jobs import Encoding, Job, ticket
 from cloud_node.outputs import Enhanced
 from cloud_node.scheduler import Scheduler
 from cloud_node.supervisor import Supervisor
-from cloud_node.worker import Worker, ticket
+from cloud_node.worker import Worker
 from common import packing
 from common.frame import Frame, FrameId, Outcome, Priority, Result
 from common.packing import ImageFormat
