@@ -22,7 +22,6 @@ from queue import SimpleQueue
 
 from cloud_node import batches
 from cloud_node.batches import Pixels
-from cloud_node.device_thread import pin
 from cloud_node.device_wire import (
     Batch,
     Claim,
@@ -182,6 +181,14 @@ def _encode(frame: FrameSpec, output: Enhanced) -> "packing.PackedImage | Encode
         return packing.encode(output.rgb, frame.encoding.image_format, frame.encoding.quality)
     except Exception as error:
         return Fault.of(error)
+
+
+def pin(name: str, cpus: frozenset[int]) -> None:
+    """Keep the calling thread, and what it starts, to these processors; only said in the log where that cannot be."""
+    try:
+        os.sched_setaffinity(0, cpus)  # 0 is this thread
+    except (AttributeError, OSError) as error:  # not on this platform, or no such processor
+        log.warning("%s is not kept to processors %s: %s", name, ",".join(map(str, sorted(cpus))), error)
 
 
 class _ToNode(logging.Handler):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,11 @@ class ProcessDevice(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self._transport: asyncio.Transport | None = None
 
+    @property
+    def pid(self) -> int:
+        """Of the process; 0 before it was started."""
+        return self._process.pid if self._process is not None else 0
+
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[None] = loop.create_future()
@@ -100,7 +105,7 @@ class ProcessDevice(asyncio.Protocol):
         self._transport.write(framed(self._spec))
         await self._ready
 
-    def send(self, jobs: list[Job], expires_ns: int, later: bool) -> Flight:
+    def send(self, jobs: list[Job], expires_ns: int) -> Flight:
         used = {flight.slot for flight in self._flights.values() if not flight.revoked}
         slot = next(slot for slot in range(SLOTS) if slot not in used)
         self._numbers += 1
@@ -115,15 +120,6 @@ class ProcessDevice(asyncio.Protocol):
         for other in [other for other in self._flights.values() if other.revoked]:
             del self._flights[other.number]
         return flight
-
-    def ahead(self, jobs: Iterable[Job]) -> None:
-        """The process unpacks what it was sent."""
-
-    def drop(self, job: Job) -> None:
-        """It has none that was not sent."""
-
-    def clear(self) -> None:
-        """Nor any of those."""
 
     async def encode(self, output: Enhanced | Away, encoding: Encoding) -> PackedImage | EncodedImage:
         assert isinstance(output, Away)
@@ -207,8 +203,8 @@ class ProcessDevice(asyncio.Protocol):
                     answer.set_result(message.version)
 
     def _ran(self, ran: WireRan) -> None:
-        flight = self._flights.pop(ran.number)
-        if flight.answer.done():
+        flight = self._flights.pop(ran.number, None)
+        if flight is None or flight.answer.done():
             return
         if ran.results is None:
             flight.answer.set_result(None)

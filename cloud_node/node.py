@@ -22,7 +22,7 @@ from cloud_node.device_wire import EngineSpec
 from cloud_node.devices import device_names
 from cloud_node.http import HttpServer
 from cloud_node.ingress import Ingress
-from cloud_node.jobs import Job
+from cloud_node.jobs import Job, ticket
 from cloud_node.live import LivePage
 from cloud_node.load import Load
 from cloud_node.metrics import Activity, sources
@@ -37,7 +37,7 @@ from cloud_node.shared_calls import SharedCalls
 from cloud_node.streams import Streams
 from cloud_node.supervisor import Supervisor
 from cloud_node.trust import Trust
-from cloud_node.worker import Worker, ticket
+from cloud_node.worker import Worker
 from common.broker import Broker
 from common.channel import server_options
 from common.errors import PortInUse, SettingsError

@@ -158,5 +158,3 @@ class Supervisor:
         for ticket in tickets:
             ticket.job.release()
             self._give_back(ticket.job, reason)
-        for worker in self.workers:
-            worker.forget()

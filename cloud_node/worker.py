@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,16 @@ from cloud_node.batches import Done
 from cloud_node.device import Device, Flight
 from cloud_node.handover import Handover
 from cloud_node.jobs import Job
-from cloud_node.restarts import RestartLimit
-from cloud_node.scheduler import Scheduler, Selection, Ticket
+from cloud_node.restarts import RestartLimit, Suspects
+from cloud_node.scheduler import Scheduler, Selection
 from common.errors import DeviceLost
-from common.frame import FrameId, Outcome, Result
+from common.frame import Outcome, Result
 
 log = logging.getLogger(__name__)
 
 UNENCODED = 4  # enhanced frames that wait for their encoding, or as many as two batches hold; then the device waits
 LOOK_EVERY_S = 0.002  # frames that arrive within it while the device is busy are looked at together
 READY_S = 600.0  # for an engine to be built and warm, compilers included
-REMEMBERED = 1_024  # frames that were on the device at a loss
 CLOSE_S = 10.0  # for the batch on the device, when the node stops
 
 
@@ -104,7 +103,7 @@ class Worker:
         self._restarts = restarts
         self._restarts_s: list[float] = []  # when, monotonic
         self._device: Device | None = None  # started
-        self._losses: OrderedDict[FrameId, None] = OrderedDict()  # frames that were on the device when it was lost
+        self._suspects = Suspects()
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
         self._busy, self._given_up = False, ""
         self._ahead: _Flight | None = None  # behind the batch on the device
@@ -164,11 +163,6 @@ class Worker:
     def pending(self) -> int:
         """Frames on the device or being encoded."""
         return len(self._handover)
-
-    def forget(self) -> None:
-        """Nothing waits any more."""
-        if self._device is not None:
-            self._device.clear()
 
     def wake(self) -> None:
         """Something was submitted. Call it from the event loop."""
@@ -286,26 +280,22 @@ class Worker:
             self._handover.take(expired + jobs)
             for job in expired + abandoned:
                 job.release()
-            for job in expired + abandoned:
-                self._device.drop(job)
             for job in expired:
                 self._handover.settle(job, Outcome.EXPIRED, "its deadline passed in the queue")
             if jobs:
-                return self._dispatch(selection, jobs, ahead), 0
+                return self._dispatch(selection, jobs), 0
             if not selection.batch:
                 return None, selection.wait_until_ns
 
     async def _more(self, until_ns: int) -> None:
-        if not len(self._scheduler):
-            self.forget()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0, until_ns - time.monotonic_ns()) / 1e9 if until_ns else None):
                 await self._wake.wait()
 
-    def _dispatch(self, selection: Selection[Job], jobs: list[Job], ahead: bool) -> _Flight:
+    def _dispatch(self, selection: Selection[Job], jobs: list[Job]) -> _Flight:
         assert self._device is not None
         expires_ns = min((ticket.expires_ns for ticket in selection.batch if ticket.expires_ns), default=0)
-        return _Flight(selection, jobs, self._device.send(jobs, expires_ns, later=ahead))
+        return _Flight(selection, jobs, self._device.send(jobs, expires_ns))
 
     def _put_back(self, flight: _Flight) -> None:
         self._handover.put_back(flight.jobs)
@@ -319,16 +309,15 @@ class Worker:
         self._looking = asyncio.get_running_loop().call_soon(self._look_ahead)
 
     def _look_ahead(self) -> None:
-        """Line up what goes next, and unpack what most likely follows: that stays in the queue."""
+        """Line up what goes next."""
         self._looking = None
-        if not self._busy or self._device is None:
+        if not self._busy:
             return
         try:
             self._line_up()
         except Exception as error:  # here nobody would hear of it
             self._handover.crash = error
             self._wake.set()
-        self._device.ahead(ticket.job for ticket in self._scheduler.preview(time.monotonic_ns()))
 
     def _line_up(self) -> None:
         urgent, elsewhere = self._scheduler.most_urgent, self.ahead_elsewhere()
@@ -385,13 +374,10 @@ class Worker:
 
     def _part_with(self, jobs: list[Job], reason: str) -> None:
         """Give frames back; one that was there at an earlier loss, too, may be its cause, and fails."""
-        again = [job for job in jobs if job.frame.id in self._losses]
+        again = self._suspects.add({job.frame.id: job for job in jobs})
         for job in again:
             self._handover.settle(job, Outcome.FAILED, f"the device was lost twice with this frame on it: {reason}")
         self._handover.give_back(jobs, reason)
-        self._losses.update(dict.fromkeys(job.frame.id for job in jobs))
-        while len(self._losses) > REMEMBERED:
-            self._losses.popitem(last=False)
 
     async def _until_other_than(self, device: Device) -> None:
         while self._device is device and not self._given_up:
@@ -411,18 +397,3 @@ class Worker:
 
 def _failing(settle: Callable[[Job, Result], None]) -> Callable[[Job, str], None]:
     return lambda job, reason: settle(job, job.result(Outcome.FAILED, reason))
-
-
-def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
-    """What the scheduler must know of a job."""
-    return Ticket(
-        edge=job.frame.id.edge,
-        priority=job.frame.priority,
-        # A file may be turned when it is decoded: it goes alone.
-        bucket=(job.preset, width, height) if job.encoded is None else id(job),
-        pixels=width * height,
-        arrived_ns=job.arrived_ns,
-        job=job,
-        expires_ns=expires_ns,
-        share=job.share,
-    )

@@ -1,12 +1,13 @@
-"""The one thread that may touch a device."""
+"""A thread that one engine lives on."""
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from cloud_node.device_child import pin
 
 T = TypeVar("T")
 
@@ -103,11 +104,3 @@ class DeviceThread:
         while (call := self._calls.get()) is not None and not self._halted:
             call.run()
             del call  # and what it holds
-
-
-def pin(name: str, cpus: frozenset[int]) -> None:
-    """Keep the calling thread, and what it starts, to these processors; only said in the log where that cannot be."""
-    try:
-        os.sched_setaffinity(0, cpus)  # 0 is this thread
-    except (AttributeError, OSError) as error:  # not on this platform, or no such processor
-        log.warning("%s is not kept to processors %s: %s", name, ",".join(map(str, sorted(cpus))), error)
