@@ -10,7 +10,7 @@ import contextlib
 import json
 import logging
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Any
 
 import nats.errors
@@ -29,7 +29,7 @@ MOST = 32  # connections of one login; an edge keeps three for each of its names
 ANSWER_S = 2.0
 LOOK_EVERY_S = 60.0  # at all that are there, whatever was missed
 SAY_EVERY_S = 60.0  # of one login
-PAGE = 512  # connections that a server tells of in one answer
+PAGE = 128  # connections that a server tells of in one answer, with 2 kB each: to be read between two frames
 COMING, ALL, KICK = "$SYS.ACCOUNT.{}.*", "$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.{}.KICK"
 
 Place = tuple[str, int]  # a server's id, a connection's number there
@@ -75,19 +75,21 @@ class _Watch:
     def __init__(self, client: Client, account: str, most: int) -> None:
         self._client, self._account, self._most = client, account, most
         self._there: dict[str, OrderedDict[Place, None]] = {}  # login -> its connections, the oldest first
+        self._came: deque[tuple[str, Place]] = deque(maxlen=1_000)  # while all are looked at
         self._said_s: dict[str, float] = {}
 
     async def run(self, look_every_s: float) -> None:
         await self._client.subscribe(COMING.format(self._account), cb=self._heard)
         while self._client.is_connected:
             await self._look()
-            await asyncio.sleep(look_every_s)
+            await asyncio.sleep(look_every_s)  # what comes meanwhile is heard of
 
     async def _heard(self, message: Msg) -> None:
         with contextlib.suppress(ValueError, LookupError, TypeError):
             told = json.loads(message.data)
             place, client = (str(told["server"]["id"]), int(told["client"]["id"])), told["client"]
             if message.subject.endswith(".CONNECT"):
+                self._came.append((str(client["user"]), place))
                 self._there.setdefault(str(client["user"]), OrderedDict())[place] = None
                 await self._thin(str(client["user"]), client)
             elif message.subject.endswith(".DISCONNECT"):
@@ -96,6 +98,7 @@ class _Watch:
     async def _look(self) -> None:
         """At all connections of edges, at all servers."""
         found: list[tuple[str, Place, dict[str, Any]]] = []
+        self._came.clear()
         asked, offset = {"acc": self._account, "auth": True, "limit": PAGE}, 0
         while True:
             answers = await self._ask({**asked, "offset": offset})
@@ -111,6 +114,8 @@ class _Watch:
             user = str(item["authorized_user"])
             self._there.setdefault(user, OrderedDict())[place] = None
             last[user] = item
+        for user, place in self._came:
+            self._there.setdefault(user, OrderedDict())[place] = None
         for user, item in last.items():
             await self._thin(user, item)
 

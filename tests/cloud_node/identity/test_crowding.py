@@ -1,7 +1,9 @@
 """One login at a real NATS server that opens connections without end."""
 
 import asyncio
+import base64
 import contextlib
+import json
 import logging
 import re
 import subprocess
@@ -10,16 +12,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import nats.errors
+import nkeys
 import pytest
 from enrolled import authority, enrolled, secured_nats
 from nats.aio.client import Client
+from websockets.asyncio.client import connect
 
 from cloud_node.identity import claims
 from cloud_node.identity.authority import Authority
 from cloud_node.identity.crowding import Crowding
 from cloud_node.identity.node import NodeIdentity
 from common.nats_connection import Login, SecureClient, close_client
-from common.nats_server import EmbeddedServer, find_server
+from common.nats_server import EmbeddedServer, Secured, find_server
 
 HANG_S = 60
 
@@ -132,7 +136,30 @@ async def test_what_one_login_can_do_where_nats_closes_none_is_said_and_cloud_no
             assert (await crowded.one(node.login())).is_connected
 
 
-async def test_an_edges_login_is_for_plain_connections_alone(tmp_path: Path) -> None:
-    enrolled_now = enrolled(authority(tmp_path), "edge-17").bundle.credentials[0]
-    token = enrolled_now.splitlines()[1]
-    assert claims._body(token)["nats"]["allowed_connection_types"] == ["STANDARD"]
+async def by_websocket(port: int, login: Login) -> str:
+    """What NATS says to a login there."""
+    _, token, *_, seed, _ = filter(None, login.credentials.splitlines())
+    async with connect(f"ws://127.0.0.1:{port}", open_timeout=HANG_S) as socket, asyncio.timeout(HANG_S):
+        info = json.loads((await socket.recv()).removeprefix(b"INFO "))
+        signed = nkeys.from_seed(bytearray(seed.encode())).sign(info["nonce"].encode())
+        options = {"verbose": True, "jwt": token, "sig": base64.urlsafe_b64encode(signed).decode().rstrip("=")}
+        await socket.send(f"CONNECT {json.dumps(options)}\r\n".encode())
+        return (await socket.recv()).decode().strip()
+
+
+async def test_an_edges_login_is_for_plain_connections_alone(tmp_path: Path, free_port: int) -> None:
+    """Though the server takes WebSockets, and a node's login there."""
+    made = authority(tmp_path)
+    node = NodeIdentity(made.node)
+
+    def settings(folder: Path) -> dict[str, object]:
+        websocket = {"host": "127.0.0.1", "port": free_port, "no_tls": True}
+        return {**node.nats_settings(folder), "websocket": websocket}
+
+    server = EmbeddedServer(Secured(settings, node.login, "127.0.0.1", 0, "localhost"))
+    await server.start()
+    try:
+        assert await by_websocket(free_port, node.login()) == "+OK"
+        assert "Authorization Violation" in await by_websocket(free_port, enrolled(made, "edge-17").login("edge-17"))
+    finally:
+        await server.stop()
