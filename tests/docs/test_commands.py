@@ -23,7 +23,6 @@ from page_commands import Command, commands
 from world import NotPossible, World
 
 UNRUN = {  # command, as it begins: why it is not run
-    "make test": "it runs this",
     "docker ": "images are built; tests/deploy/test_compose.py and test_images.py check what it is told",
     "LAMPLIGHT_HOST=gpu-box docker ": "as above",
     "kubectl ": "a cluster; tests/deploy/test_kubernetes.py renders and validates what it is told",
@@ -71,7 +70,7 @@ WITHOUT = {"enroll --init": "authority", "enroll edge-17": "edge-17.bundle"}  # 
 ONE_AT_A_TIME = ("--identity", "--live", "--metrics-port")  # one edge of a name, one program at a port
 LOOKS = re.compile(r"--alert|--detector|--recognize|edge_node check")  # it is about the detector
 EDGE, CLOUD = re.compile(r"python -m edge_node(?! [a-z])"), re.compile(r"python -m cloud_node(?! [a-z])")
-TIMEOUT_S = 240
+TIMEOUT_S, SLOW_TIMEOUT_S = 240, 1_800
 
 COMMANDS = commands()
 
@@ -96,6 +95,7 @@ class Runner:
 
     def __init__(self, world: World, full: bool) -> None:
         self._world, self._full = world, full
+        self._timeout_s = SLOW_TIMEOUT_S if full else TIMEOUT_S
         self._locks = {mark: threading.Lock() for mark in ONE_AT_A_TIME}
         self._pool = ThreadPoolExecutor(2)
 
@@ -132,7 +132,7 @@ class Runner:
             if self._until_ready(command, desk, log, process):
                 number = signal.SIGINT if "edge_node load" in command.text else signal.SIGTERM
                 os.killpg(process.pid, number)
-            code = process.wait(TIMEOUT_S)
+            code = process.wait(self._timeout_s)
         except subprocess.TimeoutExpired:
             code = None
         finally:
@@ -154,7 +154,7 @@ class Runner:
 
     def _until_ready(self, command: Command, desk: Path, log: Path, process: "subprocess.Popen[bytes]") -> bool:
         """Wait for what a command that goes on is to reach; False: it ended before, as others do."""
-        deadline_s = time.monotonic() + TIMEOUT_S
+        deadline_s = time.monotonic() + self._timeout_s
         before = lines(desk)
         while time.monotonic() < deadline_s and process.poll() is None:
             said = log.read_text(errors="replace")
@@ -168,7 +168,7 @@ class Runner:
                 return True
             time.sleep(0.05)
         if process.poll() is None:
-            raise subprocess.TimeoutExpired(command.text, TIMEOUT_S)
+            raise subprocess.TimeoutExpired(command.text, self._timeout_s)
         return False
 
 

@@ -30,6 +30,10 @@ from processes import ROOT, dark_sign
 from common.nats_server import find_server
 
 HERE = Path(__file__).parent
+OURS = (
+    *("benchmarks", "cloud_node", "common", "deploy", "docs", "edge_node", "proto", "tests"),
+    *("Makefile", "constraints.txt", "pyproject.toml", ".nats"),
+)
 PREPARED = "/desk/prepared"
 CAMERA = (640, 480)
 TIMEOUT_S = 180
@@ -62,7 +66,8 @@ class World:
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "ready\n":
             raise NotPossible(self._holder.communicate()[1].strip() or "no namespaces can be made")
-        self.root = Path(f"/proc/{self._holder.pid}/root{folder}/root")  # its files, seen from here
+        # Its files, seen from here. Do not write where a symbolic link leads: that is here, not there.
+        self.root = Path(f"/proc/{self._holder.pid}/root{folder}/root")
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("LAMPLIGHT_", "OTEL_"))},
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -138,10 +143,10 @@ class World:
     def _prepare(self) -> None:
         prepared = self.root / PREPARED[1:]
         prepared.mkdir(parents=True)
-        for entry in ROOT.iterdir():
-            if entry.name not in (".git", ".venv"):
-                (prepared / entry.name).symlink_to(entry)
+        for name in OURS:
+            (prepared / name).symlink_to(ROOT / name)
         (prepared / ".venv").symlink_to(sys.prefix)
+        self.run("touch .venv/.installed; [ ! -e .nats/path ] || touch .nats/path")  # what `make install` leaves
         self._pictures(prepared)
         (prepared / "words.txt").write_text("exit\nno parking\n")
         policy = (ROOT / "docs" / "policies.md").read_text().split("```toml\n")[1].split("```")[0]
