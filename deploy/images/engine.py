@@ -48,7 +48,7 @@ class Podman:
         hybrid = Path("/sys/fs/cgroup/systemd").exists()  # crun wants cgroups of version 2 alone
         (folder / "containers.conf").write_text(
             f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc=8192:8192"]\n'
-            'log_driver = "k8s-file"\n'
+            'log_driver = "k8s-file"\n[network]\nnetwork_backend = "netavark"\n'
             f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "{"runc" if hybrid else "crun"}"\n'
         )
         (folder / "storage.conf").write_text(
