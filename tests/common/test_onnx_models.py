@@ -41,7 +41,7 @@ def test_the_detector_says_the_same_without_them() -> None:
 
 
 def test_nobody_is_told_what_runs_here(tmp_path: Path) -> None:
-    """ONNX Runtime leaves a device's number and a queue of events in the cache, or in HOME, where it may tell of itself."""
+    """ONNX Runtime leaves a device's number and a queue of events in the user's cache where it may tell."""
     names = ("CI", "ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED", "TF_BUILD", "GITHUB_ACTIONS", "XDG_CACHE_HOME")
     environ = {name: value for name, value in os.environ.items() if name not in names} | {"HOME": str(tmp_path)}
     session = "from common.onnx_models import lean_session, wheel_model; lean_session(wheel_model('det', 'this'), 1)"
