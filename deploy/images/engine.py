@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 # Podman before 5.4 mounts no part of a volume; the folder behind that part is bound instead.
-WRAPPER = '''#!{python}
+WRAPPER = """#!{python}
 import os, subprocess, sys
 
 def bound(argument):
@@ -23,7 +23,7 @@ def bound(argument):
     return f"type=bind,source={{folder}}/{{parts['subpath']}},destination={{parts['destination']}}{{rest}}"
 
 os.execv({podman!r}, ["podman", *map(bound, sys.argv[1:])])
-'''
+"""
 
 
 class EngineMissing(Exception):
@@ -48,8 +48,9 @@ class Podman:
         hybrid = Path("/sys/fs/cgroup/systemd").exists()  # crun wants cgroups of version 2 alone
         (folder / "containers.conf").write_text(
             f'[containers]\ndefault_ulimits = ["nofile={files}:{files}", "nproc=8192:8192"]\n'
-            'log_driver = "k8s-file"\n'
-            f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "{"runc" if hybrid else "crun"}"\n'
+            'log_driver = "k8s-file"\n[network]\nnetwork_backend = "netavark"\n'
+            f'[engine]\nruntime = "{"runc" if hybrid else "crun"}"\n'
+            'cgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
         )
         (folder / "storage.conf").write_text(
             f'[storage]\ndriver = "overlay"\ngraphroot = "{folder}/store"\nrunroot = "{folder}/run"\n'

@@ -57,7 +57,7 @@ def until(done: Callable[[], bool]) -> bool:
 
 
 def build(engine: Podman, target: str, tag: str, version: str, wheel: Path | None) -> None:
-    """One target of the Dockerfile; pip in it trusts and asks whom pip asks here. A torch `wheel` stands for PyTorch's index."""
+    """One target of the Dockerfile; pip in it trusts whom this machine does. A `wheel` stands for PyTorch's index."""
     stand_ins.python(engine, version)
     settings = engine.folder / "pip.conf"
     settings.write_text(f"[global]\ncert = {CERTIFICATES}\ndefault-timeout = 180\n")
@@ -93,7 +93,9 @@ def confined(engine: Podman, name: str, report: Report) -> None:
     shown = dict(re.findall(r"^(Uid|CapEff|CapBnd|NoNewPrivs):\t(\S+)", status, re.MULTILINE))
     none = "0" * 16
     report(f"{name}: user 10001 without rights", list(shown.values()) == ["10001", none, none, "1"], shown)
-    refused = engine("exec", name, "touch", "/venv/x", "/etc/x", "/x", check=False).stderr.count("Read-only file system")
+    refused = engine("exec", name, "touch", "/venv/x", "/etc/x", "/x", check=False).stderr.count(
+        "Read-only file system"
+    )
     report(f"{name}: read-only root", refused == 3, f"{refused} of 3 writes refused")
 
 
@@ -120,7 +122,11 @@ def run(engine: Podman, report: Report) -> None:
     healthy(engine, cloud, report)
     confined(engine, cloud, report)
     edge = up(engine, "edge")
-    report("the edge reads what the cloud node lit up", until(lambda: len(read(engine, edge)) > 10), len(read(engine, edge)))
+    report(
+        "the edge reads what the cloud node lit up",
+        until(lambda: len(read(engine, edge)) > 10),
+        len(read(engine, edge)),
+    )
     healthy(engine, edge, report)
     confined(engine, edge, report)
     prometheus = up(engine, "prometheus")
@@ -176,7 +182,10 @@ def main() -> int:
         engine = Podman(arguments.folder.resolve())
         wheel: Path | None = arguments.torch_wheel
         with_torch = re.search(r"-cp(\d)(\d+)-", wheel.name) if wheel else None
-        versions = {"edge": arguments.python, "cloud-cpu": ".".join(with_torch.groups()) if with_torch else arguments.python}
+        versions = {
+            "edge": arguments.python,
+            "cloud-cpu": ".".join(with_torch.groups()) if with_torch else arguments.python,
+        }
         for target, tag in (("edge", "lamplight-edge"), ("cloud-cpu", "lamplight-cloud:cpu")):
             build(engine, target, tag, versions[target], wheel)
             report(f"{target} built", True, sizes(engine, tag, versions[target]))

@@ -1,4 +1,4 @@
-"""What stands for images of others: it takes its names from compose.yaml, and a CPython that is packed runs elsewhere."""
+"""What stands for images of others: it takes its names from compose.yaml; a CPython that is packed runs elsewhere."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The real Prometheus with our prometheus.yml, on a cloud node and an edge at work: every query, through its HTTP API."""
+"""The real Prometheus with our prometheus.yml on a cloud node and an edge at work: every query, by its HTTP API."""
 
 import shutil
 import socket
