@@ -2,13 +2,15 @@
 
     python benchmarks/endurance.py --minutes 60        # or --frames 864000: a day at 10 frames/s
 
-An edge with gate, detector, recogniser (an eighth of the frames has text), tracker, spool (`--keep-all`), readings to be
-searched within a small bound, pictures of sights, and a live page that is looked at for 5 s in every 30; a real cloud
-node without a network (`--preset none`) and its nats-server. Frames are small and the detector's side too, so that many
-pass. Sampled each second: memory (RSS), open files and threads of all three, and what the spool, the readings, and the
-results in JetStream take on disk. The slope is Theil and Sen's over the last two thirds with its 95 % interval, given for
-864,000 frames, a day at 10 frames/s. Writes benchmarks/results/endurance.json and a plot; ends with 1 where the memory
-of a process may grow by more than `--most` MB in such a day.
+An edge with gate, detector, recogniser (an eighth of the frames has text), tracker, spool (`--keep-all`), readings to
+be searched within a small bound, pictures of sights, and a live page that is looked at for 5 s in every 30; a real
+cloud node without a network (`--preset none`) and its nats-server.
+Frames are small and the detector's side too, so that many pass. Sampled each second: memory (RSS), open files and
+threads of all three, and what the spool, the readings, and the results in JetStream take on disk.
+
+The slope is Theil and Sen's over the last two thirds with its 95 % interval, given for 864,000 frames, a day at 10
+frames/s. Writes benchmarks/results/endurance.json and a plot; ends with 1 where the memory of a process may grow by
+more than `--most` MB in such a day.
 """
 
 import argparse
@@ -173,14 +175,15 @@ def report(rows: list[dict[str, float]], more: dict[str, Any], given: argparse.N
         middle, low, high = slope(frames, values)
         made[key] = {"first third": float(np.median(values[frames <= frames[-1] / 3])), "last": float(values[-1]),
                      "most": float(values.max()), "a day": [middle, low, high]}  # fmt: skip
-        print(f"{key:>22}: {made[key]['first third']:8.1f} first third, {values[-1]:8.1f} last, {values.max():8.1f} most; "
+        early, most = made[key]["first third"], values.max()
+        print(f"{key:>22}: {early:8.1f} first third, {values[-1]:8.1f} last, {most:8.1f} most;"
               f"{middle:+9.1f} a day [{low:+.1f}, {high:+.1f}]")  # fmt: skip
     made["edge cpu ms a frame"] = rows[-1]["edge cpu s"] / count * 1e3
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "endurance.json").write_text(json.dumps(made, indent=1) + "\n")
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), sharex=True)
-    for axis, (unit, title) in zip(axes.flat, ((" MB", "memory (RSS), MB"), (" files", "open files"),
-                                               (" threads", "threads"), (" MB on disk", "on disk, MB")), strict=True):  # fmt: skip
+    titles = {" MB": "memory (RSS), MB", " files": "open files", " threads": "threads", " MB on disk": "on disk, MB"}
+    for axis, (unit, title) in zip(axes.flat, titles.items(), strict=True):
         for key in keys:
             if key.endswith(unit):
                 axis.plot(frames, [row[key] for row in rows], label=key.removesuffix(unit))

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from common.banded_network import BandedNetwork
-from common.db_outlines import outlines
+from common.db_outlines import Levels, outlines
 from common.detector_input import STRIDE, check_image, network_size, resized
 from common.east import EAST
 from common.errors import SettingsError
@@ -97,11 +97,8 @@ class DBNet:
         Raises:
             ImageError: for another shape or type. SettingsError, WeightsError: as `load`.
         """
-        check_image(rgb)
-        self.load()
+        probabilities = self.probabilities(rgb)
         height, width = rgb.shape[:2]
-        scaled = resized(rgb, *network_size(height, width, self.limit_side, self.max_side))
-        probabilities = self._model.run(scaled, _blob)
         limits = {"score_threshold": self.score_threshold, "unclip_ratio": self.unclip_ratio}
         regions = [
             Region(tuple((float(x), float(y)) for x, y in box), score)
@@ -109,11 +106,23 @@ class DBNet:
         ]
         return in_reading_order(region for region in regions if not is_whole_frame(region.polygon, width, height))
 
+    def probabilities(self, rgb: Bytes) -> Levels:
+        """How likely each pixel is of a text's kernel, 0..1: (h, w), the image at the size that the network sees.
 
-def _blob(rgb: Bytes) -> "np.ndarray[Any, np.dtype[np.float32]]":
+        Raises:
+            ImageError, SettingsError, WeightsError: as `detect`.
+        """
+        check_image(rgb)
+        self.load()
+        size = network_size(rgb.shape[0], rgb.shape[1], self.limit_side, self.max_side)
+        probabilities: Levels = self._model.run(resized(rgb, *size), _blob)
+        return probabilities
+
+
+def _blob(rgb: Bytes) -> Levels:
     """(H, W, 3) uint8 RGB -> (1, 3, H, W) float32, -1..1 in BGR, which is what PaddleOCR trains on."""
     blob = rgb[:, :, ::-1].transpose(2, 0, 1).astype(np.float32, order="C")
-    blob /= 127.5  # in place: one such array has 12 MB at 1312x736
+    blob /= 127.5  # in place
     blob -= 1
     return blob[None]
 

@@ -54,6 +54,13 @@ def test_nobody_is_told_what_runs_here(tmp_path: Path) -> None:
     assert told.stdout == "1\n"
 
 
+def test_a_session_takes_the_memory_it_needs_and_no_more() -> None:
+    session = lean_session(wheel_model("det", "this test"), 1)
+    options = session.get_session_options()
+    assert options.enable_cpu_mem_arena and not options.enable_mem_pattern and options.intra_op_num_threads == 1
+    assert not session._model_bytes, "the file is kept beside the network that was made of it"
+
+
 def test_a_model_that_another_program_downloaded_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

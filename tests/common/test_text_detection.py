@@ -143,10 +143,3 @@ def test_real_receipts() -> None:
         matched += len(match(found, truth))
         boxes += len(found) + len(truth)
     assert 2 * matched / boxes > 0.8  # 0.87 with rapidocr 3.10
-
-
-def test_dbnet_runs_in_the_session_that_takes_less_memory() -> None:
-    detector = DBNet(threads=1)
-    detector.load()
-    options = detector._model.session.session.get_session_options()
-    assert options.enable_cpu_mem_arena and not options.enable_mem_pattern and options.intra_op_num_threads == 1
