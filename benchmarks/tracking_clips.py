@@ -62,6 +62,17 @@ def reading_of(step: Step, number: int, session: str = "s") -> Reading:
     )
 
 
+def uncovered(box: list, cover: tuple[float, ...]) -> list:
+    """The longer end of a line that a sign in front of it does not cover; all of it where it covers little of its
+    height."""
+    left, top, right, bottom = box
+    over = min(bottom, cover[3]) - max(top, cover[1])
+    if over < 0.3 * (bottom - top) or cover[2] <= left or right <= cover[0]:
+        return box
+    before, after = cover[0] - left, right - cover[2]
+    return [left, top, max(cover[0], left), bottom] if before > after else [min(cover[2], right), top, right, bottom]
+
+
 def photographs(folder: Path) -> list[Path]:
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not found:
@@ -206,12 +217,11 @@ class Clip:
         if self.occluder is not None:
             part, start, speed = self.occluder
             hidden = start + speed * t - left / 4, start + speed * t - left / 4 + part.shape[1]
-        for sign in self.signs:
+        painted = [(sign, self._place(sign, t, left, top)) for sign in self.signs]
+        for order, (sign, (x, y, *_)) in enumerate(painted):
             if not sign.born <= t < sign.dies:
                 continue
-            x, y = sign.place(t)
             high, wide = sign.art.shape[:2]
-            x, y = x - left - wide / 2, y - top - high / 2
             move = np.array([[1, 0, x], [0, 1, y]])
             cv2.warpAffine(sign.art, move, (WIDTH, HEIGHT), dst=picture, borderMode=cv2.BORDER_TRANSPARENT)
             box = [max(x, 0), max(y, 0), min(x + wide, WIDTH - 1), min(y + high, HEIGHT - 1)]
@@ -222,6 +232,9 @@ class Clip:
                     box[2] = hidden[0]
                 elif box[0] < hidden[0] and hidden[1] < box[2]:
                     box[2] = hidden[0]
+            for other, place in painted[order + 1 :]:
+                if other.born <= t < other.dies:
+                    box = uncovered(box, place)
             share = max(box[2] - box[0], 0) * max(box[3] - box[1], 0) / (wide * high)
             if share > 0.4 and box[3] - box[1] > 0.7 * high:
                 visible.append((sign, box, share))
@@ -232,6 +245,14 @@ class Clip:
         noise = np.empty(picture.shape, np.int16)
         cv2.randn(noise, 0, self.noise)
         return np.clip(picture + noise, 0, 255).astype(np.uint8), visible
+
+    @staticmethod
+    def _place(sign: Sign, t: float, left: float, top: float) -> tuple[float, ...]:
+        """Left, top, right, bottom in the frame whose corner is there."""
+        high, wide = sign.art.shape[:2]
+        x, y = sign.place(t)
+        x, y = x - left - wide / 2, y - top - high / 2
+        return x, y, x + wide, y + high
 
     def _detect(self, sign: Sign, box: list, share: float, t: float) -> list[tuple[Region, int]]:
         rng = self.rng
