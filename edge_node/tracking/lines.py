@@ -24,7 +24,7 @@ def find_lines(
     unseen: the others, and where each is expected.
     """
     others = [*seen, *unseen]
-    places = np.array([(box.x, box.y, box.length, box.height) for _, box in others], np.float64)
+    places = np.array([(box.x, box.y, *box.along, box.length, box.height) for _, box in others], np.float64)
     fresh = {id(track) for track, _ in new}
     old = np.array([id(track) not in fresh for track, _ in others], bool)
     for track, box in new:
@@ -41,9 +41,14 @@ def find_lines(
 
 def _apart(box: Box, places: Floats) -> tuple[Floats, Flags]:
     """Pixels between the ends of a box and of each place, below 0 where they overlap, and which lie on its line."""
-    u, v = box.along
-    dx, dy = places[:, 0] - box.x, places[:, 1] - box.y
-    gap = np.abs(dx * u + dy * v) - (places[:, 2] + box.length) / 2
-    height = np.maximum(places[:, 3], box.height)
-    alike = np.abs(np.log(places[:, 3] / box.height)) < ALIKE
-    return gap, (np.abs(dy * u - dx * v) < ON_LINE * height) & alike
+    x, y, u, v, length, height = places.T
+    short = length < box.length  # the longer one tells which way the line runs: a piece of it may be higher than long
+    u, v = np.where(short, box.along[0], u), np.where(short, box.along[1], v)
+    dx, dy = x - box.x, y - box.y
+    turned = np.abs(box.along[0] * u + box.along[1] * v) < np.abs(box.along[0] * v - box.along[1] * u)
+    own_length, own_height = np.where(turned, box.height, box.length), np.where(turned, box.length, box.height)
+    turned = np.abs(places[:, 2] * u + places[:, 3] * v) < np.abs(places[:, 2] * v - places[:, 3] * u)
+    length, height = np.where(turned, height, length), np.where(turned, length, height)
+    gap = np.abs(dx * u + dy * v) - (length + own_length) / 2
+    alike = np.abs(np.log(height / own_height)) < ALIKE
+    return gap, (np.abs(dy * u - dx * v) < ON_LINE * np.maximum(height, own_height)) & alike
