@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from tracking_clips import HEIGHT, KINDS, WIDTH, Clip, Step, photographs, reading_of
+from tracking_clips import AS_DBNET, HARSH, HEIGHT, KINDS, WIDTH, Clip, Step, photographs, reading_of
 
 from common.frame import Region
 from common.pixels import Bytes
@@ -159,15 +159,20 @@ def texts(clip: Clip, steps: list[Step], ids: list, told: dict, of_sign: dict[in
         sums["one view", "errors"] += sum(distance(region.text, sign.text) for region in single[id])
 
 
-def with_detector(steps: list[Step], detector) -> list[Step]:
-    """The same pictures, and what DBNet finds in them; a region is the sign's in whose place its centre is."""
+def with_detector(steps: list[Step], reader) -> list[Step]:
+    """The same pictures, and what the edge's reader finds and reads in them; a region is the sign's in whose place its
+    centre is."""
     found = []
     for step in steps:
-        regions = detector.detect(step.rgb)
+        regions = reader.read(step.rgb)
         middles = [np.mean(region.polygon, axis=0) for region in regions]
         truth = [next((n for n, b in step.places if b[0] <= x <= b[2] and b[1] <= y <= b[3]), -1) for x, y in middles]
         found.append(replace(step, regions=regions, truth=tuple(truth)))
     return found
+
+
+def without_texts(step: Step) -> Step:
+    return replace(step, regions=tuple(replace(one, text="", confidence=0.0) for one in step.regions))
 
 
 def cost(photo: Bytes) -> dict[str, float]:
@@ -217,15 +222,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8, help="clips of each kind (8)")
     parser.add_argument("--first", type=int, default=0, help="number of the first (0)")
     parser.add_argument("--detector", type=int, default=0, help="clips of each kind that DBNet looks at too (0)")
+    parser.add_argument("--as-dbnet", action="store_true", help="simulate what DBNet finds in these clips, not worse")
+    parser.add_argument("--name", default="tracking", help="of the files in benchmarks/results (tracking)")
     parser.add_argument("--peers", default="", metavar="PYTHON", help="a Python with supervision and norfair")
     given = parser.parse_args()
     cv2.setNumThreads(1)
+    simulated = AS_DBNET if given.as_dbnet else HARSH
     photos = photographs(given.photos)
     scores: dict[str, dict[str, Score]] = defaultdict(lambda: defaultdict(Score))
     sums: Counter = Counter()
     frames = news = 0
     for kind in KINDS:
-        clips = [Clip(kind, seed, photos) for seed in range(given.first, given.first + given.seeds)]
+        clips = [Clip(kind, seed, photos, detector=simulated) for seed in range(given.first, given.first + given.seeds)]
         bare = []
         for seed, clip in enumerate(clips):
             steps = list(clip.steps())
@@ -235,12 +243,14 @@ def main() -> None:
                 of_sign = scores["ours"][name].add(ids, truth, set(told))
             texts(clip, steps, ids, told, of_sign, sums)
             if seed < given.detector:
-                from common.text_detection import DBNet
+                from edge_node.reader import create_reader
+                from edge_node.settings import Reading
 
-                real = with_detector(steps, DBNet(threads=1))
-                ids, told, _, _ = follow(real)
-                for name in (kind, "all"):
-                    scores["ours, DBNet"][name].add(ids, [step.truth for step in real], set(told))
+                real = with_detector(steps, create_reader(Reading(detector_threads=1, recognize=True)))
+                for who, looked in (("DBNet and texts", real), ("DBNet", [without_texts(step) for step in real])):
+                    ids, told, _, _ = follow(looked)
+                    for name in (kind, "all"):
+                        scores[who][name].add(ids, [step.truth for step in real], set(told))
             plain = plain_iou(steps)
             for name in (kind, "all"):
                 scores["overlap alone"][name].add(plain, truth, seen_twice(plain))
@@ -272,8 +282,8 @@ def main() -> None:
         json.dumps({**figures, "trackers": {name: rows["all"] for name, rows in figures["trackers"].items()}}, indent=1)
     )
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "tracking.json").write_text(json.dumps(figures, indent=1) + "\n")
-    draw(figures, RESULTS / "tracking.png")
+    (RESULTS / f"{given.name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    draw(figures, RESULTS / f"{given.name}.png")
 
 
 if __name__ == "__main__":

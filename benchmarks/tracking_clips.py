@@ -21,6 +21,22 @@ WORDS = (
 )
 
 
+@dataclass(frozen=True)
+class Detector:
+    """How a simulated detector fails; shares, and standard deviations in heights of the text."""
+
+    misses: float = 0.06  # of signs that it found in the frame before
+    misses_again: float = 0.7  # of those that it missed there
+    pieces: float = 0.07  # of lines
+    ends: float = 0.12
+    edges: float = 0.07
+    phantoms: float = 0.25  # a frame
+
+
+HARSH = Detector()
+AS_DBNET = Detector(misses=0.0, misses_again=0.0, pieces=0.0, ends=0.03, edges=0.03, phantoms=0.7)  # on these clips
+
+
 @dataclass
 class Sign:
     """What is really there; its picture is `art`, its centre at second t `place(t)` in the world."""
@@ -62,6 +78,17 @@ def reading_of(step: Step, number: int, session: str = "s") -> Reading:
     )
 
 
+def uncovered(box: list, cover: tuple[float, ...]) -> list:
+    """The longer end of a line that a sign in front of it does not cover; all of it where it covers little of its
+    height."""
+    left, top, right, bottom = box
+    over = min(bottom, cover[3]) - max(top, cover[1])
+    if over < 0.3 * (bottom - top) or cover[2] <= left or right <= cover[0]:
+        return box
+    before, after = cover[0] - left, right - cover[2]
+    return [left, top, max(cover[0], left), bottom] if before > after else [min(cover[2], right), top, right, bottom]
+
+
 def photographs(folder: Path) -> list[Path]:
     found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     if not found:
@@ -70,14 +97,24 @@ def photographs(folder: Path) -> list[Path]:
 
 
 class Clip:
-    """One clip; the same kind and seed give the same one, apart from the noise: that is of OpenCV's own generator, so
-    it is the same in each run of one command.
+    """One clip; the same kind and seed give the same one. A sign that another one is painted over is found, if at
+    all, where it can be seen.
 
     noise: standard deviation in levels, as the enhancement leaves it. Clips of odd seeds have texts.
     """
 
-    def __init__(self, kind: str, seed: int, photos: list[Path], *, seconds: float = 8.0, noise: float = 10.0) -> None:
-        self.kind, self.seconds, self.noise = kind, seconds, noise
+    def __init__(
+        self,
+        kind: str,
+        seed: int,
+        photos: list[Path],
+        *,
+        seconds: float = 8.0,
+        noise: float = 10.0,
+        detector: Detector = HARSH,
+    ) -> None:
+        self.kind, self.seconds, self.noise, self.detector = kind, seconds, noise, detector
+        self.seed = seed
         self.rng = np.random.default_rng([KINDS.index(kind), seed])
         self.read = bool(seed % 2)
         photo = np.asarray(Image.open(photos[int(self.rng.integers(len(photos)))]).convert("RGB"))
@@ -187,11 +224,12 @@ class Clip:
         return min(max(x, 0), self.size[0] - WIDTH), min(max(y, 0), self.size[1] - HEIGHT)
 
     def steps(self) -> Iterator[Step]:
+        cv2.setRNGSeed(self.seed)
         for k in range(round(self.seconds * FPS)):
             t = k / FPS
             picture, visible = self._picture(t)
             found = [region for sign, box, share in visible for region in self._detect(sign, box, share, t)]
-            found += [(self._phantom(), -1) for _ in range(self.rng.poisson(0.25))]
+            found += [(self._phantom(), -1) for _ in range(self.rng.poisson(self.detector.phantoms))]
             order = self.rng.permutation(len(found))
             places = tuple((sign.number, tuple(box)) for sign, box, _ in visible)
             yield Step(t, picture, tuple(found[i][0] for i in order), tuple(found[i][1] for i in order), places)
@@ -206,12 +244,11 @@ class Clip:
         if self.occluder is not None:
             part, start, speed = self.occluder
             hidden = start + speed * t - left / 4, start + speed * t - left / 4 + part.shape[1]
-        for sign in self.signs:
+        painted = [(sign, self._place(sign, t, left, top)) for sign in self.signs]
+        for order, (sign, (x, y, *_)) in enumerate(painted):
             if not sign.born <= t < sign.dies:
                 continue
-            x, y = sign.place(t)
             high, wide = sign.art.shape[:2]
-            x, y = x - left - wide / 2, y - top - high / 2
             move = np.array([[1, 0, x], [0, 1, y]])
             cv2.warpAffine(sign.art, move, (WIDTH, HEIGHT), dst=picture, borderMode=cv2.BORDER_TRANSPARENT)
             box = [max(x, 0), max(y, 0), min(x + wide, WIDTH - 1), min(y + high, HEIGHT - 1)]
@@ -222,6 +259,9 @@ class Clip:
                     box[2] = hidden[0]
                 elif box[0] < hidden[0] and hidden[1] < box[2]:
                     box[2] = hidden[0]
+            for other, place in painted[order + 1 :]:
+                if other.born <= t < other.dies:
+                    box = uncovered(box, place)
             share = max(box[2] - box[0], 0) * max(box[3] - box[1], 0) / (wide * high)
             if share > 0.4 and box[3] - box[1] > 0.7 * high:
                 visible.append((sign, box, share))
@@ -233,16 +273,26 @@ class Clip:
         cv2.randn(noise, 0, self.noise)
         return np.clip(picture + noise, 0, 255).astype(np.uint8), visible
 
+    @staticmethod
+    def _place(sign: Sign, t: float, left: float, top: float) -> tuple[float, ...]:
+        """Left, top, right, bottom in the frame whose corner is there."""
+        high, wide = sign.art.shape[:2]
+        x, y = sign.place(t)
+        x, y = x - left - wide / 2, y - top - high / 2
+        return x, y, x + wide, y + high
+
     def _detect(self, sign: Sign, box: list, share: float, t: float) -> list[tuple[Region, int]]:
         rng = self.rng
-        sign.missing = rng.random() < (0.7 if sign.missing else 0.06)  # in bursts, 17 % of all
+        sign.missing = rng.random() < (
+            self.detector.misses_again if sign.missing else self.detector.misses
+        )  # in bursts, 17 % of all
         if sign.missing or sign.dark[0] <= t < sign.dark[1]:
             return []
         high = box[3] - box[1]
         shown = max(1, round(len(sign.text) * share)) if share < 0.95 else len(sign.text)
         ends_left = box[0] > sign.place(t)[0] - self.look(t)[0] - sign.art.shape[1] / 2 + 1  # its beginning is hidden
         pieces = [(box, sign.text[-shown:] if ends_left else sign.text[:shown])]
-        if rng.random() < 0.07 and " " in sign.text and box[2] - box[0] > 3 * high:
+        if rng.random() < self.detector.pieces and " " in sign.text and box[2] - box[0] > 3 * high:
             words = sign.text.split(" ")
             cut = int(rng.integers(1, len(words)))
             one, other = " ".join(words[:cut]), " ".join(words[cut:])
@@ -253,8 +303,9 @@ class Clip:
 
     def _region(self, box: list, text: str) -> Region:
         rng, high = self.rng, box[3] - box[1]
-        x0, x1 = box[0] + rng.normal(0, 0.12 * high), box[2] + rng.normal(0, 0.12 * high)
-        y0, y1 = box[1] + rng.normal(0, 0.07 * high), box[3] + rng.normal(0, 0.07 * high)
+        ends, edges = self.detector.ends * high, self.detector.edges * high
+        x0, x1 = box[0] + rng.normal(0, ends), box[2] + rng.normal(0, ends)
+        y0, y1 = box[1] + rng.normal(0, edges), box[3] + rng.normal(0, edges)
         x1, y1 = max(x1, x0 + 3), max(y1, y0 + 3)
         x0, x1 = (float(np.clip(x, 0, WIDTH - 1)) for x in (x0, x1))
         y0, y1 = (float(np.clip(y, 0, HEIGHT - 1)) for y in (y0, y1))

@@ -19,6 +19,7 @@ from chromium import browser, until  # noqa: E402
 from processes import Cloud, Process  # noqa: E402
 
 SCENES = {"alley": (0, 5), "lake": (5, 10), "cafe": (10, 15), "pad": (15, 20)}  # frames of the clip
+ALERTS = ("danger", "no parking")
 LIT_UP_S = 25.0  # to look before the pictures are taken
 SHOTS = {  # width, height, pixels a point, colours, camera, what is looked for
     "live": (1360, 930, 1, "dark", "alley", ""),
@@ -50,6 +51,7 @@ def main() -> None:
         folder = Path(temporary)
         cloud = Cloud()
         output = ["--cloud", cloud.address, "--output", str(folder / "readings"), "--live", "0"]
+        output += [part for word in ALERTS for part in ("--alert", word)]
         edge = Process("-m", "edge_node", *cameras(folder), *output)
         try:
             url = edge.wait_for(r"live page: (\S+)").group(1)

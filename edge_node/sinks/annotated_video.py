@@ -1,5 +1,6 @@
 """An H.264 video of the annotated frames."""
 
+import itertools
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,8 @@ SECONDS_BETWEEN_KEYFRAMES: Final = 2
 
 
 class AnnotatedVideo:
-    """Writes an MP4 at a constant rate; when the frame size changes, a new file: out.mp4, out-2.mp4...
+    """Writes an MP4 at a constant rate; when the frame size changes, a new file: out.mp4, out-2.mp4... Files that are
+    there already, of other runs, stay as they are: the first free number is taken.
 
     Odd sizes are padded by a pixel, because 4:2:0 needs even ones.
 
@@ -61,8 +63,7 @@ class AnnotatedVideo:
             self._finish()
 
     def _start(self, width: int, height: int) -> None:
-        number = len(self.paths) + 1
-        path = self.path if number == 1 else self.path.with_stem(f"{self.path.stem}-{number}")
+        path = unused(self.path)
         container: Any = av.open(str(path), "w", format="mp4", options=CONTAINER)
         stream = container.add_stream(ENCODER, rate=self.fps)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
@@ -81,6 +82,18 @@ class AnnotatedVideo:
                 container.mux(stream.encode(None))
             finally:
                 container.close()
+
+
+def unused(path: Path) -> Path:
+    """Makes an empty file with that name, or with the first free number after it: a.mp4, a-2.mp4, a-3.mp4..."""
+    for number in itertools.count(1):
+        free = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+        try:
+            free.touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return free
+    raise AssertionError
 
 
 def even(picture: Bytes) -> Bytes:

@@ -13,6 +13,7 @@ from edge_node.tracking.texts import distance
 MOST: Final = 14.0  # of a pair; costs are squared standard deviations and what weighs as much
 LOOK_WEIGHT: Final = 4.0
 LOOK_FALL: Final = 0.12  # of the likeness, below what is usual for it, that counts as one standard deviation
+LEAST_FALL: Final = 0.06  # of a text that always looks the same
 LOOK_LOOSE: Final = 0.25  # likeness that regions of other signs have more than what is exactly in a place
 LOOK_MOST: Final = 16.0
 NEAR: Final = 9.0  # squared standard deviations of a box's jitter
@@ -38,10 +39,12 @@ class Expected:
     box: Box
     off: float  # pixels that its place may be off, if it goes on as it did
     far: float  # and if it does not; 0 where that would be strange
-    before: Vectors  # what was exactly there, as a patch
+    spot: Box  # where it was looked whether it is still there
+    before: Vectors  # what was exactly at that spot, as a patch
     now: Vectors  # and what is
     there: float  # likeness of the two, -1..1
     usual: float  # which was so much in the frames before; 0 where not known yet
+    spread: float  # and mean difference of single frames to that
     text: str
     confidence: float
     whole: bool  # not only its beginning or its end was seen
@@ -102,9 +105,10 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     for row, column in np.argwhere((stays | part) & shorter & (usual > 0) & (there < usual - LOOK_FALL)).tolist():
         start, end = along[row, column] - length[row, column] / 2, along[row, column] + length[row, column] / 2
         there[row, column] = _shown(known[row], start, end, there[row, column])
-    fall = np.where(stays, np.clip((usual - np.maximum(there, look - LOOK_LOOSE)) / LOOK_FALL - 1, 0, None) ** 2, 0.0)
+    unusual = np.clip(3 * np.array([[one.spread] for one in known]), LEAST_FALL, LOOK_FALL)
+    fall = np.where(stays, np.clip((usual - np.maximum(there, look - LOOK_LOOSE)) / unusual - 1, 0, None) ** 2, 0.0)
     look = np.where(stays, np.maximum(look, there), look)
-    doubt = np.minimum(fall, LOOK_MOST) + np.where(strict & (look < ALIKE), STRICT, 0.0)
+    doubt = np.minimum(fall, LOOK_MOST) + np.where(strict & ((look < ALIKE) | ~stays), STRICT, 0.0)
     doubt = np.where((still > NEAR) & (look < ALIKE), np.inf, doubt)
     costs = place + size + LOOK_WEIGHT * (1 - look)
     within = (part & shorter) | ((np.abs(along) < 0.5 * a[..., 4]) & (np.abs(across) < 0.5 * a[..., 5]))
@@ -112,7 +116,7 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
     for row, column in np.argwhere((costs < MOST + 1) | lying).tolist():
         one, other = known[row], seen[column]
         if one.text and other.text:
-            edits = distance(one.text, other.text) if one.whole else _part_distance(one.text, other.text)
+            edits = distance(one.text, other.text) if one.whole else part_distance(one.text, other.text)
             costs[row, column] += _text_cost(one, other, edits)
             if edits <= SAME_TEXT and len(one.text) >= 3:
                 doubt[row, column] = 0.0
@@ -135,8 +139,9 @@ def _shown(known: Expected, start: float, end: float, whole: float) -> float:
     """How alike before and now are from `start` to `end`, in pixels from its middle: something may hide the rest."""
     if abs(known.box.along[0]) < 0.9:
         return whole
-    width = PATCH[0]
-    left, right = (round((0.5 + x / known.box.length) * width) for x in (start, end))
+    width, spot = PATCH[0], known.spot
+    off, _ = known.box.local(spot.x - known.box.x, spot.y - known.box.y)
+    left, right = (round((0.5 + (x - off) / spot.length) * width) for x in (start, end))
     shown = slice(max(left, 0), min(right, width))
     if shown.stop - shown.start < LEAST_SHOWN:
         return whole
@@ -148,10 +153,10 @@ def _shown(known: Expected, start: float, end: float, whole: float) -> float:
 def _within(one: str, other: str, most: float) -> bool:
     """Whether the shorter text may be a part of the other, at its beginning or its end."""
     short = min(len(one), len(other))
-    return _part_distance(one, other) <= most if short >= 3 else most == OTHER_PART
+    return part_distance(one, other) <= most if short >= 3 else most == OTHER_PART
 
 
-def _part_distance(one: str, other: str) -> float:
+def part_distance(one: str, other: str) -> float:
     """`distance` of the shorter text to the beginning or the end of the other."""
     short, long = sorted((one, other), key=len)
     return min(distance(short, long[: len(short)]), distance(short, long[-len(short) :]))

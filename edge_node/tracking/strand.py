@@ -12,6 +12,7 @@ from edge_node.tracking import view
 from edge_node.tracking.assignment import assign
 from edge_node.tracking.boxes import patches_at
 from edge_node.tracking.frame import TRUST, Camera, Frame
+from edge_node.tracking.lines import find_lines
 from edge_node.tracking.motion import Motion
 from edge_node.tracking.pairing import ALIKE, MOST, Expected, Flags, Table, compare
 from edge_node.tracking.still import by_looks, by_places
@@ -108,17 +109,19 @@ class Strand:
 
     def _expected(self, known: Sequence[Track], frame: Frame, still: bool) -> list[Expected]:
         places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
-        frame.there = patches_at(frame.gray, [box for box, _, _ in places], frame.scale)
-        shake = by_looks(known, [box for box, _, _ in places], frame)
+        spots = [track.look_at(box, frame.camera) for track, (box, _, _) in zip(known, places, strict=True)]
+        frame.there = patches_at(frame.gray, spots, frame.scale)
+        shake = by_looks(known, spots, frame)
         if shake is not None:
             frame.camera = (frame.camera[0] + shake[0], frame.camera[1] + shake[1])
             places = [track.place(track.motion.at if still else frame.move_at, frame.camera) for track in known]
-            frame.there = patches_at(frame.gray, [box for box, _, _ in places], frame.scale)
+            spots = [track.look_at(box, frame.camera) for track, (box, _, _) in zip(known, places, strict=True)]
+            frame.there = patches_at(frame.gray, spots, frame.scale)
         expected = []
-        for track, place, now in zip(known, places, frame.there, strict=True):
+        for track, place, spot, now in zip(known, places, spots, frame.there, strict=True):
             unseen = abs(frame.at - track.last)
             away = unseen > self._timeout_s or (unseen > GLIMPSE_S and track.missed > 0)
-            expected.append(track.expected(*place, now, not still and (away or frame.alike < TRUST)))
+            expected.append(track.expected(*place, spot, now, not still and (away or frame.alike < TRUST)))
         return expected
 
     def _is_other_scene(self, frame: Frame, known: Sequence[Track], pairs: Pairs) -> bool:
@@ -185,6 +188,13 @@ class Strand:
             self.tracks.append(track)
             ids[column] = track.id
             self._remember(frame, {track: column})
+        track_of = {track.id: track for track in self.tracks}
+        new = [(track_of[ids[column]], frame.in_scene(column)) for column in fresh if ids[column]]
+        if new:
+            seen = [(track_of[id], frame.in_scene(column)) for column, id in enumerate(ids) if id]
+            others = [track for track in self.tracks if track.id not in set(ids)]
+            unseen = [(track, track.place(frame.move_at, (0.0, 0.0))[0]) for track in others]
+            find_lines(new, seen, unseen)
         return ids
 
     def _remember(self, frame: Frame, seen: dict[Track, int]) -> None:
@@ -192,6 +202,7 @@ class Strand:
         for track, column in seen.items():
             if track.there is None:
                 track.there = patches_at(frame.gray, [frame.seen[column].box], frame.scale)[0]
+                track.spot = frame.in_scene(column)
 
     def _new(self, frame: Frame, column: int) -> Track:
         reading, region, box = frame.reading, frame.regions[column], frame.in_scene(column)

@@ -51,6 +51,19 @@ def test_another_size_starts_another_file(tmp_path: Path, make_shown) -> None:
     assert [len(frames_of(p)) for p in sink.paths] == [2, 1, 1]
 
 
+def test_a_run_destroys_no_earlier_ones_video(tmp_path: Path, make_shown) -> None:
+    kept = {}
+    for number, frames in enumerate([2, 1, 3]):
+        sink = AnnotatedVideo(tmp_path / "annotated.mp4")
+        for sequence in range(frames):
+            sink.write(make_shown(sequence, size=(400, 300)))
+        sink.close()
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path not in sink.paths} == kept
+        kept[sink.paths[0].name] = sink.paths[0].read_bytes()
+        assert len(frames_of(sink.paths[0])) == frames and len(kept) == number + 1
+    assert sorted(kept) == ["annotated-2.mp4", "annotated-3.mp4", "annotated.mp4"]
+
+
 def test_frames_that_were_not_enhanced_are_shown_too(tmp_path: Path, make_shown) -> None:
     sink = AnnotatedVideo(tmp_path / "a.mp4")
     sink.write(make_shown(1, size=(400, 300)))

@@ -20,7 +20,7 @@ def patch(seed: int) -> np.ndarray:
 
 def expected(now: np.ndarray, **changes: object) -> Expected:
     before = patch(1)
-    one = Expected(BOX, 0.0, 0.0, before, now, float(before @ now), 0.95, "", 0.0, whole=True, strict=False)
+    one = Expected(BOX, 0.0, 0.0, BOX, before, now, float(before @ now), 0.95, 0.04, "", 0.0, whole=True, strict=False)
     return replace(one, **changes)  # type: ignore[arg-type]
 
 
