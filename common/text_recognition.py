@@ -137,9 +137,7 @@ class Looks:
     contrast stretched. Noise misleads each of them elsewhere.
     """
 
-    def __init__(
-        self, recognizer: CTCRecognizer, rgb: Bytes, original: Original | None = None, again: int = 0
-    ) -> None:
+    def __init__(self, recognizer: CTCRecognizer, rgb: Bytes, original: Original | None = None, again: int = 0) -> None:
         self._recognizer, self._rgb, self._original, self._left = recognizer, rgb, original, again
         self._dark: Bytes | None = None
 
@@ -164,7 +162,10 @@ class Looks:
         self._left -= 1
         if not self._left:
             self._original = None
-        looks = [seen, *map(self._recognizer.probabilities, (smoothed(crop, polygon), stretched(smoothed(other, polygon))))]
+        looks = [
+            seen,
+            *map(self._recognizer.probabilities, (smoothed(crop, polygon), stretched(smoothed(other, polygon)))),
+        ]
         return self._recognizer.decode(np.mean(looks, axis=0))
 
     def _in_the_dark(self) -> Bytes | None:

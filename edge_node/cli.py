@@ -109,7 +109,13 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     telling, slowdown, page = each[0].telling, Slowdown(), _page(each)
     line = TerminalLine(quiet=telling.log_json)
     last = line if len(each) == 1 else SharedSink(line)
-    shared = Shared(create_reader(each[0].reading, rate(given.fps for given in each)), last, functools.cache(load_enhancer), slowdown, page)
+    shared = Shared(
+        create_reader(each[0].reading, rate(given.fps for given in each)),
+        last,
+        functools.cache(load_enhancer),
+        slowdown,
+        page,
+    )
     nodes, failures = cameras.assembled(each, lambda given: make_node(given, shared))
     sampling = telemetry.Sampling.chosen(telling.trace_sample, telling.trace_slow_ms)
     telemetry.start("lamplight-edge", f"{nodes[0].settings.name}-{nodes[0].session}", sampling)

@@ -37,7 +37,9 @@ def _times(figures: dict[str, Figure], of: str = "320x240") -> str:
 def _detect(given: EdgeSettings) -> dict[str, Figure]:
     reading, figures = given.reading, dict[str, Figure]()
     with timed(figures, "load_ms"):
-        reader = create_reader(replace(reading, detector_side=Side(min(reading.detector_side or 240, 240)), recognize=False))
+        reader = create_reader(
+            replace(reading, detector_side=Side(min(reading.detector_side or 240, 240)), recognize=False)
+        )
         reader.load()
     with timed(figures):
         reader.read(_picture())
