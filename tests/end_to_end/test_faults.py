@@ -20,6 +20,8 @@ from common.pixels import RawImage
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, result_pb2
 
+SMALL = ("--preset", "edge")  # a network that takes no time to speak of
+
 
 def settled(output: Path) -> dict[str, str]:
     found = readings(output)
@@ -73,14 +75,14 @@ def test_the_cloud_comes_later(start, free_port: int, photos: Path, tmp_path: Pa
     out = tmp_path / "out"
     edge = start(Process, *edge_arguments(f"127.0.0.1:{free_port}", photos, out, "--detector", "none"))
     edge.wait_for("trying again")
-    start(Cloud, port=free_port)
+    start(Cloud, *SMALL, port=free_port)
     assert edge.wait() == 0, edge.output
     assert set(settled(out).values()) == {"enhanced"} and len(settled(out)) == 4
 
 
 def test_the_cloud_is_killed_and_comes_back(start, free_port: int, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    node = start(Cloud, port=free_port)
+    node = start(Cloud, *SMALL, port=free_port)
     edge = start(
         Process,
         *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--limit", "30", "--fps", "10"),
@@ -88,7 +90,7 @@ def test_the_cloud_is_killed_and_comes_back(start, free_port: int, photos: Path,
     edge.wait_until(lambda: len(readings(out)) >= 5)
     node.end(signal.SIGKILL)
     edge.wait_for("trying again")
-    start(Cloud, port=free_port)
+    start(Cloud, *SMALL, port=free_port)
     assert edge.wait() == 0, edge.output
     found = readings(out)
     assert len(found) == 30 == len({line["frame"] for line in found})
@@ -96,7 +98,7 @@ def test_the_cloud_is_killed_and_comes_back(start, free_port: int, photos: Path,
 
 
 def test_the_embedded_nats_goes_when_the_node_is_killed(start) -> None:
-    node = start(Cloud)
+    node = start(Cloud, *SMALL)
     servers = [child for child in psutil.Process(node.pid).children(recursive=True) if "nats-server" in child.name()]
     assert len(servers) == 1
     node.end(signal.SIGKILL)
@@ -104,7 +106,7 @@ def test_the_embedded_nats_goes_when_the_node_is_killed(start) -> None:
 
 
 def test_stopping_finishes_what_was_accepted(start, photos: Path, tmp_path: Path) -> None:
-    node = start(Cloud)
+    node = start(Cloud, *SMALL)
     out = tmp_path / "out"
     edge = start(Process, *edge_arguments(node.address, photos, out, "--loop", "--fps", "5"))
     edge.wait_until(lambda: len(readings(out)) >= 3)
@@ -126,10 +128,10 @@ def test_nats_is_killed_and_comes_back(start, free_port: int, photos: Path, tmp_
     out = tmp_path / "out"
     server = start_nats(free_port, tmp_path / "store")
     try:
-        node = start(Cloud, "--nats", f"nats://127.0.0.1:{free_port}")
+        node = start(Cloud, *SMALL, "--nats", f"nats://127.0.0.1:{free_port}")
         edge = start(
             Process,
-            *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--limit", "40"),
+            *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--limit", "20"),
             *("--fps", "10", "--retry-s", "3"),
         )
         edge.wait_until(lambda: len(readings(out)) >= 5)
@@ -140,7 +142,7 @@ def test_nats_is_killed_and_comes_back(start, free_port: int, photos: Path, tmp_
     finally:
         server.end(signal.SIGKILL)
     found = readings(out)
-    assert len(found) == 40 == len({line["frame"] for line in found})
+    assert len(found) == 20 == len({line["frame"] for line in found})
     assert {line["outcome"] for line in found} == {"enhanced"}
 
 
@@ -165,7 +167,7 @@ def test_a_node_that_is_spoken_to_in_junk_lives(cloud: Cloud) -> None:
 
 
 async def test_a_node_that_stops_finishes_what_it_accepted_and_waits_for_slow_edges(start) -> None:
-    node = start(Cloud)
+    node = start(Cloud, *SMALL)
     async with connect(node.address) as channel:
         call = enhancement_pb2_grpc.EnhancementStub(channel).Stream()
         await call.write(pb.EdgeMessage(open=pb.Open(edge="slow", session="s")))
