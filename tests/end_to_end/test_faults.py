@@ -108,7 +108,7 @@ def test_the_embedded_nats_goes_when_the_node_is_killed(start) -> None:
 def test_stopping_finishes_what_was_accepted(start, photos: Path, tmp_path: Path) -> None:
     node = start(Cloud, *SMALL)
     out = tmp_path / "out"
-    edge = start(Process, *edge_arguments(node.address, photos, out, "--loop", "--fps", "5"))
+    edge = start(Process, *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--fps", "5"))
     edge.wait_until(lambda: len(readings(out)) >= 3)
     assert edge.end(signal.SIGTERM) == 0, edge.output
     assert {line["outcome"] for line in readings(out)} == {"enhanced"}
