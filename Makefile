@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist workste
 
 .PHONY: help
 help: ## list what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 .PHONY: demo
 demo: install ## dark street at night, a cloud node, an edge node: pictures and figures in demo-output/
@@ -44,6 +44,10 @@ docs: install ## the documentation as a site, in site/
 	PYTHONPATH=.:proto $(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
+.PHONY: docs-commands
+docs-commands: install ## run the commands on the pages, those that take minutes too
+	$(BIN)/python -m pytest tests/docs -m "slow or not slow"
+
 .PHONY: locks
 locks: .release/.installed ## pin what is deployed, with hashes, in deploy/locks/; then licences and sbom
 	PYTHONPATH=. .release/bin/python deploy/locks/write.py $(if $(UPGRADE),--upgrade)
@@ -56,6 +60,11 @@ licences: .release/.installed ## the licences of what is pinned, into docs/licen
 .PHONY: sbom
 sbom: .release/.installed ## software bills of materials, into deploy/sbom/
 	PYTHONPATH=. .release/bin/python deploy/sbom/write.py
+
+.PHONY: audit
+audit: .release/.installed ## known vulnerabilities of what is pinned: asks PyPI, now (AUDIT=osv: osv.dev)
+	.release/bin/pip-audit --strict --disable-pip --progress-spinner off -s $(or $(AUDIT),pypi) \
+		$(addprefix -r deploy/locks/,edge.txt cloud.txt build.txt release.txt)
 
 .PHONY: release
 release: install .release/.installed ## wheel, source archive and notes, checked, into dist/
@@ -92,7 +101,12 @@ chromium: # a browser for tests, which are skipped where it cannot be had
 screenshots: install chromium ## pictures of the live page, into docs/images/
 	$(BIN)/python docs/draw_live.py
 
+.PHONY: images-local
+images-local: install ## build the images by podman and run compose.yaml with them, without a registry: docs/deployment.md
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check podman-compose==1.6.0
+	PYTHONPATH=.:proto $(BIN)/python -m deploy.images.local $(IMAGES)
+
 .PHONY: clean
 clean: ## remove what was made, the environment included
-	rm -rf .venv .release .nats .gstreamer .chromium demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .release .images .nats .gstreamer .chromium demo-output runs dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -50,7 +50,6 @@ from lamplight.v1 import image_pb2  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "link.json"
 WIDTH, HEIGHT = 1616, 1080
-EVERY_S = 5.0
 WARM_UP = 4  # essential frames while the link is being measured and steps are taken
 PORT, NATS_PORT = 50051, 4222
 FRAMES = 3
@@ -92,7 +91,7 @@ class Edge:
             part_bytes=part_kib * 1024,
         )
 
-    async def run(self, essential: int, bulk: bool) -> list[dict[str, Any]]:
+    async def run(self, essential: int, bulk: bool, every_s: float) -> list[dict[str, Any]]:
         tasks = [asyncio.create_task(self.uplink.run())]
         opened = await self.opened
         downlink = Downlink(
@@ -107,7 +106,7 @@ class Edge:
         rows = []
         start = time.monotonic()
         for number in range(essential + WARM_UP):
-            await asyncio.sleep(max(0.0, start + number * EVERY_S - time.monotonic()))
+            await asyncio.sleep(max(0.0, start + number * every_s - time.monotonic()))
             rows.append(await self._essential(self.images[number % FRAMES]))
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
         for task in tasks:
@@ -137,6 +136,7 @@ class Edge:
         network_ms = result.stages_ns.get("engine/enhance", 0) / 1e6
         return {
             "ms": (done_s - started) * 1000 - network_ms,
+            "network_ms": network_ms,
             "pack_ms": (packed_s - started) * 1000,
             "window_ms": (reserved_s - packed_s) * 1000,
             "send_ms": (sent_s - reserved_s) * 1000,
@@ -187,19 +187,19 @@ def unsent(address: str) -> dict[str, int]:
 
 async def on_edge(given: argparse.Namespace) -> None:
     edge = Edge(given.cloud, given.part_kib, given.deadline_ms)
-    rows = await edge.run(int(given.seconds / EVERY_S), not given.no_bulk)
+    rows = await edge.run(int(given.seconds / given.every), not given.no_bulk, given.every)
     print(json.dumps({"rows": rows, "bulk": edge.sent_bulk, "broken": edge.broken}))
 
 
 # --- the laboratory around it ---
 
 
-def start_cloud(host: Host, store: Path) -> None:
-    """A NATS server and a cloud node without a network, ready."""
+def start_cloud(host: Host, store: Path, preset: str) -> None:
+    """A NATS server and a cloud node, ready."""
     nats = ("-js", "-a", "0.0.0.0", "-p", str(NATS_PORT), "-sd", str(store))
     host.start(str(find_server()), *nats, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     node = host.start(
-        *(sys.executable, "-m", "cloud_node", "--device", "cpu", "--threads", "1", "--preset", "none"),
+        *(sys.executable, "-m", "cloud_node", "--device", "cpu", "--threads", "1", "--preset", preset),
         *("--host", "0.0.0.0", "--insecure", "--port", str(PORT), "--nats", f"nats://{host.address}:{NATS_PORT}"),
         cwd=ROOT,
         stderr=subprocess.PIPE,
@@ -220,6 +220,8 @@ def main() -> None:
     parser.add_argument("--queue", type=float, default=100.0, metavar="MS", help="of the bottleneck (default: 100)")
     parser.add_argument("--congestion", default="cubic", help="TCP's congestion control (default: cubic)")
     parser.add_argument("--seconds", type=float, default=120.0, help="(default: 120)")
+    parser.add_argument("--every", type=float, default=5.0, metavar="S", help="an essential frame (default: 5)")
+    parser.add_argument("--preset", default="none", help="the cloud node's network (default: none)")
     parser.add_argument("--part-kib", type=int, default=1024, help="largest part (default: 1024)")
     parser.add_argument("--deadline-ms", type=float, default=0.0, help="step down to meet this; 0 = lossless (default)")
     parser.add_argument("--tuned-servers", action="store_true", help="no slow start after idle on the cloud's side")
@@ -235,7 +237,7 @@ def main() -> None:
         edge, cloud = laboratory.host("edge", shape), laboratory.host("cloud")
         if given.tuned_servers:
             cloud.run("sysctl", "-qw", "net.ipv4.tcp_slow_start_after_idle=0")
-        start_cloud(cloud, Path(store))
+        start_cloud(cloud, Path(store), given.preset)
         inside = edge.start(
             *(sys.executable, __file__, *sys.argv[1:], "--cloud", f"{cloud.address}:{PORT}"),
             stdout=subprocess.PIPE,
@@ -260,7 +262,17 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
     print(
         f"{'bound, ms':>14}  p50 {p(bounds, 50):7.0f};  latency / bound  p50 {p(over, 50):.2f}  p95 {p(over, 95):.2f}"
     )
-    for name in ("pack_ms", "window_ms", "send_ms", "result_ms", "unpack_ms", "rate_mbit", "round_trip_ms", "part"):
+    for name in (
+        "network_ms",
+        "pack_ms",
+        "window_ms",
+        "send_ms",
+        "result_ms",
+        "unpack_ms",
+        "rate_mbit",
+        "round_trip_ms",
+        "part",
+    ):
         values = [row[name] for row in rows]
         print(f"{name:>14}  p50 {p(values, 50):7.1f}  p95 {p(values, 95):7.1f}")
     print(f"{'sent as':>14}  {dict(Counter(row['sent_as'] for row in rows))}")
@@ -273,6 +285,7 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
         "p50_ms": p([row["ms"] for row in rows], 50),
         "p95_ms": p([row["ms"] for row in rows], 95),
         "p95_of_bound": p(over, 95),
+        "network_p50_ms": p([row["network_ms"] for row in rows], 50),
         "frames": len(rows),
         "sent_as": Counter(row["sent_as"] for row in rows),
         "up_bytes": statistics.mean(row["up"] for row in rows),

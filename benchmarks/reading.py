@@ -18,14 +18,14 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from reading_scenes import BRIGHT, DARK, FUSED, LIT, Scenes, progress
+from reading_scenes import AGAIN, BRIGHT, DARK, FUSED, LIT, Scenes, progress
 from reading_truth import Pipeline, score
 
 from cloud_node.evaluation.bootstrap import Estimate, estimate, mean, share_closed
 
 RESULTS = Path(__file__).resolve().parent / "results" / "reading"
 MEASURES = {"word accuracy": (0, 1), "character error rate": (2, 3)}  # columns of `score`: a part, and its whole
-CONDITIONS = (DARK, LIT, FUSED, BRIGHT)
+CONDITIONS = (DARK, LIT, AGAIN, FUSED, BRIGHT)
 
 
 def rounded(figure: Estimate) -> list[float]:
@@ -39,7 +39,7 @@ def summary(rows: dict[str, np.ndarray]) -> dict[str, Any]:
         made[measure] = {condition: rounded(estimate(part, mean)) for condition, part in parts.items()}
         made[f"{measure}: share of the gap closed"] = {
             condition: rounded(share_closed(parts[condition], parts[DARK], parts[BRIGHT], mean))
-            for condition in (LIT, FUSED)
+            for condition in (LIT, AGAIN, FUSED)
         }
     return made
 
@@ -72,10 +72,8 @@ def main() -> None:
     scenes, pipeline = Scenes(given.data, given.limit, cache=given.cache), Pipeline(given.cache)
     rows: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
     for scene in progress(scenes):
-        for condition, rgb in scene.pictures.items():
-            darkness = scenes.darkness[0] if condition == BRIGHT else scene.darkness
-            read = pipeline.read(rgb, f"{Path(scene.name).stem} {darkness} {condition}")
-            rows[scene.darkness][condition].append(score(read, scene.truth))
+        for condition in CONDITIONS:
+            rows[scene.darkness][condition].append(score(pipeline.read_scene(scene, condition), scene.truth))
     results: dict[str, Any] = {"receipts": len(scenes.paths)}
     for darkness, found in rows.items():
         results[darkness] = summary({condition: np.array(found[condition]) for condition in CONDITIONS})

@@ -22,6 +22,7 @@ from common.color import to_rgb
 from edge_node.fusion import Fuser
 
 BRIGHT, DARK, LIT, FUSED = "bright", "dark", "enhanced", "fused, enhanced"
+AGAIN = "enhanced, in doubt read again"  # the same picture as LIT, with DARK beside it
 FRAMES, SWAY = 8, 3.0
 
 

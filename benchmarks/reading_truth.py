@@ -12,15 +12,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+from reading_scenes import AGAIN, BRIGHT, DARK, LIT, Scene
 
+from cloud_node.evaluation.cases import DARKNESS
 from cloud_node.evaluation.detection import Outline, covered
 from common.frame import Region
 from common.polygons import match
 from common.text_crops import text_size
 from common.text_detection import DBNet
-from common.text_recognition import CTCRecognizer
+from common.text_recognition import CTCRecognizer, Looks
 
 SIDE = 480  # of the detector, as the node's default
+ALL = 1000  # more lines than a receipt has
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,27 @@ class Pipeline:
         self.recognizer.load()
         self.cache = cache
 
-    def read(self, rgb: np.ndarray, name: str) -> list[Read]:
+    def read(self, rgb: np.ndarray, name: str, original: np.ndarray | None = None) -> list[Read]:
+        """original: the frame in the dark; with it all lines in doubt are read again."""
         file = self.cache and self.cache / f"{name}.json"
         if file and file.exists():
             return [Read(one["polygon"], one["text"], one["letters"]) for one in json.loads(file.read_text())]
         made = []
+        looks = Looks(self.recognizer, rgb, None if original is None else lambda: original, again=ALL)
         for region in self.detector.detect(rgb):
-            spelled = self.recognizer.spell(rgb, region.polygon)
+            spelled = looks.spell(region.polygon)
             made.append(Read(list(region.polygon), spelled.text, list(spelled.letters)))
         if file:
             file.write_text(json.dumps([vars(one) for one in made]))
         return made
+
+    def read_scene(self, scene: Scene, condition: str) -> list[Read]:
+        """One of the scene's pictures, or AGAIN; the bright scan is read once, for it is the same in any darkness."""
+        darkness = next(iter(DARKNESS)) if condition == BRIGHT else scene.darkness
+        name = f"{Path(scene.name).stem} {darkness} {condition}"
+        if condition == AGAIN:
+            return self.read(scene.pictures[LIT], name, scene.pictures[DARK])
+        return self.read(scene.pictures[condition], name)
 
 
 def letters(text: str) -> str:

@@ -4,16 +4,21 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cloud_node.engine import Engine, Enhanced
 from cloud_node.jobs import Job
-from cloud_node.staging import Pixels
+from cloud_node.outputs import Away, Enhanced
 from common.errors import DeviceError, DeviceLost, LamplightError, OutOfDeviceMemory, WeightsError
 from common.pixels import PixelFormat, RawImage
 
+if TYPE_CHECKING:
+    from cloud_node.engine import Engine
+
 log = logging.getLogger(__name__)
+
+Pixels = RawImage | Exception  # an image, or why there is none
 
 PROBE = RawImage(np.full(64 * 64, 20, np.uint8), 64, 64, PixelFormat.GRAY8)
 
@@ -26,12 +31,12 @@ class BatchResult:
     `lost` says why it was; "" if it was not. `fits_pixels` is what the device had memory for at once; 0 if for all.
     """
 
-    results: list[Enhanced | Exception | None]
+    results: list[Enhanced | Away | Exception | None]
     lost: str = ""
     fits_pixels: int = 0
 
 
-def enhance(engine: Engine, images: Sequence[RawImage], preset: str) -> BatchResult:
+def enhance(engine: "Engine", images: Sequence[RawImage], preset: str) -> BatchResult:
     """Enhance images of one size, on the engine's thread. What the engine raises is in the result.
 
     A part that does not fit into memory, or fails otherwise, is halved and tried again in order, down to single
@@ -78,7 +83,7 @@ def enhance(engine: Engine, images: Sequence[RawImage], preset: str) -> BatchRes
     return batch
 
 
-def _probe(engine: Engine, preset: str) -> str:
+def _probe(engine: "Engine", preset: str) -> str:
     """Why the device cannot do the simplest thing; "" if it can."""
     try:
         engine.enhance([PROBE], preset)
@@ -88,15 +93,11 @@ def _probe(engine: Engine, preset: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """Jobs that come back from the device's thread, and how long they were there.
+class Ran:
+    """What became of a batch, and when."""
 
-    A job that is in neither `enhanced` nor `failed` must be done elsewhere: the device was lost.
-    """
-
-    jobs: list[Job]
     result: BatchResult
-    began_ns: int  # on the thread, monotonic
+    began_ns: int  # on the device's thread, monotonic
     start_unix_ns: int  # the same
     start_ns: int  # the same, performance counter
     network_unix_ns: int
@@ -104,9 +105,31 @@ class Done:
     device_ns: int  # on the thread
 
     @property
-    def enhanced(self) -> list[tuple[Job, Enhanced]]:
+    def times(self) -> tuple[int, ...]:
+        return (
+            self.began_ns,
+            self.start_unix_ns,
+            self.start_ns,
+            self.network_unix_ns,
+            self.network_ns,
+            self.device_ns,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Jobs that come back from a device.
+
+    A job that is in neither `enhanced` nor `failed` must be done elsewhere: the device was lost.
+    """
+
+    jobs: list[Job]
+    ran: Ran
+
+    @property
+    def enhanced(self) -> list[tuple[Job, Enhanced | Away]]:
         """Also those whose values are not numbers."""
-        return [(job, output) for job, output in self._pairs() if isinstance(output, Enhanced)]
+        return [(job, output) for job, output in self._pairs() if isinstance(output, Enhanced | Away)]
 
     @property
     def failed(self) -> list[tuple[Job, Exception]]:
@@ -116,26 +139,22 @@ class Done:
     def left(self) -> list[Job]:
         return [job for job, output in self._pairs() if output is None]
 
-    def _pairs(self) -> list[tuple[Job, Enhanced | Exception | None]]:
-        return list(zip(self.jobs, self.result.results, strict=True))
+    def _pairs(self) -> list[tuple[Job, Enhanced | Away | Exception | None]]:
+        return list(zip(self.jobs, self.ran.result.results, strict=True))
 
 
-def work(engine: Engine, jobs: list[Job], unpack: Callable[[], list[Pixels]]) -> Done:
-    """Unpack and enhance jobs of one bucket, on the engine's thread."""
+def run(engine: "Engine", preset: str, unpack: Callable[[], list[Pixels]]) -> Ran:
+    """Unpack and enhance images of one bucket, on the engine's thread."""
     began_ns, start_unix_ns, start_ns = time.monotonic_ns(), time.time_ns(), time.perf_counter_ns()
-    whole = BatchResult([None] * len(jobs))
-    ready: list[tuple[int, RawImage]] = []
-    for index, image in enumerate(unpack()):
-        if isinstance(image, RawImage):
-            ready.append((index, image))
-        else:
-            whole.results[index] = image
+    images = unpack()
+    whole = BatchResult([None if isinstance(image, RawImage) else image for image in images])
+    ready = [(index, image) for index, image in enumerate(images) if isinstance(image, RawImage)]
     network_unix_ns, network_start_ns = time.time_ns(), time.perf_counter_ns()
     if ready:
-        part = enhance(engine, [image for _, image in ready], jobs[0].preset)
+        part = enhance(engine, [image for _, image in ready], preset)
         whole.lost, whole.fits_pixels = part.lost, part.fits_pixels
         for (index, _), output in zip(ready, part.results, strict=True):
             whole.results[index] = output
     now_ns = time.perf_counter_ns()
     times = (began_ns, start_unix_ns, start_ns, network_unix_ns, now_ns - network_start_ns, now_ns - start_ns)
-    return Done(jobs, whole, *times)
+    return Ran(whole, *times)

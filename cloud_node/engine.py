@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,8 +15,11 @@ import torch
 from cloud_node import backends
 from cloud_node.backends import Model
 from cloud_node.color import Form, from_bytes, sharpness, tensor_of, to_bytes
+from cloud_node.device_wire import EngineSpec
+from cloud_node.devices import device_names
 from cloud_node.laegan import LAEGAN
 from cloud_node.lanes import Lit, lanes_of
+from cloud_node.outputs import Enhanced
 from cloud_node.tiling import light_in_tiles
 from common.errors import DeviceError, DeviceLost, OutOfDeviceMemory, WeightsError
 from common.pixels import Bytes, ColorRange, PixelFormat, RawImage, content_size
@@ -29,46 +31,10 @@ TILE_PIXELS, BYTES_PER_TILE_PIXEL = 4 * 1024 * 1024, 4_000
 LOST = ("CUDA error", "cudaError", "device-side assert")
 
 
-@dataclass(frozen=True, slots=True)
-class Enhanced:
-    """One enhanced frame.
-
-    `rgb` is (H, W, 3) uint8; sharpness is the mean Sobel magnitude of luma, 0..1, before and after, of every n-th row
-    of a large frame and near that of all.
-    """
-
-    rgb: Bytes
-    sharpness_before: float
-    sharpness_after: float
-    finite: bool  # False when the network gave NaN: not to be shown
-    model: str  # the version that made it
-
-
 def choose_devices(gpus: Sequence[int] | None, device: str) -> tuple[list[torch.device], str]:
-    """The devices to use, and a line that says why if nobody asked for them.
-
-    Raises:
-        DeviceError: if a device that was asked for is not there.
-    """
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpus is not None:
-        missing = [index for index in gpus if not 0 <= index < count]
-        if missing or not gpus:
-            have = f"devices 0 to {count - 1} are there" if count else "this machine has no CUDA device"
-            instead = "--gpus 0" if count else "--device cpu"
-            raise DeviceError(f"--gpus {','.join(map(str, gpus))}: {have}; use {instead}")
-        return [torch.device("cuda", index) for index in dict.fromkeys(gpus)], ""
-    if device:
-        try:
-            chosen = torch.device(device)
-            torch.empty(1, device=chosen)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise DeviceError(f"--device {device}: {reason}; use --device cpu") from None
-        return [chosen], ""
-    if count:
-        return [torch.device("cuda", 0)], ""
-    return [torch.device("cpu")], "no CUDA device found: the network runs on the CPU, much slower than on a GPU"
+    """`devices.device_names`, for torch."""
+    names, note = device_names(gpus, device)
+    return [torch.device(name) for name in names], note
 
 
 class Pending:
@@ -277,6 +243,14 @@ class Engine:
             if isinstance(error, torch.AcceleratorError) or any(sign in reason for sign in LOST):
                 raise DeviceLost(f"{self.device} stopped working: {reason}") from None
             raise DeviceError(f"{self.device}: {reason}") from None
+
+
+def engine_of(spec: EngineSpec) -> Engine:
+    """Build an engine; on its thread. Raises as `Engine` does."""
+    threads = spec.threads or max(1, processors() // spec.engines)
+    return Engine(
+        torch.device(spec.device), spec.presets, threads=threads, backend=spec.backend, tile_pixels=spec.tile_pixels
+    )
 
 
 def processors() -> int:

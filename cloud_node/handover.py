@@ -5,25 +5,24 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 
-from cloud_node.batches import Done
-from cloud_node.engine import Enhanced
+from cloud_node.batches import Done, Ran
+from cloud_node.device import Device
 from cloud_node.jobs import Job
-from common import packing
-from common.errors import LamplightError
+from cloud_node.outputs import Away, Enhanced
+from common.errors import DeviceLost, LamplightError
 from common.frame import Outcome, Result
 from common.frame_spans import Batch
+from common.packing import EncodedImage, PackedImage
 from common.telemetry import batch_link
 
 log = logging.getLogger(__name__)
 
 
 class Handover:
-    """Encodes results and hands them on.
+    """Has results encoded and hands them on.
 
     Args:
-        encoders: where results are encoded.
         settle: gets a job with its result.
         give_back: gets a job that another node should do, and why.
         on_crash: called when `settle` failed; `crash` is the error then.
@@ -32,7 +31,6 @@ class Handover:
 
     def __init__(
         self,
-        encoders: ThreadPoolExecutor,
         settle: Callable[[Job, Result], None],
         give_back: Callable[[Job, str], None],
         on_crash: Callable[[], None],
@@ -41,7 +39,7 @@ class Handover:
         self.crash: BaseException | None = None
         self.on_encoded: Callable[[], None] = lambda: None  # called when a frame waits for its encoding no longer
         self._counts = counts
-        self._encoders, self._settle, self._give_back, self._on_crash = encoders, settle, give_back, on_crash
+        self._settle, self._give_back, self._on_crash = settle, give_back, on_crash
         self._held: set[Job] = set()  # neither settled nor given back
         self._encoding: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
@@ -69,17 +67,19 @@ class Handover:
             self._room.clear()
             await self._room.wait()
 
-    def done(self, batch: Done) -> None:
+    def done(self, batch: Done, device: Device) -> None:
         """Hand on what came of a batch; frames without an outcome are for `give_back`."""
-        outputs = batch.enhanced
+        outputs, ran = batch.enhanced, batch.ran
         links: list[Batch] = []
         if outputs:
             timelines = (job.timeline for job, _ in outputs)
             about: dict[str, str | int] = {"batch_size": len(outputs), "model": outputs[0][1].model}
-            links = batch_link(timelines, batch.network_unix_ns, batch.network_ns, **about)
+            links = batch_link(timelines, ran.network_unix_ns, ran.network_ns, **about)
         for job, output in outputs:
-            if output.finite:
-                task = asyncio.create_task(self._encode(job, output, batch, len(outputs), links))
+            if isinstance(output, Away) and output.image.done() and output.finite:
+                self._encoded_as(job, output.image.result(), output, ran, len(outputs), links)
+            elif output.finite:
+                task = asyncio.create_task(self._encode(job, output, device, ran, len(outputs), links))
                 self._encoding.add(task)
                 task.add_done_callback(self._encoded)
             else:
@@ -106,25 +106,37 @@ class Handover:
             task.cancel()
         self.give_back(list(self._held), reason)
 
-    async def _encode(self, job: Job, output: Enhanced, batch: Done, size: int, links: list[Batch]) -> None:
-        loop, encoding = asyncio.get_running_loop(), job.encoding
+    async def _encode(
+        self, job: Job, output: Enhanced | Away, device: Device, ran: Ran, size: int, links: list[Batch]
+    ) -> None:
         try:
-            image = await loop.run_in_executor(
-                self._encoders, packing.encode, output.rgb, encoding.image_format, encoding.quality
-            )
+            image = await device.encode(output, job.encoding)
+        except DeviceLost as error:
+            self.give_back([job], str(error))
         except Exception as error:
             self._fail(job, error)
-            return
-        job.timeline.stages_ns["engine/enhance"] = batch.network_ns
+        else:
+            self._encoded_as(job, image, output, ran, size, links)
+
+    def _encoded_as(
+        self,
+        job: Job,
+        image: PackedImage | EncodedImage,
+        output: Enhanced | Away,
+        ran: Ran,
+        size: int,
+        links: list[Batch],
+    ) -> None:
+        job.timeline.stages_ns["engine/enhance"] = ran.network_ns
         job.timeline.add(
             "engine",
-            batch.start_unix_ns,
-            time.perf_counter_ns() - batch.start_ns,
+            ran.start_unix_ns,
+            time.perf_counter_ns() - ran.start_ns,
             links,
             model=output.model,
             batch_size=size,
             bucket=job.bucket,
-            enhance_ms=batch.network_ns / 1e6,
+            enhance_ms=ran.network_ns / 1e6,
         )
         sharpness = (output.sharpness_before, output.sharpness_after)
         self._finish(job, job.result(Outcome.ENHANCED, "", image, output.model, sharpness, size))

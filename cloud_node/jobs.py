@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from cloud_node.scheduler import Ticket
 from common import packing
 from common.frame import Frame, Outcome, Result
 from common.packing import EncodedImage, ImageFormat, PackedImage
@@ -77,3 +78,18 @@ class Job:
             batch_size=batch_size,
             trace=self.timeline.trace,
         )
+
+
+def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
+    """What the scheduler must know of a job."""
+    return Ticket(
+        edge=job.frame.id.edge,
+        priority=job.frame.priority,
+        # A file may be turned when it is decoded: it goes alone.
+        bucket=(job.preset, width, height) if job.encoded is None else id(job),
+        pixels=width * height,
+        arrived_ns=job.arrived_ns,
+        job=job,
+        expires_ns=expires_ns,
+        share=job.share,
+    )

@@ -5,23 +5,24 @@ import gc
 import logging
 import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import grpc
 import grpc.aio
-import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from cloud_node.admission import Admission
 from cloud_node.batch_bound import BatchBound
-from cloud_node.engine import Engine, choose_devices, processors
+from cloud_node.device import helpers_of
+from cloud_node.device_process import ProcessDevice
+from cloud_node.device_wire import EngineSpec
+from cloud_node.devices import device_names
 from cloud_node.http import HttpServer
 from cloud_node.ingress import Ingress
-from cloud_node.jobs import Job
+from cloud_node.jobs import Job, ticket
 from cloud_node.live import LivePage
 from cloud_node.load import Load
 from cloud_node.metrics import Activity, sources
@@ -33,11 +34,10 @@ from cloud_node.served_weights import ServedWeights
 from cloud_node.service import add_ingress
 from cloud_node.settings import CloudSettings
 from cloud_node.shared_calls import SharedCalls
-from cloud_node.staging import Staging
 from cloud_node.streams import Streams
 from cloud_node.supervisor import Supervisor
 from cloud_node.trust import Trust
-from cloud_node.worker import Worker, ticket
+from cloud_node.worker import Worker
 from common.broker import Broker
 from common.channel import server_options
 from common.errors import PortInUse, SettingsError
@@ -93,9 +93,9 @@ class CloudNode:
         self._trust = Trust(settings)
         self._server = grpc.aio.server(options=server_options(), interceptors=[self._trust.guard])
         self.address = f"{settings.host}:{self._bind()}"
-        devices, note = choose_devices(settings.gpus, settings.device)
+        devices, note = device_names(settings.gpus, settings.device)
         if settings.network.engines > 1:
-            if devices[0].type != "cpu":
+            if devices[0] != "cpu":
                 raise SettingsError(f"--engines {settings.network.engines}: a GPU has one engine; leave it out")
             devices *= settings.network.engines
         if note:
@@ -116,7 +116,7 @@ class CloudNode:
         )
         self._build(devices, policy)
         await self._supervisor.start()
-        self._served.keep()
+        await self._served.keep()
         self._reloader = Reloader(settings, watch, self._served, self._supervisor, self._admission)
         self._health = health.aio.HealthServicer()
         ingress = Ingress(
@@ -146,7 +146,7 @@ class CloudNode:
             self._http.start()
             log.warning("health and status on %s", self._http.url)
         served = ", ".join(self._supervisor.models.values())
-        log.warning("ready on %s (%s on %s)", self.address, served, ", ".join(map(str, devices)))
+        log.warning("ready on %s (%s on %s)", self.address, served, ", ".join(devices))
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Until `stop`, or until a part of the node dies, which is raised."""
@@ -281,36 +281,36 @@ class CloudNode:
 
     # --- the parts ---
 
-    def _build(self, devices: list[torch.device], policy: Policy) -> None:
+    def _build(self, devices: list[str], policy: Policy) -> None:
         """Everything between ingress and publisher."""
         settings, limits = self.settings, self.settings.limits
         self._scheduler: Scheduler[Job] = Scheduler(
-            settings.batch.batch_pixels or BATCH_PIXELS.get(devices[0].type, 1),
+            settings.batch.batch_pixels or BATCH_PIXELS.get(devices[0].partition(":")[0], 1),
             settings.batch.batch_frames,
             settings.batch.max_wait_ms * 1_000_000,
             int(settings.batch.window_ms * 1_000_000),
         )
-        load, staging, bound = Load(), Staging(limits.max_pixels), BatchBound(self._scheduler)
-        encoders = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="encode")
+        load, bound = Load(), BatchBound(self._scheduler)
+        names = [
+            device if device != "cpu" or len(devices) == 1 else f"cpu engine {number}"
+            for number, device in enumerate(devices)
+        ]
         workers = [
             Worker(
-                partial(self._make_engine, device),
+                partial(self._make_device, device, name),
                 self._scheduler,
-                encoders,
                 self._settle,
                 give_back=self._give_back,
-                staging=staging,
                 bound=bound,
-                name=str(device) if device.type != "cpu" or len(devices) == 1 else f"cpu engine {number}",
-                cpus=frozenset(settings.network.device_cpus) or None,
+                name=name,
                 stuck_after_s=settings.network.stuck_after_s,
                 on_batch=load.on_batch,
             )
-            for number, device in enumerate(devices)
+            for device, name in zip(devices, names, strict=True)
         ]
         for worker in workers:
             worker.on_measured = partial(self._activity.on_batch, worker.name)
-        self._supervisor = Supervisor(workers, self._scheduler, staging, self._give_back)
+        self._supervisor = Supervisor(workers, self._scheduler, self._give_back)
         self._streams = Streams(settings.window, limits.max_edges)
         self._admission = Admission(
             settings,
@@ -323,15 +323,21 @@ class CloudNode:
             wake=self._supervisor.wake,
         )
 
-    def _make_engine(self, device: torch.device) -> Engine:
+    def _make_device(self, device: str, name: str) -> ProcessDevice:
         network = self.settings.network
-        return Engine(
+        spec = EngineSpec(
             device,
             self._served.files,
-            threads=network.threads or max(1, processors() // network.engines),
+            threads=network.threads,
+            engines=network.engines,
             backend=network.backend,
             tile_pixels=network.tile_pixels,
+            cpus=frozenset(network.device_cpus),
+            helpers=helpers_of(network.device_cpus, device, len(self._supervisor.workers)),
+            max_pixels=self.settings.limits.max_pixels,
+            log_level=logging.getLogger().getEffectiveLevel(),
         )
+        return ProcessDevice(spec, name)
 
     def _leave_cpus(self) -> None:
         """Keep off the processors that are for the network alone; all threads and children from now on do so."""

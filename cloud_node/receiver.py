@@ -65,6 +65,7 @@ class Receiver:
             settings.window.window_frames,
             settings.window.window_bytes,
             unfinished,
+            self._given_up,
         )
         self._check: asyncio.TimerHandle | None = None
 
@@ -120,6 +121,14 @@ class Receiver:
             self._frame(frame)
         elif self._check is None:
             self._check_later()
+
+    def _given_up(self, key: tuple[int, int], reason: str) -> None:
+        """A frame of this stream made room for another edge's. Its parts may still come, so the stream ends too."""
+        detail = f"frame {key[0]} was given up before it was whole: {reason}"
+        log.warning("edge %s: %s", self.stream.session.edge, detail)
+        self._parts.clear()
+        self.stream.reject(*key, pb.REJECT_REASON_OVERLOADED, detail, LONG_MS)
+        self.stream.end(detail)
 
     def _check_later(self) -> None:
         self._check = asyncio.get_running_loop().call_later(PART_IDLE_S, self._check_parts)

@@ -51,7 +51,7 @@ class Reloader:
         """Read everything again that came from a file."""
         async with self._one_at_a_time:
             if self._settings.policy is not None:
-                self._policy()
+                await self._policy()
             for preset in self._weights:
                 await self._preset(preset)
 
@@ -62,14 +62,14 @@ class Reloader:
             for file in await asyncio.to_thread(self._watch.changed):
                 async with self._one_at_a_time:
                     if file == self._settings.policy:
-                        self._policy()
+                        await self._policy()
                     for preset, weights in self._weights.items():
                         if weights == file:
                             await self._preset(preset)
 
-    def _policy(self) -> None:
+    async def _policy(self) -> None:
         try:
-            policy = read_policy(self._settings)
+            policy = await asyncio.to_thread(read_policy, self._settings)
         except SettingsError as error:
             log.error("the policy stays as it was: %s", error)
             return
@@ -77,10 +77,12 @@ class Reloader:
         log.warning("policy %s is in force", self._settings.policy)
 
     async def _preset(self, preset: str) -> None:
-        file = self._weights[preset]
+        file, before = self._weights[preset], self._served.files[preset]
+        losses = self._losses()
         try:
-            with self._served.trying(preset, file) as copy:
-                version = await self._supervisor.reload(preset, copy)
+            async with self._served.trying(preset, file) as copy:
+                version = await self._supervisor.reload(preset, copy, before)
+            await self._catch_up(preset, copy, losses)
         except LamplightError as error:
             log.error("preset %s keeps its weights: %s", preset, error)
             return
@@ -88,3 +90,15 @@ class Reloader:
             log.exception("preset %s keeps its weights", preset)
             return
         log.warning("preset %s is %s now", preset, version)
+
+    async def _catch_up(self, preset: str, weights: Path, losses: list[int]) -> None:
+        """A device that was lost while others took the weights was built again from those before."""
+        for worker, had, has in zip(self._supervisor.workers, losses, self._losses(), strict=True):
+            if has != had:
+                try:
+                    await worker.reload(preset, weights)
+                except LamplightError as error:
+                    log.error("%s does not serve the new weights of preset %s: %s", worker.name, preset, error)
+
+    def _losses(self) -> list[int]:
+        return [worker.counts["lost"] for worker in self._supervisor.workers]

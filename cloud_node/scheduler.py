@@ -1,7 +1,7 @@
 """Which frames share the device next. Pure: the clock reading goes in, a batch and what expired come out."""
 
 from bisect import bisect_left, insort
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeVar
 from common.frame import Priority
 
 J = TypeVar("J")
+
+REMEMBERED = 64  # batches, to know who led; those that may still be put back are fewer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +38,7 @@ class Selection(Generic[J]):
     expired: list[Ticket[J]] = field(default_factory=list)
     wait_until_ns: int = 0  # a batch is forming: ask again then, or when a frame was submitted; 0 = none is
     overdue: bool = False  # the batch is led by an overdue frame, before more urgent ones
-    undo: tuple[bool, int] = (False, 0)  # for `Scheduler.put_back`
+    number: int = 0  # for `Scheduler.put_back`
 
 
 class Scheduler(Generic[J]):
@@ -68,7 +70,7 @@ class Scheduler(Generic[J]):
         self._levels: dict[int, _Level[J]] = {}  # by priority, most urgent first
         self._deadlines: list[tuple[int, int, Ticket[J]]] = []
         self._expired: list[Ticket[J]] = []  # found by `preview`, to be told by `select`
-        self._overdue_led = False
+        self._led: deque[_Led] = deque(maxlen=REMEMBERED)  # batches that were selected and not put back
 
     def __len__(self) -> int:
         """Frames that `select` has still to give, in a batch or as expired."""
@@ -108,16 +110,18 @@ class Scheduler(Generic[J]):
             return Selection([], expired)
         if now_ns < (closes_ns := self._window_closes_ns(batch)):
             return Selection([], expired, closes_ns)
-        level = self._levels[batch[0].priority]
-        undo = (self._overdue_led, level.led)
-        self._overdue_led, level.led = batch[0].priority != self.most_urgent, next(self._numbers)
+        led = _Led(next(self._numbers), batch[0].priority, overdue=batch[0].priority != self.most_urgent)
+        self._led.append(led)
         for ticket in batch:
             self._out(ticket, served=True)
-        return Selection(batch, expired, overdue=self._overdue_led, undo=undo)
+        return Selection(batch, expired, overdue=led.overdue, number=led.number)
 
     def put_back(self, selection: Selection[J]) -> None:
-        """Undo a `select` whose batch no device began: its frames wait again, and nobody was charged for them."""
-        self._overdue_led, self._levels[selection.batch[0].priority].led = selection.undo
+        """Undo a `select` whose batch no device began: its frames wait again, and nobody was charged for them.
+
+        Whatever other devices selected since stands.
+        """
+        self._led = deque((led for led in self._led if led.number != selection.number), REMEMBERED)
         for ticket in reversed(selection.batch):
             self._levels[ticket.priority].refund(ticket)
             self._in(ticket, -next(self._numbers))  # before what came at the same time
@@ -180,8 +184,9 @@ class Scheduler(Generic[J]):
     def _lead(self, busy: "dict[int, _Level[J]]", now_ns: int) -> int:
         first, *others = busy
         overdue = [p for p in others if now_ns - busy[p].oldest_ns >= self.max_wait_ns]
-        if overdue and not self._overdue_led:
-            return min(overdue, key=lambda priority: busy[priority].led)
+        if overdue and not (self._led and self._led[-1].overdue):
+            last = {led.priority: led.number for led in self._led}
+            return min(overdue, key=lambda priority: last.get(priority, 0))
         return first
 
     def _window_closes_ns(self, batch: list[Ticket[J]]) -> int:
@@ -210,6 +215,15 @@ class Scheduler(Generic[J]):
             _delete(self._deadlines, (ticket.expires_ns, number, ticket))
 
 
+@dataclass(frozen=True, slots=True)
+class _Led:
+    """A batch: when it was selected, and by which priority."""
+
+    number: int
+    priority: int
+    overdue: bool
+
+
 class _Edge(Generic[J]):
     """One edge's waiting frames of one priority."""
 
@@ -236,7 +250,6 @@ class _Level(Generic[J]):
 
     def __init__(self) -> None:
         self.pixels = 0
-        self.led = 0  # when one of its frames began a batch
         self.order: list[_Entry[J]] = []  # edges that wait
         self.by_bucket: dict[Hashable, list[_Entry[J]]] = {}  # the same, by the bucket of their first frame
         self.by_weight: list[_Entry[J]] = []  # the same, by pixels waiting per share

@@ -1,9 +1,10 @@
 """The node's own copies of the weights that it took."""
 
+import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +16,7 @@ class ServedWeights:
 
     def __init__(self, files: Mapping[str, Path | None]) -> None:
         self._given, self._copies = dict(files), dict[str, Path]()
+        self._former = dict[str, Path]()  # which an engine that is being built may be about to read
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._numbers = count(1)
 
@@ -24,19 +26,19 @@ class ServedWeights:
         kept = {preset: copy for preset, copy in self._copies.items() if copy.exists()}  # a cleaner may have been there
         return {**self._given, **kept}
 
-    def keep(self) -> None:
+    async def keep(self) -> None:
         """Copy all files. Raises WeightsError."""
         for preset, file in self._given.items():
             if file is not None:
-                with self.trying(preset, file):
+                async with self.trying(preset, file):
                     pass
 
-    @contextmanager
-    def trying(self, preset: str, file: Path) -> Iterator[Path]:
+    @asynccontextmanager
+    async def trying(self, preset: str, file: Path) -> AsyncIterator[Path]:
         """A copy of a file, which replaces the preset's weights unless the body raises. Raises WeightsError."""
         copy = self._new_copy(preset)
         try:
-            shutil.copyfile(file, copy)
+            await asyncio.to_thread(shutil.copyfile, file, copy)
             yield copy
         except BaseException as error:
             copy.unlink(missing_ok=True)
@@ -45,9 +47,11 @@ class ServedWeights:
             if isinstance(error, WeightsError):
                 raise WeightsError(str(error).replace(str(copy), str(file))) from None
             raise
-        old, self._copies[preset] = self._copies.get(preset), copy
-        if old is not None:
-            old.unlink(missing_ok=True)
+        if preset in self._former:
+            self._former.pop(preset).unlink(missing_ok=True)
+        if preset in self._copies:
+            self._former[preset] = self._copies[preset]
+        self._copies[preset] = copy
 
     def _new_copy(self, preset: str) -> Path:
         try:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from cloud_node.jobs import Job
 from cloud_node.scheduler import Scheduler
-from cloud_node.staging import Staging
 from cloud_node.worker import Worker
 from common.errors import DeviceError, DeviceLost
 
@@ -26,7 +25,6 @@ class Supervisor:
     Args:
         workers: one per device; `on_health` of each becomes the supervisor's.
         scheduler: that they share.
-        staging: that they share; closed with them.
         give_back: gets a job that another node should do, its credit returned, and why.
         on_health: called with `healthy` when it changed.
     """
@@ -35,12 +33,11 @@ class Supervisor:
         self,
         workers: Sequence[Worker],
         scheduler: Scheduler[Job],
-        staging: Staging,
         give_back: Callable[[Job, str], None],
         on_health: Callable[[bool], None] = lambda healthy: None,
     ) -> None:
         self.workers = list(workers)
-        self._scheduler, self._staging = scheduler, staging
+        self._scheduler = scheduler
         self._give_back, self._on_health = give_back, on_health
         self._was_healthy = False
         for worker in self.workers:
@@ -108,19 +105,27 @@ class Supervisor:
             await asyncio.gather(*running, return_exceptions=True)
             self._return_queue("this node is stopping")
 
-    async def reload(self, preset: str, weights: Path | None) -> str:
+    async def reload(self, preset: str, weights: Path | None, before: Path | None = None) -> str:
         """Put other weights into a preset on every device, one after the other; returns the model's new version.
 
         Raises:
-            WeightsError: if they do not fit; the old ones stay on this device and those after it.
+            WeightsError: if they do not fit a device; those that took them get the weights `before` back.
             DeviceLost: if every device is given up.
         """
-        version, error = "", DeviceLost("there is no device")
+        version, took, error = "", list[Worker](), DeviceLost("there is no device")
         for worker in self.workers:
             try:
                 version = await worker.reload(preset, weights)
+                took.append(worker)
             except DeviceLost as lost:
                 error = lost
+            except Exception:
+                for other in took:
+                    try:
+                        await other.reload(preset, before)
+                    except Exception:  # they are what was served: the device has more wrong with it
+                        log.exception("%s keeps weights that other devices refused", other.name)
+                raise
         if not version:
             raise error
         return version
@@ -128,7 +133,6 @@ class Supervisor:
     async def close(self) -> None:
         """Once `run` is over."""
         await asyncio.gather(*(worker.close() for worker in self.workers))
-        self._staging.close()
 
     def _relieve(self, free: Worker) -> None:
         """A device is free: a batch in line behind another goes back to the queue for it, unless more urgent wait."""
@@ -154,4 +158,3 @@ class Supervisor:
         for ticket in tickets:
             ticket.job.release()
             self._give_back(ticket.job, reason)
-        self._staging.clear()

@@ -8,6 +8,7 @@ from starlette.routing import BaseRoute
 
 from cloud_node.exposure import check_exposure
 from cloud_node.http import HttpServer
+from cloud_node.identity.crowding import Crowding
 from cloud_node.identity.guard import Guard
 from cloud_node.identity.node import NodeIdentity
 from cloud_node.identity.pushing import ClaimsPusher
@@ -71,4 +72,4 @@ class Trust:
         if self.identity is None:
             return []
         self.identity.on_change.append(self.guard.cut)
-        return [self.identity.run(), ClaimsPusher(nats, self.identity).run()]
+        return [self.identity.run(), ClaimsPusher(nats, self.identity).run(), Crowding(nats, self.identity).run()]

@@ -2,45 +2,38 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import time
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from cloud_node import batches
 from cloud_node.batch_bound import BatchBound
 from cloud_node.batches import Done
-from cloud_node.device_thread import Call, DeviceThread
-from cloud_node.engine import Engine
+from cloud_node.device import Device, Flight
 from cloud_node.handover import Handover
 from cloud_node.jobs import Job
-from cloud_node.restarts import RestartLimit
-from cloud_node.scheduler import Scheduler, Selection, Ticket
-from cloud_node.staging import Staging
+from cloud_node.restarts import RestartLimit, Suspects
+from cloud_node.scheduler import Scheduler, Selection
 from common.errors import DeviceLost
-from common.frame import FrameId, Outcome, Result
+from common.frame import Outcome, Result
 
 log = logging.getLogger(__name__)
 
 UNENCODED = 4  # enhanced frames that wait for their encoding, or as many as two batches hold; then the device waits
 LOOK_EVERY_S = 0.002  # frames that arrive within it while the device is busy are looked at together
 READY_S = 600.0  # for an engine to be built and warm, compilers included
-REMEMBERED = 1_024  # frames that were on the device at a loss
 CLOSE_S = 10.0  # for the batch on the device, when the node stops
 
 
 @dataclass(slots=True, eq=False)
 class _Flight:
-    """A batch that was handed to the device's thread."""
+    """A batch that was handed to the device."""
 
     selection: Selection[Job]
     jobs: list[Job]
-    call: Call[Done | None]  # None: a deadline passed before it began, and the batch must be chosen anew
+    call: Flight
 
     @property
     def priority(self) -> int:
@@ -65,37 +58,31 @@ class Worker:
     reaches the device. What runs out of memory is halved and tried again, and the scheduler's bound lowered
     (`BatchBound`).
 
-    When the device is lost (it says so, a small image fails too, or a batch never returns), what was on it is given
-    back; a frame that is there at a second loss fails, since it may be the cause. The engine is built anew on a new
-    thread, as often as `restarts` allows. A sticky CUDA error cannot be cured inside its process: then every attempt
-    fails, and `run` raises.
+    When the device is lost (it says so, a small image fails too, a batch never returns, or its process ends), what was
+    on it is given back; a frame that is there at a second loss fails, since it may be the cause. Another takes its
+    place, as often as `restarts` allows: in a process of its own that cures a sticky CUDA error, too. Then `run`
+    raises.
 
     Args:
-        make_engine: builds the engine; called on the device's thread, also after a loss.
-        encoders: where results are encoded.
+        make_device: makes the device, which is started then; also after a loss.
         settle: gets a job with its result.
         give_back: gets a job that another node should do, and why; by default such a job fails.
-        staging: unpacks frames ahead; one for all devices.
         bound: lowers the scheduler's when memory runs out; one for all devices.
         name: of the device, for logs.
-        cpus: processors of the device's thread; None = all.
         stuck_after_s: a batch that takes longer means that the device is lost; 0 = never.
-        restarts: of the engine.
-        on_batch: called after each batch with its pixels, the time on the device's thread in ns, and its frames.
+        restarts: of the device.
+        on_batch: called after each batch with its pixels, the time on the device in ns, and its frames.
     """
 
     def __init__(
         self,
-        make_engine: Callable[[], Engine],
+        make_device: Callable[[], Device],
         scheduler: Scheduler[Job],
-        encoders: ThreadPoolExecutor,
         settle: Callable[[Job, Result], None],
         *,
         give_back: Callable[[Job, str], None] | None = None,
-        staging: Staging | None = None,
         bound: BatchBound | None = None,
         name: str = "device",
-        cpus: frozenset[int] | None = None,
         stuck_after_s: float = 120.0,
         restarts: RestartLimit = RestartLimit(),  # noqa: B008  # frozen
         on_batch: Callable[[int, int, int], None] = lambda pixels, device_ns, frames: None,
@@ -108,42 +95,43 @@ class Worker:
         self.ahead_elsewhere: Callable[[], int | None] = lambda: None  # the most urgent in line behind another device
         self.model, self.models = "", dict[str, str]()  # of the engine, or of the last one
         self.counts: Counter[str] = Counter()  # faults: "lost", "out of memory", "not numbers"
-        self._make_engine, self._cpus, self._stuck_after_s = make_engine, cpus, stuck_after_s
+        self._make_device, self._stuck_after_s = make_device, stuck_after_s
         self._scheduler, self._bound = scheduler, bound or BatchBound(scheduler)
-        self._staging, self._on_batch = staging or Staging(), on_batch
-        self._handover = Handover(encoders, settle, give_back or _failing(settle), self.wake, self.counts)
+        self._on_batch = on_batch
+        self._handover = Handover(settle, give_back or _failing(settle), self.wake, self.counts)
         self._handover.on_encoded = self._encoded
         self._restarts = restarts
         self._restarts_s: list[float] = []  # when, monotonic
-        self._engine: Engine | None = None
-        self._thread: DeviceThread | None = None
-        self._losses: OrderedDict[FrameId, None] = OrderedDict()  # frames that were on the device when it was lost
+        self._device: Device | None = None  # started
+        self._suspects = Suspects()
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
         self._busy, self._given_up = False, ""
         self._ahead: _Flight | None = None  # behind the batch on the device
         self._looking: asyncio.Handle | None = None
-        self._room, self._held_up = (
-            UNENCODED,
-            False,
-        )  # frames that may wait for encoding; nothing lined up for want of it
+        self._room = UNENCODED  # frames that may wait for their encoding
+        self._held_up = False  # nothing lined up for want of it
 
     # --- its life ---
 
     async def start(self) -> float:
-        """Build the engine and warm it up; returns the seconds that took.
+        """Start the device; returns the seconds that took.
 
         Raises:
             LamplightError: as the engine does.
             DeviceLost: if the device is not ready within `READY_S`.
         """
         start_s = time.monotonic()
-        self._thread = DeviceThread(self.name, self._cpus)
+        device = self._make_device()
         try:
             async with asyncio.timeout(READY_S):
-                self._engine = await self._thread.call(self._build)
-        except TimeoutError:
-            raise DeviceLost(f"{self.name} was not ready within {READY_S:.0f} s") from None
-        self._note_models(self._engine)
+                await device.start()
+        except BaseException as error:
+            device.leave()
+            if isinstance(error, TimeoutError):
+                raise DeviceLost(f"{self.name} was not ready within {READY_S:.0f} s") from None
+            raise
+        self._device, device.on_lost = device, self._wake.set
+        self._note_models(device)
         self._set_health(True)
         return time.monotonic() - start_s
 
@@ -154,7 +142,7 @@ class Worker:
             DeviceLost: once the device is given up.
         """
         try:
-            if self._engine is None:
+            if self._device is None:
                 await self.start()
             while True:
                 await self._restart(*await self._serve())
@@ -166,9 +154,9 @@ class Worker:
 
     async def close(self) -> None:
         """Once `run` is over: wait for the batch on the device, `CLOSE_S` at most."""
-        if self._thread is not None:
-            self._thread.leave()
-            if not await self._thread.ended(CLOSE_S):
+        if self._device is not None:
+            self._device.leave()
+            if not await self._device.ended(CLOSE_S):
                 log.warning("%s is still busy: it is left behind", self.name)
 
     @property
@@ -207,23 +195,21 @@ class Worker:
             DeviceLost: if the device is given up.
         """
         while True:
-            while (engine := self._engine) is None:
+            while (device := self._device) is None:
                 if self._given_up:
                     raise DeviceLost(self._given_up)
                 self._changed.clear()
                 await self._changed.wait()
-            apart = DeviceThread(f"{self.name} reload")  # a driver that hangs keeps no pool from ending
             try:
-                version = await apart.call(partial(engine.reload, preset, weights))
-            except Exception:
-                if engine is self._engine:
+                version = await device.reload(preset, weights)
+            except Exception as error:
+                if isinstance(error, DeviceLost) and device.lost:
+                    await self._until_other_than(device)
+                elif device is self._device:
                     raise
                 continue
-            finally:
-                apart.leave()
-            if engine is self._engine:
-                gc.unfreeze()  # what the node kept for good at its start may be the model that was replaced
-                self._note_models(engine)
+            if device is self._device:
+                self._note_models(device)
                 return version
 
     # --- one batch after another ---
@@ -233,12 +219,13 @@ class Worker:
 
         The next batch is on its way to the device before the results of the last are handed on.
         """
-        assert self._thread is not None and self._engine is not None
+        device = self._device
+        assert device is not None
         done: Done | None = None
         flight: _Flight | None
         while True:
             if done is not None and self._handover.encoding + len(done.jobs) > self._room:
-                self._hand_on(done)
+                self._hand_on(done, device)
                 done = None
             await self._handover.room(self._room)
             if self._handover.crash is not None:
@@ -249,9 +236,11 @@ class Worker:
                 self.on_free()
                 flight, until_ns = self._next()
             if done is not None:
-                self._hand_on(done)
+                self._hand_on(done, device)
                 done = None
             if flight is None:
+                if device.lost:
+                    return device.lost, []
                 await self._more(until_ns)
                 continue
             self._busy = True
@@ -264,20 +253,23 @@ class Worker:
                     done = await flight.call
             except TimeoutError:
                 return f"{self.name} did not finish a batch within {self._stuck_after_s:g} s", flight.jobs
+            except DeviceLost as error:
+                return str(error), flight.jobs
             finally:
                 self._busy = False
             if done is None:
                 self._put_back(flight)
                 continue
-            if done.result.fits_pixels:
+            if done.ran.result.fits_pixels:
                 self.counts["out of memory"] += 1
-                self._bound.lower(done.result.fits_pixels, time.monotonic())
-            if done.result.lost:
-                self._hand_on(done)
-                return done.result.lost, done.left
+                self._bound.lower(done.ran.result.fits_pixels, time.monotonic())
+            if done.ran.result.lost:
+                self._hand_on(done, device)
+                return done.ran.result.lost, done.left
 
     def _next(self, ahead: bool = False) -> tuple[_Flight | None, int]:
         """Send off the next batch; returns when to ask again if there is none (monotonic ns; 0 = when more comes)."""
+        assert self._device is not None
         self._bound.relax(time.monotonic())
         while True:
             self._wake.clear()
@@ -288,36 +280,22 @@ class Worker:
             self._handover.take(expired + jobs)
             for job in expired + abandoned:
                 job.release()
-            for job in expired + abandoned:
-                self._staging.drop(job)
             for job in expired:
                 self._handover.settle(job, Outcome.EXPIRED, "its deadline passed in the queue")
             if jobs:
-                return self._dispatch(selection, jobs, ahead), 0
+                return self._dispatch(selection, jobs), 0
             if not selection.batch:
                 return None, selection.wait_until_ns
 
     async def _more(self, until_ns: int) -> None:
-        if not len(self._scheduler):
-            self._staging.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(max(0, until_ns - time.monotonic_ns()) / 1e9 if until_ns else None):
                 await self._wake.wait()
 
-    def _dispatch(self, selection: Selection[Job], jobs: list[Job], ahead: bool) -> _Flight:
-        assert self._thread is not None and self._engine is not None
-        thread, engine, unpack = self._thread, self._engine, self._staging.take(jobs, later=ahead)
+    def _dispatch(self, selection: Selection[Job], jobs: list[Job]) -> _Flight:
+        assert self._device is not None
         expires_ns = min((ticket.expires_ns for ticket in selection.batch if ticket.expires_ns), default=0)
-
-        def work() -> Done | None:
-            if expires_ns and time.monotonic_ns() >= expires_ns:
-                return None
-            done = batches.work(engine, jobs, unpack)
-            if done.result.lost:
-                thread.halt()
-            return done
-
-        return _Flight(selection, jobs, thread.call(work))
+        return _Flight(selection, jobs, self._device.send(jobs, expires_ns))
 
     def _put_back(self, flight: _Flight) -> None:
         self._handover.put_back(flight.jobs)
@@ -331,7 +309,7 @@ class Worker:
         self._looking = asyncio.get_running_loop().call_soon(self._look_ahead)
 
     def _look_ahead(self) -> None:
-        """Line up what goes next, and unpack what most likely follows: that stays in the queue."""
+        """Line up what goes next."""
         self._looking = None
         if not self._busy:
             return
@@ -340,7 +318,6 @@ class Worker:
         except Exception as error:  # here nobody would hear of it
             self._handover.crash = error
             self._wake.set()
-        self._staging.ahead(ticket.job for ticket in self._scheduler.preview(time.monotonic_ns()))
 
     def _line_up(self) -> None:
         urgent, elsewhere = self._scheduler.most_urgent, self.ahead_elsewhere()
@@ -356,13 +333,13 @@ class Worker:
         if self._held_up and self._busy:
             self._look_ahead_soon()
 
-    def _hand_on(self, done: Done) -> None:
+    def _hand_on(self, done: Done, device: Device) -> None:
         for job in done.jobs:
-            waited_ns, priority = done.began_ns - job.arrived_ns, job.frame.priority.name.lower()
+            waited_ns, priority = done.ran.began_ns - job.arrived_ns, job.frame.priority.name.lower()
             job.timeline.add("scheduler", job.arrived_unix_ns, waited_ns, (), priority=priority)
-        self._handover.done(done)
-        if sizes := [output.rgb.shape for _, output in done.enhanced]:
-            measured = sum(height * width for height, width, _ in sizes), done.device_ns, len(sizes)
+        self._handover.done(done, device)
+        if sizes := [output.pixels for _, output in done.enhanced]:
+            measured = sum(sizes), done.ran.device_ns, len(sizes)
             self._on_batch(*measured)
             self.on_measured(*measured)
 
@@ -375,9 +352,9 @@ class Worker:
                 jobs, self._ahead = jobs + self._ahead.jobs, None
             self.counts["lost"] += 1
             log.error("%s is lost: %s", self.name, reason)
-            if self._thread is not None:
-                self._thread.leave()
-            self._engine = self._thread = None
+            if self._device is not None:
+                self._device.leave()
+            self._device = None
             self._set_health(False)
             self._part_with(jobs, reason)
             delay_s = self._restarts.delay_s(self._restarts_s, time.monotonic())
@@ -397,24 +374,19 @@ class Worker:
 
     def _part_with(self, jobs: list[Job], reason: str) -> None:
         """Give frames back; one that was there at an earlier loss, too, may be its cause, and fails."""
-        again = [job for job in jobs if job.frame.id in self._losses]
+        again = self._suspects.add({job.frame.id: job for job in jobs})
         for job in again:
             self._handover.settle(job, Outcome.FAILED, f"the device was lost twice with this frame on it: {reason}")
         self._handover.give_back(jobs, reason)
-        self._losses.update(dict.fromkeys(job.frame.id for job in jobs))
-        while len(self._losses) > REMEMBERED:
-            self._losses.popitem(last=False)
 
-    def _build(self) -> Engine:
-        if self._restarts_s:
-            gc.unfreeze()
-            gc.collect()  # the lost engine's memory
-        engine = self._make_engine()
-        engine.warm_up()
-        return engine
+    async def _until_other_than(self, device: Device) -> None:
+        while self._device is device and not self._given_up:
+            self._changed.clear()
+            await self._changed.wait()
 
-    def _note_models(self, engine: Engine) -> None:
-        self.model, self.models = engine.model, dict(engine.models)
+    def _note_models(self, device: Device) -> None:
+        self.models = dict(device.models)
+        self.model = next(iter(self.models.values()))
 
     def _set_health(self, healthy: bool) -> None:
         self._changed.set()
@@ -425,18 +397,3 @@ class Worker:
 
 def _failing(settle: Callable[[Job, Result], None]) -> Callable[[Job, str], None]:
     return lambda job, reason: settle(job, job.result(Outcome.FAILED, reason))
-
-
-def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
-    """What the scheduler must know of a job."""
-    return Ticket(
-        edge=job.frame.id.edge,
-        priority=job.frame.priority,
-        # A file may be turned when it is decoded: it goes alone.
-        bucket=(job.preset, width, height) if job.encoded is None else id(job),
-        pixels=width * height,
-        arrived_ns=job.arrived_ns,
-        job=job,
-        expires_ns=expires_ns,
-        share=job.share,
-    )

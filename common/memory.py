@@ -13,9 +13,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8
 MMAP_THRESHOLD = 32 * 1024 * 1024
 TRIM_THRESHOLD = 64 * 1024 * 1024
 TOP_PAD = 16 * 1024 * 1024
+SMALL = 512 * 1024
 
 
-def tune_malloc(arenas: int = 0) -> bool:
+def tune_malloc(arenas: int = 0, *, lean: bool = False) -> bool:
     """Keep freed message buffers in the process instead of giving each back to the kernel.
 
     glibc maps every block above 128 KiB anew and unmaps it on free, so each large message pays for page
@@ -24,11 +25,14 @@ def tune_malloc(arenas: int = 0) -> bool:
 
     Args:
         arenas: heaps that threads share, at most; each keeps its own free memory. 0 = glibc's choice, 8 for each core.
+        lean: give back rather than keep, for a process with few messages and little memory: blocks above 512 KiB at
+            once, and of smaller ones what is free beyond 1 MiB.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
     libc = ctypes.CDLL(None)
-    settings = [(M_MMAP_THRESHOLD, MMAP_THRESHOLD), (M_TRIM_THRESHOLD, TRIM_THRESHOLD), (M_TOP_PAD, TOP_PAD)]
+    large, trim, pad = (SMALL, 2 * SMALL, SMALL // 2) if lean else (MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD)
+    settings = [(M_MMAP_THRESHOLD, large), (M_TRIM_THRESHOLD, trim), (M_TOP_PAD, pad)]
     if arenas:
         settings.append((M_ARENA_MAX, arenas))
     done = all([libc.mallopt(parameter, value) == 1 for parameter, value in settings])

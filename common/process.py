@@ -1,10 +1,12 @@
 """What both commands share: logs, signals, and errors that end a process."""
 
 import asyncio
+import atexit
 import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NoReturn
@@ -18,6 +20,25 @@ log = logging.getLogger(__name__)
 def run(command: Callable[[], int]) -> NoReturn:
     """Run a command and exit with its code; an error of ours is one line and its own code."""
     raise_file_limit()
+    code: int | str | None = 1  # of an error that nobody expected
+
+    def leave() -> None:
+        """A daemon thread inside a compiler cannot be stopped, and aborts the process when the interpreter goes."""
+        if any(thread.daemon for thread in threading.enumerate()):
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code if isinstance(code, int) else code is not None)
+
+    atexit.register(leave)  # before all others, so that it is called last
+    try:
+        _end(command)
+    except SystemExit as ending:
+        code = ending.code
+        raise
+
+
+def _end(command: Callable[[], int]) -> NoReturn:
     try:
         sys.exit(command())
     except LamplightError as error:

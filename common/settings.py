@@ -154,7 +154,7 @@ def _expected(kind: Any) -> str:
     if typing.get_origin(kind) is tuple:
         return f"a list of {typing.get_args(kind)[0].__name__}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
-    return str(names.get(kind, kind))
+    return str(names.get(kind, getattr(kind, "expected", kind)))
 
 
 class TomlFile:

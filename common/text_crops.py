@@ -15,6 +15,8 @@ STEP: Final = 8  # widths are multiples of this
 MARGIN: Final = 0.12  # of the text's height, added on each side
 LEAST_SIDE: Final = 3.0  # pixels; a smaller outline holds no text
 MOST_FINER: Final = 6  # samples for a pixel of the crop, each way: bounds the memory
+GRAIN: Final = 0.8  # standard deviation of the smoothing, in pixels of the frame
+STRETCHED: Final = (30.0, 230.0)  # levels of the darkest and the brightest fiftieth, once stretched
 VERTICAL: Final = 1.5  # times as high as it is wide: its text runs up or down
 
 
@@ -33,6 +35,27 @@ def crops(rgb: Bytes, polygon: Sequence[tuple[float, float]]) -> list[Bytes]:
         return [_straightened(rgb, corners, wide, high)]
     turned = (np.roll(corners, -1, axis=0), np.roll(corners, 1, axis=0))
     return [_straightened(rgb, each, high, wide) for each in turned]
+
+
+def smoothed(crop: Bytes, polygon: Sequence[tuple[float, float]]) -> Bytes:
+    """A line's crop without the grain of single pixels of the frame, which large text does not show anyway."""
+    import cv2
+
+    _, high = text_size(polygon)
+    sigma = GRAIN * HEIGHT / (high * (1 + 2 * MARGIN))
+    made: Bytes = cv2.GaussianBlur(crop, (0, 0), sigma) if sigma > 0.3 else crop
+    return made
+
+
+def stretched(crop: Bytes) -> Bytes:
+    """A crop of a frame in the dark with the contrast of paper and ink, in grey: (48, W, 3) uint8, as `crop`."""
+    import cv2
+
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    dark, bright = np.percentile(grey, (2, 98))
+    least, most = STRETCHED
+    levels = (grey - dark) / max(float(bright - dark), 1.0) * (most - least) + least
+    return np.repeat(levels.clip(0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
 
 
 def text_size(polygon: Sequence[tuple[float, float]]) -> tuple[float, float]:

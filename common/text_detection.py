@@ -4,7 +4,6 @@ References:
     Liao et al., Real-time Scene Text Detection with Differentiable Binarization, AAAI 2020 (DBNet).
 """
 
-import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,12 +11,14 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from common.banded_network import BandedNetwork
+from common.db_outlines import outlines
 from common.detector_input import STRIDE, check_image, network_size, resized
 from common.east import EAST
 from common.errors import SettingsError
 from common.frame import Region
 from common.memory import give_back
-from common.onnx_models import lean_session, wheel_model
+from common.onnx_models import wheel_model
 from common.pixels import Bytes
 from common.polygons import in_reading_order, is_whole_frame
 
@@ -31,10 +32,10 @@ class TextDetector(Protocol):
 
 
 class DBNet:
-    """DBNet by rapidocr, detector only; the weights are in its wheel, so nothing is downloaded.
+    """DBNet, PaddleOCR's small one; the weights are in rapidocr's wheel, so nothing is downloaded.
 
-    The model is loaded at the first `detect` or `load`. A box around the whole frame is dropped;
-    see `common.polygons.is_whole_frame`.
+    Of rapidocr nothing is imported. The model is loaded at the first `detect` or `load`. A box around the whole frame
+    is dropped; see `common.polygons.is_whole_frame`.
 
     Args:
         model: another ONNX file of that kind, as PaddleOCR's server models; None = the wheel's.
@@ -84,12 +85,8 @@ class DBNet:
         """
         with self._lock:
             if self._model is None:
-                self._model = _load_rapidocr(
-                    self.model or wheel_model("det", "the dbnet detector"),
-                    self.score_threshold,
-                    self.unclip_ratio,
-                    self.threads,
-                )
+                model = self.model or wheel_model("det", "the dbnet detector")
+                self._model = BandedNetwork(model, self.threads)
                 give_back()  # reading the graph took 20 MiB that nobody needs again
 
     def detect(self, rgb: Bytes) -> tuple[Region, ...]:
@@ -103,49 +100,22 @@ class DBNet:
         check_image(rgb)
         self.load()
         height, width = rgb.shape[:2]
-        probabilities = self._model.session(self._to_blob(rgb))
-        # Not the model's own __call__: it sorts the boxes and leaves the scores unsorted (3.10).
-        boxes, scores = self._model.postprocess_op(probabilities, (height, width))
+        scaled = resized(rgb, *network_size(height, width, self.limit_side, self.max_side))
+        probabilities = self._model.run(scaled, _blob)
+        limits = {"score_threshold": self.score_threshold, "unclip_ratio": self.unclip_ratio}
         regions = [
-            Region(tuple((float(x), float(y)) for x, y in box), float(score))
-            for box, score in zip(boxes, scores, strict=True)
+            Region(tuple((float(x), float(y)) for x, y in box), score)
+            for box, score in outlines(probabilities, width, height, **limits)
         ]
         return in_reading_order(region for region in regions if not is_whole_frame(region.polygon, width, height))
 
-    def _to_blob(self, rgb: Bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
-        height, width = network_size(rgb.shape[0], rgb.shape[1], self.limit_side, self.max_side)
-        scaled = resized(rgb, height, width)[:, :, ::-1].transpose(2, 0, 1)  # trained on BGR
-        blob = scaled.astype(np.float32, order="C")
-        blob /= 255  # in place: one such array has 12 MB at 1312x736
-        blob -= np.asarray(self._model.mean, np.float32)[:, None, None]
-        blob /= np.asarray(self._model.std, np.float32)[:, None, None]
-        return blob[None]  # (1, 3, H, W)
 
-
-def _load_rapidocr(model: Path, score_threshold: float, unclip_ratio: float, threads: int) -> Any:
-    try:
-        from omegaconf import flag_override
-        from rapidocr.utils.log import logger
-
-        logger.setLevel(logging.ERROR)
-        from rapidocr.ch_ppocr_det import TextDetector as RapidDetector
-        from rapidocr.main import DEFAULT_CFG_PATH
-        from rapidocr.utils.parse_parameters import ParseParams
-    except ImportError as error:
-        raise SettingsError(f"the dbnet detector needs rapidocr: pip install 'lamplight[edge]' ({error})") from None
-    settings = ParseParams.update_batch(
-        ParseParams.load(DEFAULT_CFG_PATH),
-        {
-            "Det.model_path": str(model),
-            "Det.box_thresh": score_threshold,
-            "Det.unclip_ratio": unclip_ratio,
-            "Det.use_dilation": False,
-        },
-    )
-    settings.Det.engine_cfg = settings.EngineConfig.onnxruntime
-    with flag_override(settings.Det, "allow_objects", True):
-        settings.Det.session = lean_session(model, threads)
-    return RapidDetector(settings.Det)
+def _blob(rgb: Bytes) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """(H, W, 3) uint8 RGB -> (1, 3, H, W) float32, -1..1 in BGR, which is what PaddleOCR trains on."""
+    blob = rgb[:, :, ::-1].transpose(2, 0, 1).astype(np.float32, order="C")
+    blob /= 127.5  # in place: one such array has 12 MB at 1312x736
+    blob -= 1
+    return blob[None]
 
 
 DETECTORS: Final[dict[str, Callable[..., TextDetector]]] = {"dbnet": DBNet, "east": EAST}

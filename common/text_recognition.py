@@ -7,7 +7,7 @@ References:
 
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -21,17 +21,25 @@ from common.memory import give_back
 from common.onnx_models import lean_session, wheel_model
 from common.pixels import Bytes
 from common.text_confidence import confidence
-from common.text_crops import crops, text_size
+from common.text_crops import crops, smoothed, stretched, text_size
+
+Probabilities = np.ndarray[Any, np.dtype[np.float32]]  # (T, letters)
+Original = Callable[[], Bytes | None]  # the frame in the dark, (H, W, 3) uint8, made when it is asked for
 
 MOST_LETTERS: Final = 256  # of one piece of text; more is cut off
+LIKELY_SPACE: Final = 0.1  # a space this likely between two letters is one: the recogniser leaves too many out
+DOUBT: Final = 0.6  # what is less sure is read again
 FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
 class TextRecognizer(Protocol):
     """Anything that reads what regions say."""
 
-    def recognize(self, rgb: Bytes, regions: Sequence[Region]) -> tuple[Region, ...]:
-        """The regions in their order with `text` and `confidence`; rgb: (H, W, 3) uint8; safe from any thread."""
+    def recognize(self, rgb: Bytes, regions: Sequence[Region], original: Original | None = None) -> tuple[Region, ...]:
+        """The regions in their order with `text` and `confidence`; rgb: (H, W, 3) uint8; safe from any thread.
+
+        original: the same frame as it was in the dark, for who can make use of it.
+        """
         ...
 
 
@@ -56,14 +64,15 @@ class CTCRecognizer:
     Args:
         model: another ONNX file of that kind, with its letters under `character` in its metadata.
         threads: for the network; 0 = as many as ONNX Runtime thinks right.
+        again: of a frame so many lines that are in doubt are read again with the original beside it.
     """
 
-    def __init__(self, model: str | Path | None = None, *, threads: int = 0) -> None:
+    def __init__(self, model: str | Path | None = None, *, threads: int = 0, again: int = 0) -> None:
         if model is not None and not Path(model).is_file():
             raise SettingsError(f"there is no recognition model {model}")
         if threads < 0:
             raise SettingsError(f"recogniser: threads {threads} must be 0 (default) or more")
-        self.model, self.threads = model and Path(model), threads
+        self.model, self.threads, self.again = model and Path(model), threads, again
         self._session: Any = None
         self._letters: list[str] = []
         self._lock = threading.Lock()
@@ -89,7 +98,7 @@ class CTCRecognizer:
             self._letters, self._session = letters, session
             give_back()
 
-    def recognize(self, rgb: Bytes, regions: Sequence[Region]) -> tuple[Region, ...]:
+    def recognize(self, rgb: Bytes, regions: Sequence[Region], original: Original | None = None) -> tuple[Region, ...]:
         """The regions in their order, each with what it says and how likely that is right; "" and 0 for nothing.
 
         Raises:
@@ -97,31 +106,89 @@ class CTCRecognizer:
         """
         check_image(rgb)
         self.load()
+        look = Looks(self, rgb, original if self.again else None, self.again)
         read = []
         for region in regions:
-            spelled = self.spell(rgb, region.polygon)
+            spelled = look.spell(region.polygon)
             sure = confidence(spelled.letters, *text_size(region.polygon)) if spelled.text else 0.0
             read.append(replace(region, text=spelled.text, confidence=sure))
         return tuple(read)
 
     def spell(self, rgb: Bytes, polygon: Sequence[tuple[float, float]]) -> Spelled:
         """What stands in one outline; of text that may be turned either way, the way that scores higher."""
-        return max((self._spell(crop) for crop in crops(rgb, polygon)), key=lambda one: one.score, default=Spelled(""))
+        return Looks(self, rgb).spell(polygon)
 
-    def _spell(self, crop: Bytes) -> Spelled:
+    def decode(self, probabilities: Probabilities) -> Spelled:
+        return decode(probabilities, self._letters)
+
+    def probabilities(self, crop: Bytes) -> Probabilities:
+        """Of each letter at each step of a (48, W, 3) crop."""
         blob = crop[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32, order="C")  # trained on BGR
         blob /= 127.5
         blob -= 1
-        [probabilities] = self._session.run(None, {self._session.get_inputs()[0].name: blob})[0]  # (T, letters)
-        return decode(probabilities, self._letters)
+        [probabilities] = self._session.run(None, {self._session.get_inputs()[0].name: blob})[0]
+        return probabilities  # type: ignore[no-any-return]
 
 
-def decode(probabilities: "np.ndarray[Any, np.dtype[np.float32]]", letters: Sequence[str]) -> Spelled:
-    """CTC's best path: (T, classes) probabilities to text; class 0 is the blank, repeats are one letter."""
+class Looks:
+    """What the lines of one frame say: each is looked at once, and `again` of those in doubt three times.
+
+    Then the probabilities of three crops are averaged: as it is, smoothed, and smoothed from the dark frame with its
+    contrast stretched. Noise misleads each of them elsewhere.
+    """
+
+    def __init__(
+        self, recognizer: CTCRecognizer, rgb: Bytes, original: Original | None = None, again: int = 0
+    ) -> None:
+        self._recognizer, self._rgb, self._original, self._left = recognizer, rgb, original, again
+        self._dark: Bytes | None = None
+
+    def spell(self, polygon: Sequence[tuple[float, float]]) -> Spelled:
+        cut = crops(self._rgb, polygon)
+        if len(cut) != 1:
+            ways = (self._recognizer.decode(self._recognizer.probabilities(crop)) for crop in cut)
+            return max(ways, key=lambda one: one.score, default=Spelled(""))
+        seen = self._recognizer.probabilities(cut[0])
+        spelled = self._recognizer.decode(seen)
+        if self._original is None or confidence(spelled.letters, *text_size(polygon)) >= DOUBT:
+            return spelled
+        return self._again(polygon, cut[0], seen, spelled)
+
+    def _again(
+        self, polygon: Sequence[tuple[float, float]], crop: Bytes, seen: Probabilities, spelled: Spelled
+    ) -> Spelled:
+        dark = self._in_the_dark()
+        if dark is None:
+            return spelled
+        [other] = crops(dark, polygon)
+        self._left -= 1
+        if not self._left:
+            self._original = None
+        looks = [seen, *map(self._recognizer.probabilities, (smoothed(crop, polygon), stretched(smoothed(other, polygon))))]
+        return self._recognizer.decode(np.mean(looks, axis=0))
+
+    def _in_the_dark(self) -> Bytes | None:
+        """The original, made once; None from then on where it has another size."""
+        if self._dark is None and self._original is not None:
+            self._dark = self._original()
+            if self._dark is None or self._dark.shape != self._rgb.shape:
+                self._dark = self._original = None
+        return self._dark
+
+
+def decode(probabilities: Probabilities, letters: Sequence[str]) -> Spelled:
+    """CTC's best path: (T, classes) probabilities to text; class 0 is the blank, the last one the space.
+
+    Repeats are one letter. Between two letters a space counts from LIKELY_SPACE on.
+    """
     best = probabilities.argmax(axis=1)
-    starts = np.concatenate([[True], best[1:] != best[:-1]]) & (best != 0)
-    found = [(letters[best[t]], float(probabilities[t, best[t]])) for t in np.flatnonzero(starts)]
-    return Spelled(cleaned("".join(letter for letter, _ in found)), tuple(p for letter, p in found if letter.strip()))
+    places = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]]) & (best != 0))
+    if not len(places):
+        return Spelled("")
+    found = [(letters[best[t]], float(probabilities[t, best[t]])) for t in places]
+    spaced = np.maximum.reduceat(probabilities[:, -1], places) > LIKELY_SPACE  # after each
+    text = "".join(letter + " " * bool(space) for (letter, _), space in zip(found, spaced, strict=True))
+    return Spelled(cleaned(text), tuple(p for letter, p in found if letter.strip()))
 
 
 def cleaned(text: str) -> str:

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import nan
 
 from common.frame import Frame, Outcome, Reading, Region, Result, Route
+from common.packing import to_rgb, unpack
 from common.pixels import Bytes
 from edge_node.in_hand import InHand
 from edge_node.ledger import Flight, Ledger
@@ -42,6 +44,10 @@ class Arrived:
     def who(self) -> "Frame | Entry":
         """The frame, as it was before it went into the spool."""
         return self.flight.frame if self.flight.origin is None else self.flight.origin
+
+    def original(self) -> Bytes | None:
+        """The frame as it went to the cloud, (H, W, 3) uint8 RGB; None where it did not."""
+        return to_rgb(unpack(self.flight.frame.image)) if self.route is Route.CLOUD else None
 
 
 class Arrivals:
@@ -137,7 +143,8 @@ class Arrivals:
         elif arrived.enhanced is not None:
             start_s, loop = time.monotonic(), asyncio.get_running_loop()
             try:
-                regions = await loop.run_in_executor(self._networks, self._reader.read, arrived.enhanced)
+                read = partial(self._reader.read, arrived.enhanced, arrived.original)
+                regions = await loop.run_in_executor(self._networks, read)
             except Exception as error:
                 log.exception("text detection failed on frame %s", result.id)
                 result = replace(result, outcome=Outcome.FAILED, reason=f"text detection failed: {error}")
@@ -147,9 +154,9 @@ class Arrivals:
         reading = reading_of(arrived, result, regions, time.monotonic_ns() - flight.captured_ns)
         sights: tuple[Sight, ...] = ()
         if self._tracker is not None and arrived.enhanced is not None and reading.outcome.is_read:
-            track, loop = self._tracker.observe, asyncio.get_running_loop()
+            follow = partial(self._tracker.observe, reading, arrived.enhanced, flight.captured_ns)
             try:
-                reading, sights = await loop.run_in_executor(self._writing, track, reading, arrived.enhanced)
+                reading, sights = await asyncio.get_running_loop().run_in_executor(self._writing, follow)
             except Exception:
                 log.exception("the text of frame %s could not be followed", result.id)
         self._ledger.outcomes[reading.outcome] += 1

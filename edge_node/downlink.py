@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import nats.errors
 from google.protobuf.message import DecodeError
@@ -35,6 +37,8 @@ ASSEMBLY_BYTES = 256 * 1024 * 1024
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0
 REMEMBERED = 4096
+MOST_CONSUMERS = 16  # a cloud node names one for each priority
+CONSUMER_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")  # part of a subject, and so of a line to the server
 
 OnResult = Callable[[Result, int], Awaitable[None]]
 
@@ -87,7 +91,7 @@ class Downlink:
         login = None if identity is None else partial(identity.login, edge)
         self._connection = Connection(servers, name=f"edge {edge}", on_state=self._state_changed, login=login)
         self._api = JS_API if identity is None else EDGE_API
-        self._consumers = [Consumer(priority_from_proto(number), stream, name) for number, stream, name in consumers]
+        self._consumers = _sound(consumers)
         self._edge, self._sessions = edge, {session, *former}
         self._on_missing, self._on_state, self._stale_s = on_missing, on_state, stale_s
         self._pulls: set[Pull] = set()
@@ -324,3 +328,12 @@ async def _acknowledge(messages: list[Msg]) -> None:
     for message in messages:
         with contextlib.suppress(nats.errors.Error, OSError):
             await message.ack()
+
+
+def _sound(consumers: Iterable[tuple[int, str, str]]) -> list[Consumer]:
+    """What may be asked for of what a cloud node named: each once, and not without end."""
+    named = list(islice(dict.fromkeys(consumers), MOST_CONSUMERS + 1))
+    sound = [item for item in named if CONSUMER_NAME.fullmatch(item[1]) and CONSUMER_NAME.fullmatch(item[2])]
+    if len(sound) < len(named) or len(sound) > MOST_CONSUMERS:
+        log.error("the cloud node names consumers that cannot be its own: they are left out")
+    return [Consumer(priority_from_proto(number), stream, name) for number, stream, name in sound[:MOST_CONSUMERS]]

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from common.errors import ImageError, SettingsError, WeightsError
+from common.onnx_models import lean_options
 from common.pixels import Bytes
 
 COMMITTED: Final = Path(__file__).parent / "weights" / "edge.onnx"
@@ -47,11 +48,8 @@ class LocalEnhancer:
         path = COMMITTED if path is None else path
         if not path.is_file():
             raise WeightsError(f"local enhancer: there is no file {path}")
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
+        options = lean_options(threads)
         self._lock = threading.Lock()  # cameras of one process share it, and the memory of one run
-        options.enable_mem_pattern = False  # as in the detector: it lays all layers out side by side
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             properties = self._session.get_modelmeta().custom_metadata_map

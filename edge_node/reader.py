@@ -2,13 +2,15 @@
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from common.frame import Region
 from common.pixels import Bytes
 from common.text_crops import text_size
 from common.text_detection import TextDetector, create_detector
 from common.text_recognition import CTCRecognizer, TextRecognizer
+from edge_node.detector_size import ENLARGED, RATE, SHARE, fit
 from edge_node.settings import Reading
 
 log = logging.getLogger(__name__)
@@ -25,12 +27,19 @@ class Reader:
         recognizer: reads what the regions say; without one they have no text.
         most: of a frame so many regions are read, those with the largest text, so that a page full of small print
             holds nothing up; the others keep their outlines and have no text.
+        fit: sizes the detector for this device, once it is loaded.
     """
 
     def __init__(
-        self, detector: TextDetector | None, recognizer: TextRecognizer | None = None, *, most: int = MOST
+        self,
+        detector: TextDetector | None,
+        recognizer: TextRecognizer | None = None,
+        *,
+        most: int = MOST,
+        fit: Callable[[TextDetector], object] | None = None,
     ) -> None:
         self.detector, self.recognizer, self.most = detector, recognizer, most
+        self._fit = fit
         self.left_out = 0  # regions so far that were not read
         self._lock = threading.Lock()
 
@@ -45,9 +54,15 @@ class Reader:
                 load = getattr(model, "load", None)
                 if self.detector is not None and load is not None:
                     load()
+            if self.detector is not None and self._fit is not None:
+                self._fit(self.detector)
+                self._fit = None
 
-    def read(self, rgb: Bytes) -> tuple[Region, ...]:
-        """Text regions of an (H, W, 3) uint8 RGB image; raises what detector and recogniser raise."""
+    def read(self, rgb: Bytes, original: Callable[[], Bytes | None] | None = None) -> tuple[Region, ...]:
+        """Text regions of an (H, W, 3) uint8 RGB image; raises what detector and recogniser raise.
+
+        original: makes the frame as it was in the dark, or None; asked where a text is in doubt.
+        """
         if self.detector is None:
             return ()
         with self._lock:
@@ -55,7 +70,7 @@ class Reader:
             if self.recognizer is None or not regions:
                 return regions
             places = self._largest(regions)
-            read = self.recognizer.recognize(rgb, [regions[i] for i in places])
+            read = self.recognizer.recognize(rgb, [regions[i] for i in places], original)
             texts = dict(zip(places, read, strict=True))
             return tuple(texts.get(i, region) for i, region in enumerate(regions))
 
@@ -73,8 +88,10 @@ class Reader:
         return sorted(sorted(places, key=lambda i: -text_size(regions[i].polygon)[1])[: self.most])
 
 
-def create_reader(given: Reading) -> Reader:
+def create_reader(given: Reading, frames_per_s: float = RATE) -> Reader:
     """The reader of these settings; its models are loaded later, by `load`.
+
+    frames_per_s: what it has to keep, of all cameras together; the detector is sized for it where its side is auto.
 
     Raises:
         SettingsError: for a detector that does not exist, or a setting that it refuses.
@@ -85,8 +102,9 @@ def create_reader(given: Reading) -> Reader:
         given.detector,
         model=given.detector_model,
         threads=given.detector_threads,
-        limit_side=given.detector_side,
+        limit_side=given.detector_side or ENLARGED,
         max_side=given.detector_max_side,
     )
-    recognizer = CTCRecognizer(threads=given.detector_threads) if given.recognize else None
-    return Reader(detector, recognizer, most=given.recognize_most)
+    recognizer = CTCRecognizer(threads=given.detector_threads, again=given.recognize_again) if given.recognize else None
+    sized = None if given.detector_side else partial(fit, frames_per_s=frames_per_s, share=SHARE if recognizer else 1.0)
+    return Reader(detector, recognizer, most=given.recognize_most, fit=sized)

@@ -13,6 +13,7 @@ from common.settings import check_least, group, host_and_port, option
 from common.telemetry import SLOW_MS
 from edge_node.alerts.options import AlertOptions
 from edge_node.areas import Area, parse_areas
+from edge_node.detector_size import Side
 from edge_node.gate import GateMode
 from edge_node.live.options import Page
 from edge_node.route import LocalMode
@@ -102,8 +103,11 @@ class Reading:
         None, "the detector's model file; east has none of its own, dbnet has one", metavar="FILE"
     )
     detector_threads: int = option(0, "CPU threads of the detector; 0 = its own choice")
-    detector_side: int = option(
-        480, "smaller frames are enlarged to this shorter side for the detector", metavar="PIXELS"
+    detector_side: Side = option(
+        Side(480),
+        "smaller frames are enlarged to this shorter side for the detector; auto = chosen at the start for --fps, or "
+        "10 frames/s, on this device",
+        metavar="PIXELS",
     )
     detector_max_side: int = option(
         2048, "and down to this longer side; less takes less memory and time, and misses small text", metavar="PIXELS"
@@ -111,6 +115,9 @@ class Reading:
     recognize: bool = option(True, "read what the regions say")
     recognize_most: int = option(
         64, "in so many regions of a frame, those with the largest text; others have no text", metavar="N"
+    )
+    recognize_again: int = option(
+        0, "read so many lines of a frame that are in doubt again, with the dark frame beside the lit one", metavar="N"
     )
 
 
@@ -274,6 +281,7 @@ class EdgeSettings:
             ("--open-timeout-s", self.live.open_timeout_s, 0.1),
             ("--detector-max-side", self.reading.detector_max_side, self.reading.detector_side),
             ("--recognize-most", self.reading.recognize_most, 1),
+            ("--recognize-again", self.reading.recognize_again, 0),
             ("--min-free-mib", self.care.min_free_mib, 0),
             ("--max-rss-mib", self.care.max_rss_mib, 0),
             ("--max-celsius", self.care.max_celsius, 0),

@@ -33,8 +33,11 @@ class Sight:
 class Tracker(Protocol):
     """Follows text over the frames of one camera. Called from one thread at a time, in order of arrival."""
 
-    def observe(self, reading: Reading, rgb: Bytes) -> tuple[Reading, tuple[Sight, ...]]:
-        """The reading with the sight of each region, and the sights that are new, changed or ended by it."""
+    def observe(self, reading: Reading, rgb: Bytes, captured_ns: int) -> tuple[Reading, tuple[Sight, ...]]:
+        """The reading with the sight of each region, and the sights that are new, changed or ended by it.
+
+        captured_ns: when the frame was in hand, by the monotonic clock; what moves is followed by it.
+        """
         ...
 
     def close(self) -> tuple[Sight, ...]:

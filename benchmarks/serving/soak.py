@@ -30,9 +30,11 @@ Sample = dict[str, float]
 def sample(node: Cloud, began_s: float) -> Sample:
     process = psutil.Process(node.pid)
     server = next(child for child in process.children() if "nats" in child.name())
+    device = next(child for child in process.children() if "cloud_node.device_child" in child.cmdline())
     return {
         "s": time.monotonic() - began_s,
         "cloud MiB": process.memory_info().rss / 2**20,
+        "device MiB": device.memory_info().rss / 2**20,
         "nats MiB": server.memory_info().rss / 2**20,
         "files": process.num_fds(),
         "threads": process.num_threads(),
@@ -98,7 +100,7 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "soak.json").write_text(json.dumps(figures | {"samples": samples}) + "\n")
     figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
-    for name in ("cloud MiB", "nats MiB"):
+    for name in ("cloud MiB", "device MiB", "nats MiB"):
         axes.plot([item["s"] / 60 for item in samples], [item[name] for item in samples], label=name)
     axes.set(xlabel="minutes", ylabel="MiB", ylim=(0, None), title=f"{sent:,} frames of {given.edges} edges")
     axes.legend()

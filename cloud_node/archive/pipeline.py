@@ -12,8 +12,9 @@ from io import BytesIO
 from PIL import Image
 
 from cloud_node.archive.files import Archive
-from cloud_node.engine import Engine, Enhanced, Pending
+from cloud_node.engine import Engine, Pending
 from cloud_node.enhance import read
+from cloud_node.outputs import Enhanced
 from common.errors import LamplightError, OutOfDeviceMemory
 from common.pixels import Bytes, RawImage
 

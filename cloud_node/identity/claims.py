@@ -24,6 +24,7 @@ from common.frame import Priority
 from common.identity import EDGE_API, EDGE_MAX_PAYLOAD, inbox_of
 from common.subjects import consumer_of
 
+EDGES = "edges"  # what their account is called
 JS_API, ACK = "$JS.API", "$JS.ACK"
 NO_LIMITS = {"subs": -1, "data": -1, "payload": -1}
 ACCOUNT_LIMITS = {**NO_LIMITS, "imports": -1, "exports": -1, "wildcards": True, "conn": -1, "leaf": -1}
@@ -97,7 +98,7 @@ def edges_account(signer: Key, account: Key, results: Key, revoked: Revoked, iss
     imports.append(_import(f"{ACK}.>", results, "service"))
     exports = [{"name": subject, "subject": subject, "type": "stream"} for subject in EDGE_SAYS]
     claims = {**_account(EDGES_LIMITS, revoked), "imports": imports, "exports": exports}
-    return _token(signer, account.public, "edges", claims, issued_s)
+    return _token(signer, account.public, EDGES, claims, issued_s)
 
 
 def edge_user(account: Key, user: Key, edge: str, issued_s: int, expires_s: int) -> str:
@@ -111,7 +112,8 @@ def edge_user(account: Key, user: Key, edge: str, issued_s: int, expires_s: int)
     publish += [f"{ACK}.{item.stream}.{item.name}.>" for item in consumers]
     publish += [subject.replace("*", edge) for subject in EDGE_SAYS]
     allowed = {"pub": {"allow": publish}, "sub": {"allow": [f"{inbox_of(edge)}.>"]}}
-    return _token(account, user.public, edge, {"type": "user", **EDGE_LIMITS, **allowed}, issued_s, expires_s)
+    claims = {"type": "user", **EDGE_LIMITS, **allowed, "allowed_connection_types": ["STANDARD"]}
+    return _token(account, user.public, edge, claims, issued_s, expires_s)
 
 
 def user(account: Key, key: Key, name: str, issued_s: int) -> str:
@@ -130,6 +132,14 @@ def credentials(token: str, key: Key) -> str:
 def subject_of(token: str) -> str:
     """The public key that a token is about. It is not verified."""
     return str(_body(token)["sub"])
+
+
+def name_of(token: str) -> str:
+    """What a token calls whom it is about; "" for what is no token. It is not verified."""
+    try:
+        return str(_body(token)["name"])
+    except (LookupError, TypeError, ValueError):
+        return ""
 
 
 def issued_of(token: str) -> int:

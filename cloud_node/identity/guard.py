@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from cloud_node.identity.certificates import Holder, holder_of
 from cloud_node.identity.node import NodeIdentity
 from common.errors import NotAllowed
 
+MOST_STREAMS = 256  # of one certificate, those of health and reflection included; a device may have 64 names
+
 
 class Guard(grpc.aio.ServerInterceptor):
     """Of one server. Without an identity everybody may do everything: loopback, or --insecure.
@@ -24,6 +27,7 @@ class Guard(grpc.aio.ServerInterceptor):
     def __init__(self, identity: NodeIdentity | None) -> None:
         self._identity = identity
         self._streams: dict[int, tuple[Holder, Callable[[str], None]]] = {}
+        self._open: Counter[str] = Counter()  # streams, by the certificate's serial
 
     def edge(self, context: grpc.aio.ServicerContext, claimed: str) -> str:
         """The edge's name; "" for the first of the certificate. Raises NotAllowed when it is another's."""
@@ -93,8 +97,12 @@ class Guard(grpc.aio.ServerInterceptor):
             @functools.wraps(inner)
             async def ask(request: Any, context: grpc.aio.ServicerContext) -> Any:
                 await refuse(context)
-                call, reason = asyncio.current_task(), ""
-                assert call is not None
+                call, reason, holder = asyncio.current_task(), "", self._holder(context)
+                assert call is not None and holder is not None
+                if self._open[holder.serial] >= MOST_STREAMS:
+                    said = f"this certificate of edge {holder.edges[0]} has {MOST_STREAMS} streams already"
+                    await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, said)
+                self._open[holder.serial] += 1
 
                 def end(why: str) -> None:
                     nonlocal reason
@@ -111,6 +119,10 @@ class Guard(grpc.aio.ServerInterceptor):
                         raise
                     call.uncancel()
                     await context.abort(NotAllowed.status, reason)
+                finally:
+                    self._open[holder.serial] -= 1
+                    if not self._open[holder.serial]:
+                        del self._open[holder.serial]
 
             return ask
 

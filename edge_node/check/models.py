@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from edge_node.check.finding import Figure, Group, in_thread, timed
+from edge_node.detector_size import Side
 from edge_node.reader import create_reader
 from edge_node.settings import EdgeSettings
 
@@ -36,7 +37,7 @@ def _times(figures: dict[str, Figure], of: str = "320x240") -> str:
 def _detect(given: EdgeSettings) -> dict[str, Figure]:
     reading, figures = given.reading, dict[str, Figure]()
     with timed(figures, "load_ms"):
-        reader = create_reader(replace(reading, detector_side=min(reading.detector_side, 240), recognize=False))
+        reader = create_reader(replace(reading, detector_side=Side(min(reading.detector_side or 240, 240)), recognize=False))
         reader.load()
     with timed(figures):
         reader.read(_picture())

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
@@ -16,12 +16,11 @@ import uvicorn
 from common.errors import PortInUse
 from common.http_server import Server, listen
 from edge_node.live.app import Search, application
-from edge_node.live.camera import REMEMBERED, Camera, reading_message, sight_message
+from edge_node.live.camera import REMEMBERED, Alerted, Camera, News, alert_message, reading_message, sight_message
 from edge_node.live.guard import Guard
 from edge_node.live.options import Page
 from edge_node.live.pictures import TILE_WIDE, Picture, picture_of, tile_of
 from edge_node.live.viewer import Viewer
-from edge_node.sights import Sight
 from edge_node.sinks import Shown
 
 log = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ class LivePage:
 
     # --- the nodes' threads ---
 
-    def _tell(self, camera: Camera, news: "Shown | Sequence[Sight] | None") -> None:
+    def _tell(self, camera: Camera, news: News) -> None:
         if self.viewers and self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has just been closed
                 self._loop.call_soon_threadsafe(self._told, camera, news)
@@ -132,6 +131,7 @@ class LivePage:
         known.sort(key=lambda one: one[1].captured_unix_ns)
         before = [reading_message(*one) for one in known[-REMEMBERED:]]
         before += [sight_message(camera.name, sight) for camera in self.cameras for sight in list(camera.sighted)]
+        before += [alert_message(camera.name, alert) for camera in self.cameras for alert in camera.alerts]
         viewer.put(json.dumps({"type": "before", "messages": before}))
         self.viewers.add(viewer)
         self._fresh.set()
@@ -162,10 +162,14 @@ class LivePage:
         self._fresh.set()
         return known
 
-    def _told(self, camera: Camera, news: "Shown | Sequence[Sight] | None") -> None:
+    def _told(self, camera: Camera, news: News) -> None:
         if isinstance(news, Shown):
             self._send(reading_message(camera.name, news.reading, spooled=news.spooled))
             self._fresh.set()
+        elif isinstance(news, Alerted):
+            text = json.dumps(alert_message(camera.name, news))
+            for viewer in self.viewers:
+                viewer.put_alert(text)
         else:
             for sight in news or ():
                 self._send(sight_message(camera.name, sight))

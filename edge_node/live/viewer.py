@@ -11,6 +11,7 @@ from edge_node.live.camera import Camera
 from edge_node.live.pictures import MOST_WIDE, Picture
 
 MOST_WAITING: Final = 500  # readings
+MOST_ALERTS: Final = 100
 MOST_UNSHOWN: Final = 2  # pictures on their way to be shown
 STEP_WIDE: Final = 160  # pixels: a window that changes a little changes nothing
 
@@ -29,6 +30,7 @@ class Viewer:
         self.opened, self.wide, self.dropped = opened, MOST_WIDE, 0
         self._socket, self._cameras = socket, cameras
         self._waiting: deque[str] = deque()
+        self._alerts: deque[str] = deque(maxlen=MOST_ALERTS)
         self._state = ""
         self._unshown = 0
         self._sent: dict[tuple[str, str], Picture] = {}  # by camera and kind
@@ -43,6 +45,11 @@ class Viewer:
             self._waiting.popleft()
             self.dropped += 1
         self._waiting.append(text)
+        self._news.set()
+
+    def put_alert(self, text: str) -> None:
+        """Before all else, and no reading pushes it out."""
+        self._alerts.append(text)
         self._news.set()
 
     def put_state(self, text: str) -> None:
@@ -83,6 +90,8 @@ class Viewer:
             return
 
     def _next(self) -> str | bytes | None:
+        if self._alerts:
+            return self._alerts.popleft()
         if self.dropped:
             count, self.dropped = self.dropped, 0
             return json.dumps({"type": "dropped", "count": count})

@@ -11,6 +11,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from common.errors import BrokerUnavailable, SettingsError
+from common.identity import EDGE_MAX_PAYLOAD
 from common.nats_connection import Connection, Login, masked, server_list
 from common.subjects import HEADER_MESSAGE_ID, check_edge, header_bytes
 from edge_node.sinks.outlet import Message, NotDelivered, Refused
@@ -40,9 +41,9 @@ class NatsSubject:
                 f"NATS at {', '.join(map(masked, server_list(servers)))}: some have a login of their own, the others "
                 "would need this edge's: give a login to all or to none"
             )
-        self._connection = Connection(
-            servers, name=f"edge {edge} {subject.rpartition('.')[2]}", login=None if all(with_own) else login
-        )
+        login = None if all(with_own) else login
+        self._enrolled = login is not None
+        self._connection = Connection(servers, name=f"edge {edge} {subject.rpartition('.')[2]}", login=login)
         self.where = f"{self._subject} at {self._connection.address}"
 
     async def open(self) -> None:
@@ -56,8 +57,11 @@ class NatsSubject:
             raise NotDelivered("not connected") from None
         headers = {HEADER_MESSAGE_ID: message.id}
         size = len(message.body) + header_bytes(headers)
-        if size > client.max_payload:  # nats-py counts the body alone, and the server would hang up
-            raise Refused(f"{size} bytes are more than the server's max_payload of {client.max_payload}")
+        # nats-py counts the body alone, and knows nothing of a login's limit; for either the server would hang up.
+        if size > client.max_payload:
+            raise Refused(f"{size:,} bytes are more than the server's max_payload of {client.max_payload:,}")
+        if self._enrolled and size > EDGE_MAX_PAYLOAD:
+            raise Refused(f"{size:,} bytes are more than the {EDGE_MAX_PAYLOAD:,} that an enrolled edge may publish")
         before = client.last_error
         try:
             await client.publish(self._subject, message.body, headers=headers)

@@ -2,8 +2,6 @@
 
 import itertools
 import os
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -28,7 +26,6 @@ class TextTracker:
         ordered: whether frames follow each other, as a camera's do, and not as pictures in a folder.
         live: whether they come as fast as they are taken.
         most: live sights in one scene, at most.
-        clock: monotonic nanoseconds, the clock of `Reading.latency_ns`.
     """
 
     def __init__(
@@ -39,10 +36,9 @@ class TextTracker:
         ordered: bool = True,
         live: bool = True,
         most: int = MOST,
-        clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.session = session or os.urandom(6).hex()
-        self._timeout_s, self._ordered, self._live, self._most, self._clock = timeout_s, ordered, live, most, clock
+        self._timeout_s, self._ordered, self._live, self._most = timeout_s, ordered, live, most
         self._numbers = itertools.count(1)
         self._strands: dict[Strand, float] = {}  # and when each had its last frame
 
@@ -51,11 +47,13 @@ class TextTracker:
         """That are followed now."""
         return sum(len(strand.tracks) for strand in self._strands)
 
-    def observe(self, reading: Reading, rgb: Bytes) -> tuple[Reading, tuple[Sight, ...]]:
-        """The reading with the sight of each region, and the sights that are new, changed or ended by it."""
-        now_ns = self._clock()
-        # Not by captured_unix_ns: the wall's clock may jump.
-        at, now = (now_ns - reading.latency_ns) / 1e9, now_ns / 1e9
+    def observe(self, reading: Reading, rgb: Bytes, captured_ns: int) -> tuple[Reading, tuple[Sight, ...]]:
+        """The reading with the sight of each region, and the sights that are new, changed or ended by it.
+
+        captured_ns: as `Tracker.observe` says; not `captured_unix_ns`, as the wall's clock may jump.
+        """
+        at = captured_ns / 1e9
+        now = at + reading.latency_ns / 1e9
         move_at = at if self._live else reading.id.sequence * STEP_S
         strand, older = self._choose(reading.id.session, at)
         ids, told = [""] * len(reading.regions), list[Sight]()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_node import batches
-from cloud_node.engine import Enhanced
+from cloud_node.outputs import Enhanced
 from common.errors import DeviceError, DeviceLost, OutOfDeviceMemory, WeightsError
 from common.pixels import RawImage
 

@@ -100,24 +100,79 @@ async def test_a_message_that_announces_more_than_it_may_is_refused_unread() -> 
             await make().open("cam", "s")
 
 
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """Of HTTP/2."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
+HEADERS = b"".join(
+    literal(name, value)
+    for name, value in (
+        (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/lamplight.v1.Enhancement/Stream"),
+        (b":authority", b"a"), (b"te", b"trailers"), (b"content-type", b"application/grpc"),
+    )
+)  # fmt: skip
+FLOODS = {
+    "streams that are reset at once": b"".join(
+        frame(1, 4, 2 * number + 1, HEADERS) + frame(3, 0, 2 * number + 1, bytes(4)) for number in range(5_000)
+    ),
+    "pings": frame(6, 0, 0, bytes(8)) * 20_000,
+    "settings": frame(4, 0, 0) * 20_000,
+    "headers that never end": frame(1, 0, 1, HEADERS) + frame(9, 0, 1, literal(b"x-a", b"y" * 200)) * 20_000,
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_floods_of_http_2_hold_up_nobody_and_take_no_memory(flood: str) -> None:
+    def pour(host: str, port: int) -> None:
+        with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=30) as connection:
+            connection.sendall(PREFACE)
+            for start in range(0, len(FLOODS[flood]), 16_384):
+                connection.sendall(FLOODS[flood][start : start + 16_384])
+                connection.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while connection.recv(65_536):
+                        pass
+                connection.settimeout(30)
+
+    async with serving() as (front, address), hand_edges(address) as make:
+        host, _, port = address.rpartition(":")
+        edge = make()
+        await edge.open("cam", "s")
+        before, sequence = psutil.Process().memory_info().rss, 0
+        pouring = asyncio.create_task(asyncio.to_thread(pour, host, int(port)))
+        while not pouring.done() or sequence < 3:
+            await edge.frame(good(sequence))
+            assert (await edge.verdict()).sequence == sequence
+            sequence += 1
+            await asyncio.sleep(0.02)
+        assert psutil.Process().memory_info().rss - before < 64 * 2**20
+        await until(lambda: not front.ingress._opening)
+
+
+async def test_a_message_that_unpacks_to_a_thousand_times_its_size_is_refused_packed() -> None:
+    """gRPC would inflate 100 kB of gzip to 100 MB, for each stream, before anybody looks."""
+    async with serving() as (_, address), hand_edges(address) as make:
+        async with grpc.aio.insecure_channel(
+            address, [("grpc.max_send_message_length", -1)], compression=grpc.Compression.Gzip
+        ) as channel:
+            call = channel.stream_stream("/lamplight.v1.Enhancement/Stream")()
+            with contextlib.suppress(grpc.aio.AioRpcError):  # perhaps it was refused before all of it was written
+                await call.write(bytes(64 * 2**20))
+                await call.read()
+            assert await call.code() is grpc.StatusCode.UNIMPLEMENTED and "gzip" in await call.details()
+        await make().open("cam", "s")
+
+
 def raw_message(host: str, port: int, announced: int) -> bytes:
     """Open a stream with HTTP/2 by hand, say how long the message is, and wait for the end of the stream."""
-
-    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-    def literal(name: bytes, value: bytes) -> bytes:
-        return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-    headers = b"".join(
-        literal(name, value)
-        for name, value in (
-            (b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/lamplight.v1.Enhancement/Stream"),
-            (b":authority", b"a"), (b"te", b"trailers"), (b"content-type", b"application/grpc"),
-        )
-    )  # fmt: skip
     with socket.create_connection((host, port), timeout=30) as connection:
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"") + frame(1, 4, 1, headers))
+        connection.sendall(PREFACE + frame(1, 4, 1, HEADERS))
         connection.sendall(frame(0, 0, 1, b"\0" + announced.to_bytes(4, "big") + b"few bytes"))
         answer = b""
         while b"larger than max" not in answer and len(answer) < 100_000:

@@ -215,6 +215,32 @@ async def test_a_frame_that_stops_in_the_middle_is_given_up(monkeypatch: pytest.
         assert await open_and_send(again, "cam", good(3)) == [pb.Accepted(sequence=3)]
 
 
+async def test_edges_that_fill_the_nodes_bound_of_unfinished_frames_keep_nobody_out() -> None:
+    """Three send most of a frame and stop: each frame of the fourth comes through, for the stalest of them."""
+    async with serving(settings(max_queued_mib=1)) as (front, address), hand_edges(address) as make:
+        slow = [make() for _ in range(3)]
+        for number, edge in enumerate(slow):
+            await edge.open(f"slow-{number}", "s")
+            await edge.part(sequence=7, index=0, count=2, total_bytes=400_000, data=bytes(340_000))
+        await until(lambda: front.ingress._unfinished.held_bytes == 3 * 340_000)
+        good_edge = make()
+        await good_edge.open("cam", "s")
+        for sequence in range(5):
+            whole = good(sequence, 480, 320).SerializeToString()
+            half = len(whole) // 2
+            assert half > 60_000  # more than there is room for
+            for index, data in enumerate((whole[:half], whole[half:])):
+                await good_edge.part(sequence=sequence, index=index, count=2, total_bytes=len(whole), data=data)
+            assert await good_edge.verdict() == pb.Accepted(sequence=sequence)
+        rejected = await slow[0].verdict()
+        assert (rejected.sequence, rejected.reason) == (7, pb.REJECT_REASON_OVERLOADED) and rejected.retry_after_ms
+        code, detail = await slow[0].end()
+        assert code is grpc.StatusCode.ABORTED and "it holds 340,000 of the 1,048,576 bytes" in detail
+        await until(lambda: set(front.streams.live) == {"slow-1", "slow-2", "cam"})
+        again = make()
+        assert await open_and_send(again, "slow-0", good(8)) == [pb.Accepted(sequence=8)]
+
+
 async def test_parts_that_come_slowly_are_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloud_node.receiver.PART_IDLE_S", 1.5)
     whole = good(3).SerializeToString()

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from cloud_node import live
 from cloud_node.admission import Admission
+from cloud_node.jobs import ticket
 from cloud_node.live import LivePage, percentile
 from cloud_node.load import Load
 from cloud_node.metrics import Activity, sources
@@ -18,7 +19,6 @@ from cloud_node.policy import Policy
 from cloud_node.publisher import Publisher
 from cloud_node.settings import CloudSettings
 from cloud_node.streams import Streams
-from cloud_node.worker import ticket
 from common.frame import Outcome, Priority
 from common.metrics import Meters
 from lamplight.v1 import enhancement_pb2 as pb

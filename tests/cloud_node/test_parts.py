@@ -50,14 +50,32 @@ def test_a_frame_in_parts_that_is_too_large() -> None:
 def test_frames_of_all_streams_that_are_not_whole_are_bounded_together() -> None:
     unfinished = Unfinished(100)
     one, two = (PartAssembler(1_000, 4, 1_000, unfinished) for _ in range(2))
-    one.add(1, 0, 0, 2, 90, b"x" * 60)
-    with pytest.raises(Overloaded, match="60 bytes of frames are here"):
+    one.add(1, 0, 0, 2, 90, b"x" * 50)
+    with pytest.raises(Overloaded, match="50 bytes of frames are here .* than the 60 of this one"):
         two.add(1, 0, 0, 2, 90, b"x" * 60)
-    assert one.add(1, 0, 1, 2, 90, b"x" * 30) == b"x" * 90 and unfinished.held_bytes == 0
+    assert one.add(1, 0, 1, 2, 90, b"x" * 40) == b"x" * 90 and unfinished.held_bytes == 0
     two.add(2, 0, 0, 2, 90, b"x" * 60)
     two.add(3, 0, 0, 2, 90, b"x" * 30)
+    assert two.held_bytes == unfinished.held_bytes == 90
     two.clear()
     assert unfinished.held_bytes == 0
+
+
+def test_who_holds_the_most_gives_up_its_stalest_frame() -> None:
+    unfinished, gone = Unfinished(100), []
+    one, two, three = (
+        PartAssembler(1_000, 4, 1_000, unfinished, lambda key, reason, name=name: gone.append((name, key)))
+        for name in ("one", "two", "three")
+    )
+    one.add(1, 0, 0, 3, 90, b"x" * 20)
+    one.add(2, 0, 0, 2, 90, b"x" * 20)
+    one.add(1, 0, 1, 3, 90, b"x" * 10)  # 2 is the stalest
+    two.add(1, 0, 0, 2, 90, b"x" * 40)
+    three.add(1, 0, 0, 2, 90, b"x" * 30)
+    assert gone == [("one", (2, 0))] and unfinished.held_bytes == 100
+    three.add(2, 0, 0, 2, 90, b"x" * 5)
+    assert gone[1:] == [("two", (1, 0))]
+    assert (one.held_bytes, two.held_bytes, three.held_bytes) == (30, 0, 35)
 
 
 def test_a_frame_that_stops_in_the_middle_shows_and_its_memory_is_freed() -> None:

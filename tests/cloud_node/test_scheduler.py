@@ -144,6 +144,39 @@ def test_a_frame_that_is_given_back_keeps_its_place() -> None:
     assert scheduler.select(0).batch == [first]
 
 
+def crowd(*priorities: int) -> Scheduler[str]:
+    """Ten frames of each priority, of which all but the most urgent are overdue."""
+    scheduler = make(max_frames=1, max_wait_ms=100)
+    for priority in priorities:
+        for number in range(10):
+            scheduler.submit(ticket(f"{priority}.{number}", edge=f"{priority}", priority=priority))
+    return scheduler
+
+
+def test_a_device_that_steps_back_undoes_nothing_of_what_another_began() -> None:
+    """Urgent and overdue frames take turns whichever of two devices gives up its batch."""
+    scheduler, now_ns = crowd(1, 3), 150 * MS
+    overdue, urgent, after = (scheduler.select(now_ns) for _ in range(3))
+    assert [each.overdue for each in (overdue, urgent, after)] == [True, False, True]
+    scheduler.put_back(overdue)
+    assert not scheduler.select(now_ns).overdue, "two in a row would go before the most urgent"
+
+    scheduler = crowd(1, 3)
+    _, urgent, overdue, after = (scheduler.select(now_ns) for _ in range(4))
+    assert [each.overdue for each in (urgent, overdue, after)] == [False, True, False]
+    scheduler.put_back(urgent)
+    assert scheduler.select(now_ns).overdue, "what is overdue would wait for two"
+
+
+def test_overdue_priorities_take_turns_also_when_a_device_steps_back() -> None:
+    scheduler, now_ns = crowd(1, 2, 3), 150 * MS
+    first = scheduler.select(now_ns)
+    led = [scheduler.select(now_ns).batch[0].priority for _ in range(5)]
+    assert (first.batch[0].priority, led) == (2, [1, 3, 1, 2, 1])
+    scheduler.put_back(first)  # an older batch of 2: the newer one counts
+    assert [scheduler.select(now_ns).batch[0].priority for _ in range(4)] == [3, 1, 2, 1]
+
+
 def test_a_ticket_that_makes_no_sense() -> None:
     scheduler = make()
     for share in (0.0, -1.0, float("nan"), float("inf")):
@@ -495,3 +528,43 @@ def test_equal_edges_share_evenly(edges: int, rounds: int) -> None:
             scheduler.submit(ticket(f"{number}", edge=str(edge)))
     served = Counter(scheduler.select(0).batch[0].edge for _ in range(edges * rounds))
     assert set(served.values()) == {rounds}
+
+
+@settings(deadline=None)
+@given(
+    st.builds(make, max_frames=st.integers(1, 2), max_wait_ms=st.sampled_from([0, 20])),
+    arrivals,
+    st.lists(st.integers(0, 3), min_size=20, max_size=60),
+)
+def test_the_most_urgent_lead_but_for_every_second_batch_of_those_that_began(
+    scheduler: Scheduler[str], frames: list[tuple], steps: list[int]
+) -> None:
+    """Of several devices, each with a batch that may step back: what stands then is what had its turn."""
+    stands: list[Selection[str]] = []
+    steps_back = iter(steps)
+
+    def turn(now_ns: int) -> Selection[str]:
+        if stands and (back := next(steps_back, 0)):
+            scheduler.put_back(stands.pop(-min(back, len(stands))))
+        scheduler.preview(now_ns)  # what has expired is out
+        waiting = list(scheduler._waiting)
+        chosen = select(now_ns)
+        if chosen.batch:
+            urgent = min(each.priority for each in waiting)
+            late = any(each.priority > urgent and now_ns - each.arrived_ns >= scheduler.max_wait_ns for each in waiting)
+            assert chosen.overdue == (late and not (stands and stands[-1].overdue))
+            stands.append(chosen)
+        return chosen
+
+    select, now_ms = scheduler.select, 0
+    for number, (edge, priority, (bucket, pixels), gap_ms, deadline_ms, batches) in enumerate(frames):
+        now_ms += gap_ms
+        expires_ns = (now_ms + deadline_ms) * MS if deadline_ms else 0
+        scheduler.submit(
+            ticket(f"{number}", edge, priority, now_ms, bucket=bucket, pixels=pixels, expires_ns=expires_ns)
+        )
+        for _ in range(batches):
+            turn(now_ms * MS)
+    while len(scheduler):
+        turn(now_ms * MS)
+        now_ms += 10

@@ -51,7 +51,10 @@ async def test_another_session_gets_the_name_of_a_silent_holder(monkeypatch: pyt
     assert new.session.session == "s2"
 
 
-@pytest.mark.parametrize("name", ["", "a.b", "a b", "*", ">", "x" * 65, "ä", "../x"])
+LOOKALIKES = ["cam\n", "cam\0", "c\u0430m", "\uff43am", "cam\u0661", "\u202ecam"]
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "*", ">", "x" * 65, "ä", "../x", "a/#", *LOOKALIKES])
 async def test_names_that_are_no_subject_tokens(name: str) -> None:
     with pytest.raises(StreamRefused, match="use 1 to 64"):
         await streams().join(name, "s")

@@ -34,3 +34,13 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="cannot write"):
             write_private(path, "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "key"]
+
+
+def test_a_link_in_the_way_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    """Whoever may write to the folder would have another file overwritten, or the secret put where he can read it."""
+    theirs, path = tmp_path / "theirs", tmp_path / "edge-17.bundle"
+    theirs.write_text("untouched")
+    path.symlink_to(theirs)
+    write_private(path, "secret")
+    assert theirs.read_text() == "untouched" and path.read_text() == "secret"
+    assert not path.is_symlink() and path.stat().st_mode & 0o777 == 0o600

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +38,20 @@ def test_the_detector_says_the_same_without_them() -> None:
     plain = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     [expected], [given] = (session.run(None, {"x": blob}) for session in (plain, lean_session(path, 1)))
     assert given.tobytes() == expected.tobytes() and np.ptp(expected) > 0
+
+
+def test_nobody_is_told_what_runs_here(tmp_path: Path) -> None:
+    """ONNX Runtime leaves a device's number and a queue of events in the user's cache where it may tell."""
+    names = ("CI", "ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED", "TF_BUILD", "GITHUB_ACTIONS", "XDG_CACHE_HOME")
+    environ = {name: value for name, value in os.environ.items() if name not in names} | {"HOME": str(tmp_path)}
+    session = "from common.onnx_models import lean_session, wheel_model; lean_session(wheel_model('det', 'this'), 1)"
+    subprocess.run([sys.executable, "-c", session], env=environ, check=True)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    told = subprocess.run(
+        [sys.executable, "-c", "import os, common; print(os.environ['ORT_DISABLE_TELEMETRY'])"],
+        env=environ, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout == "1\n"
 
 
 def test_a_model_that_another_program_downloaded_changes_nothing(

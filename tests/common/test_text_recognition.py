@@ -159,3 +159,62 @@ def test_what_is_no_image_or_no_model(recognizer: CTCRecognizer, tmp_path: Path)
         CTCRecognizer(threads=-1)
     with pytest.raises(WeightsError, match="is no recogniser"):
         CTCRecognizer(wheel_model("det", "this test"), threads=1).load()
+
+
+def test_a_likely_space_between_letters_is_one() -> None:
+    letters = ["", "a", "b", " "]
+    steps = [1, 0, 2, 0, 1]
+    probabilities = np.full((len(steps), 4), 0.02, np.float32)
+    for t, index in enumerate(steps):
+        probabilities[t, index] = 0.9
+    probabilities[1, 3] = 0.3
+    spelled = decode(probabilities, letters)
+    assert spelled.text == "a ba" and len(spelled.letters) == 3
+    probabilities[4, 3] = 0.3  # after the last letter
+    assert decode(probabilities, letters).text == "a ba"
+
+
+def in_the_dark() -> tuple[np.ndarray, np.ndarray, Region]:
+    """A line that noise has nearly drowned, the same without noise in little light, and where it stands."""
+    page = Image.new("L", (220, 60), 235)
+    ImageDraw.Draw(page).text((20, 16), "PLATE B 104 XYZ", fill=30, font=ImageFont.load_default(20))
+    clean = np.repeat(np.asarray(page)[:, :, None], 3, 2)
+    noise = np.random.default_rng(0).normal(0, 120, clean.shape)
+    where = ((16.0, 14.0), (196.0, 14.0), (196.0, 42.0), (16.0, 42.0))
+    return (clean + noise).clip(0, 255).astype(np.uint8), clean // 20, Region(where, 0.9)
+
+
+def test_what_is_in_doubt_is_read_again_with_the_dark_frame_beside_it() -> None:
+    lit, dark, region = in_the_dark()
+    [once] = CTCRecognizer(threads=1).recognize(lit, [region], lambda: dark)
+    [again] = CTCRecognizer(threads=1, again=1).recognize(lit, [region], lambda: dark)
+    assert "PLATE B 104" not in once.text
+    assert again.text.startswith("PLATE B 104 XY") and again.confidence > once.confidence
+
+
+def test_so_many_lines_are_read_again_and_no_more() -> None:
+    lit, dark, region = in_the_dark()
+    asked: list[int] = []
+
+    def original() -> np.ndarray:
+        asked.append(1)
+        return dark
+
+    read = CTCRecognizer(threads=1, again=2).recognize(lit, [region] * 3, original)
+    assert read[0] == read[1] != read[2]
+    assert len(asked) == 1
+
+
+def test_without_a_dark_frame_of_that_size_a_text_stays() -> None:
+    lit, dark, region = in_the_dark()
+    recognizer = CTCRecognizer(threads=1, again=2)
+    plain = recognizer.recognize(lit, [region, region])
+    for other in (None, dark[:-2]):
+        assert recognizer.recognize(lit, [region, region], lambda other=other: other) == plain  # type: ignore[misc]
+
+
+def test_what_is_sure_is_read_once() -> None:
+    rgb, region = drawn("EXIT 12")
+    asked: list[int] = []
+    CTCRecognizer(threads=1, again=9).recognize(rgb, [region], lambda: asked.append(1))
+    assert not asked

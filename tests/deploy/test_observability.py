@@ -5,17 +5,13 @@ import re
 import runpy
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import promql_parser
 import pytest
-import yaml
 
 from common.metrics import METRICS, Kind, Metric
+from deploy.observability.ask import DASHBOARDS, OBSERVABILITY, Query, queries
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-OBSERVABILITY = DEPLOY / "observability"
-DASHBOARDS = OBSERVABILITY / "grafana" / "dashboards"
 FROM_PROMETHEUS = {"instance", "job"}
 
 
@@ -38,26 +34,12 @@ def names_of(metric: Metric) -> Iterator[tuple[str, set[str]]]:
     yield metric.prometheus + "_count", set()
 
 
-def queries() -> Iterator[tuple[str, str, str]]:
-    """(where, PromQL, text that uses labels of its result)"""
-    for file in sorted(DASHBOARDS.glob("*.json")):
-        for panel in json.loads(file.read_text())["panels"]:
-            for target in panel["targets"]:
-                yield f"{file.name}: {panel['title']}", target["expr"], target["legendFormat"]
-    for group in yaml.safe_load((OBSERVABILITY / "rules.yml").read_text())["groups"]:
-        for rule in group["rules"]:
-            yield f"rules.yml: {rule['alert']}", rule["expr"], rule["annotations"]["summary"]
-    scaling = yaml.safe_load((DEPLOY / "kubernetes" / "overlays" / "many-gpus" / "scaling.yaml").read_text())
-    for trigger in scaling["spec"]["triggers"]:
-        yield "scaling.yaml", trigger["metadata"]["query"], ""
-
-
 EACH = list(queries())
 
 
-@pytest.mark.parametrize(("where", "query", "text"), EACH, ids=[where for where, _, _ in EACH])
-def test_a_query_asks_for_what_is_emitted(where: str, query: str, text: str) -> None:
-    plain = query.replace("$__rate_interval", "1m").replace("$edge", "gate-1")
+@pytest.mark.parametrize("query", EACH, ids=lambda query: query.where)
+def test_a_query_asks_for_what_is_emitted(query: Query) -> None:
+    plain = query.plain(edge="gate-1")
     promql_parser.parse(plain)
     names = re.findall(r"\blamplight_\w+", plain)
     assert names, "it asks for nothing of ours"
@@ -68,8 +50,8 @@ def test_a_query_asks_for_what_is_emitted(where: str, query: str, text: str) -> 
     asked |= {
         label for block in re.findall(r"\bby\s*\(([^)]*)\)", plain) for label in re.split(r"\s*,\s*", block.strip())
     }
-    asked |= set(re.findall(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}", text))
-    assert asked <= labels | {"le"}, f"{where}: {asked - labels} is no label of it"
+    asked |= set(re.findall(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}", query.text))
+    assert asked <= labels | {"le"}, f"{query.where}: {asked - labels} is no label of it"
 
 
 def test_the_dashboards_are_what_the_script_makes() -> None:
@@ -89,7 +71,7 @@ def test_panels_of_a_dashboard_do_not_overlap() -> None:
 
 def test_words_of_queries_are_words_of_the_nodes() -> None:
     """Values of labels, which no table holds."""
-    text = "\n".join(query for _, query, _ in EACH)
+    text = "\n".join(query.promql for query in EACH)
     help_of = {metric.prometheus: metric.help for table in METRICS.values() for metric in table}
     for event in re.search(r'event=~"([^"]+)"', text).group(1).split("|"):
         assert event in help_of["lamplight_edge_spool_events_total"]

@@ -1,4 +1,7 @@
-"""The pages: fresh, whole as a site, and every command on them is one that the code understands."""
+"""The pages: fresh, whole as a site, and every command on them, between words too, is one that the code understands.
+
+That those in blocks run, `test_commands.py` tests.
+"""
 
 import os
 import re
@@ -10,10 +13,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import page_commands
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GENERATE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
 
 
@@ -45,19 +48,15 @@ def test_links_of_the_readme_lead_somewhere() -> None:
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
-def commands() -> Iterator[tuple[str, str]]:
-    """(page, command) of every line of code that looks like one."""
-    for page in PAGES:
-        if "reference" in page.parts:
-            continue
+def typed() -> Iterator[tuple[str, str]]:
+    """(page, command) of what calls Python or make: in blocks, and between backticks."""
+    for page in page_commands.PAGES:
         text = page.read_text()
-        blocks = re.findall(r"^```(?:sh|bash|shell)?\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-        indented = re.findall(r"(?:^\n|\A)((?:^ {4}[^\n]*\n)+)", text, flags=re.MULTILINE)
-        for block in [*blocks, *indented]:
-            for line in block.replace("\\\n", " ").splitlines():
-                bare = re.sub(r"^\s*(?:[A-Z_]+=\S+ +)*", "", line).strip()
-                if re.match(r"(?:python3?|make)\b", bare):
-                    yield str(page.relative_to(ROOT)), bare
+        inline = re.findall(r"`((?:python3?|make) [^`\n]+)`", page_commands.FENCED.sub("", text))
+        for command in [*(command.text for command in page_commands.of_page(text)), *inline]:
+            bare = re.sub(r"^(?:[A-Z_]+=(?:\$\([^)]*\)|\S+) +)*(?:\.venv/bin/)?", "", command)
+            if re.match(r"(?:python3?|make)\b", bare):
+                yield page.name, bare
 
 
 @cache
@@ -65,7 +64,7 @@ def help_texts() -> dict[str, str]:
     return {name: GENERATE["help_of"](run) for name, run in GENERATE["commands"]()}
 
 
-COMMANDS = sorted(set(commands()))
+COMMANDS = sorted(set(typed()))
 
 
 def test_there_are_commands() -> None:

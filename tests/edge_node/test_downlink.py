@@ -198,6 +198,24 @@ async def test_a_broken_result_is_counted_and_the_next_goes_on(server, cloud, me
         assert downlink.errors == 1 and inbox.seen == [9]
 
 
+async def test_consumers_that_a_cloud_node_lies_about_are_left_out(server, cloud, caplog) -> None:
+    """A name with a line's end in it would be a command to NATS, with this edge's login; thousands would be as many
+    requests."""
+    heard = await nats.connect(server.url)
+    injected = (2, "a 0\r\n\r\nPUB $JS.ACK.injected 1\r\nx\r\nPUB a", "b")
+    spied = await heard.subscribe("$JS.ACK.injected")
+    many = [(2, "lamplight-results", f"gone-{number}") for number in range(1_000)]
+    inbox = Inbox()
+    async with listening(server, [*cloud.consumers, injected, *cloud.consumers, *many], inbox) as downlink:
+        assert len(downlink._consumers) <= downlink_module.MOST_CONSUMERS
+        assert set(cloud.consumers) <= set(downlink._consumers)
+        cloud.publisher.submit(make_result(9))
+        assert (await inbox.take()).id.sequence == 9
+    assert not spied.pending_msgs
+    assert "names consumers that cannot be its own" in caplog.text
+    await heard.close()
+
+
 async def test_a_result_whose_part_never_comes_is_given_up(server, cloud) -> None:
     inbox = Inbox()
     async with listening(server, cloud.consumers, inbox, stale_s=0.3) as downlink:

@@ -17,6 +17,7 @@ from common import packing, wire
 from common.channel import connect
 from common.nats_server import find_server
 from common.pixels import RawImage
+from edge_node.client import Client
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, result_pb2
 
@@ -97,12 +98,25 @@ def test_the_cloud_is_killed_and_comes_back(start, free_port: int, photos: Path,
     assert {line["outcome"] for line in found} == {"enhanced"}
 
 
-def test_the_embedded_nats_goes_when_the_node_is_killed(start) -> None:
+def test_what_a_node_started_goes_when_it_is_killed(start) -> None:
     node = start(Cloud, *SMALL)
-    servers = [child for child in psutil.Process(node.pid).children(recursive=True) if "nats-server" in child.name()]
-    assert len(servers) == 1
+    children = psutil.Process(node.pid).children(recursive=True)
+    assert len(children) == 2, "the NATS server, and the process of the device"
     node.end(signal.SIGKILL)
-    assert not psutil.wait_procs(servers, timeout=60)[1]
+    assert not psutil.wait_procs(children, timeout=60)[1]
+
+
+def test_a_device_that_is_killed_is_replaced(start) -> None:
+    node = start(Cloud, "--preset", "none")
+    dark = np.full((48, 64, 3), 12, np.uint8)
+    with Client(node.address) as client:
+        assert client.enhance(dark).model == "none-0"
+        for child in psutil.Process(node.pid).children():
+            if "cloud_node.device_child" in child.cmdline():
+                child.kill()
+        node.wait_for("cpu is lost: the process of cpu ended by signal 9")
+        node.wait_for("cpu works again")
+        assert client.enhance(dark).model == "none-0"
 
 
 def test_stopping_finishes_what_was_accepted(start, photos: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from live import camera_of, live_page, shown
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page
 from processes import ROOT, Cloud, Process, edge_arguments
+from sights import make_sight
 
 from common.frame import FrameId, Priority, Route
+from edge_node.alerts.alert import Alert
 from edge_node.live.kept import Kept
 from edge_node.sights import Sight
 
@@ -115,6 +118,54 @@ def test_the_divider_moves_by_pointer_touch_and_keyboard(context: BrowserContext
         assert page.locator("#labels").is_hidden()
         page.set_viewport_size({"width": 375, "height": 812})
         assert page.evaluate("document.documentElement.scrollWidth") == 375, "nothing is cut off on a phone"
+
+
+def test_alerts_are_marked_listed_and_said_aloud(context: BrowserContext, tmp_path: Path) -> None:
+    with live_page(tmp_path, "gate", "yard") as served:
+        gate, yard = camera_of(served, "gate"), camera_of(served, "yard")
+        gate.write(shown(0, "EX1T", "TAXI", size=(600, 400), sight=True))
+        yard.write(shown(0, MARKUP, size=(600, 400), edge="y", sight=True))
+        page = opened(context, served.url)
+        assert page.locator("#alerts").is_hidden() and page.locator("#boxes .alert").count() == 0
+        sight = make_sight(text="EX1T", id="s-EX1T", best=FrameId("e", "run", 0))
+        gate.alerted(Alert("exit", sight, time.time_ns()).to_json())
+        rows = page.locator("#alerts-list li")
+        until(lambda: rows.count() == 1, "the alert")
+        assert "exit, read as EX1T" in rows.first.inner_text() and "in sight" in rows.first.inner_text()
+        said = page.locator("#alerts-said")
+        assert said.get_attribute("role") == "alert" and "Alert: exit" in (said.text_content() or "")
+        assert page.locator("#boxes .line.alert").count() == 1 and page.locator("#boxes .line").count() == 2
+        assert page.locator("#labels .alert").all_inner_texts() == ["Alert: exit"]
+        until(lambda: "alert: exit" in text_of(page, "#list .alerted .meta"), "its reading marked")
+
+        other = make_sight(text=MARKUP, id=f"s-{MARKUP}", edge="yard", best=FrameId("y", "run", 0))
+        yard.alerted(Alert("/img/", other, time.time_ns()).to_json())
+        until(lambda: rows.count() == 2, "the other camera's")
+        assert MARKUP in rows.first.inner_text() and page.evaluate("window.harmed") is None
+        assert page.locator("#tiles .alerted .alert").all_inner_texts() == ["Alert: exit", "Alert: /img/"]
+        rows.first.locator("button").click()
+        until(lambda: page.locator("#edge").inner_text() == "yard", "its camera, opened from the list")
+        until(lambda: page.locator("#boxes .line.alert").count() == 1, "marked there")
+
+        gate.sights([replace(sight, ended=True)])
+        until(lambda: "gone" in rows.nth(1).inner_text(), "that it is out of sight")
+        assert page.locator("#tiles .alerted").count() == 1
+        page.set_viewport_size({"width": 375, "height": 812})
+        assert page.evaluate("document.documentElement.scrollWidth") == 375, "nothing is cut off on a phone"
+        page.locator("#alerts-seen").press("Enter")
+        assert page.locator("#alerts").is_hidden()
+        for number in range(5):
+            gate.alerted(Alert("taxi", make_sight(number, "TAXI"), time.time_ns()).to_json())
+        until(lambda: text_of(page, "#alerts-title") == "5 alerts", "new ones")
+        assert rows.count() == 3
+        page.locator("#alerts-all").click()
+        assert rows.count() == 5 and page.locator("#alerts-all").get_attribute("aria-expanded") == "true"
+        page.locator("body").press("d")
+        assert page.locator("#alerts").is_hidden() and not page.errors  # type: ignore[attr-defined]
+        served_again = context.new_page()
+        served_again.goto(served.url)
+        until(lambda: text_of(served_again, "#alerts-title") == "7 alerts", "those from before, for who comes later")
+        assert served_again.locator("#alerts-said").text_content() == "", "and they are not said as if they were new"
 
 
 def test_a_thousand_readings_stay_few_in_the_document_and_markup_is_text(

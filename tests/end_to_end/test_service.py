@@ -1,5 +1,6 @@
 """The nodes under a service manager: what they tell it, and how they end."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,40 @@ def test_units_are_sound(unit: Path, tmp_path: Path) -> None:
     copy.write_text(text.replace("/opt/lamplight/bin/python", sys.executable))
     done = subprocess.run(["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and unit.name not in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+@pytest.mark.parametrize(("name", "exposure"), [("edge", "1.6"), ("cloud", "3.2")])
+def test_units_are_closed_as_the_page_says(name: str, exposure: str) -> None:
+    unit = ROOT / "deploy" / "systemd" / f"lamplight-{name}.service"
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "offline" in done.stderr:
+        pytest.skip("this systemd-analyze cannot look at a file")
+    score = re.search(r"exposure level for \S+: ([\d.]+)", done.stdout)
+    assert score and float(score[1]) <= float(exposure), done.stdout
+    page = (ROOT / "docs" / "operation.md").read_text()
+    assert re.search(rf"\b{name}\b[a-z ]* {exposure}", page)
+
+
+NO_WRITABLE_CODE = """
+import ctypes, os, sys
+if ctypes.CDLL(None).prctl(65, 1, 0, 0, 0):  # PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN: Linux 6.3
+    sys.exit(77)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux' own")
+def test_an_edge_needs_no_memory_that_is_written_and_run(cloud: Cloud, photos: Path, tmp_path: Path) -> None:
+    """MemoryDenyWriteExecute= of the unit, by the kernel's own form of it; with detection and recognition."""
+    assert "MemoryDenyWriteExecute=yes" in (ROOT / "deploy" / "systemd" / "lamplight-edge.service").read_text()
+    edge = Process("-c", NO_WRITABLE_CODE, *edge_arguments(cloud.address, photos, tmp_path / "out", "--gate", "off"))
+    code = edge.wait()
+    if code == 77:
+        pytest.skip("this kernel has no PR_SET_MDWE")
+    assert code == 0, edge.output
+    assert [line["outcome"] for line in readings(tmp_path / "out")] == ["enhanced"] * 4
 
 
 def test_settings_beside_the_units_fit() -> None:

@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from processes import Cloud, Process
 from safetensors import safe_open
@@ -118,7 +119,8 @@ def test_a_policy_that_is_wrong_stops_the_start(tmp_path: Path) -> None:
 def test_the_network_has_its_processor_for_itself(start) -> None:
     last = max(os.sched_getaffinity(0))
     node = start(Cloud, "--preset", "none", "--device-cpus", str(last))
-    places = [os.sched_getaffinity(int(task)) for task in os.listdir(f"/proc/{node.pid}/task")]
+    [device] = [child for child in psutil.Process(node.pid).children() if "cloud_node.device_child" in child.cmdline()]
+    places = [os.sched_getaffinity(int(task)) for task in os.listdir(f"/proc/{device.pid}/task")]
     assert {last} in places
     if len(os.sched_getaffinity(0)) > 1:
         assert last not in os.sched_getaffinity(node.pid)

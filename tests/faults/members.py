@@ -1,5 +1,6 @@
 """The processes of a fault laboratory: each on a host of its own, started again when it ends, its trouble undone."""
 
+import errno
 import os
 import signal
 import struct
@@ -186,13 +187,20 @@ class SmallDisk:
 
     def fill(self, everything: bool) -> None:
         """Leave nothing, or too little for the spool."""
-        disk = os.statvfs(self.path)
-        size = disk.f_bavail * disk.f_frsize - (0 if everything else RESERVE_MIB * 2**20)
         file = os.open(self.path / "filler", os.O_WRONLY | os.O_CREAT)
         try:
-            os.posix_fallocate(file, 0, max(4096, size))
+            while (size := self._free() - (0 if everything else RESERVE_MIB * 2**20)) > 0:
+                try:
+                    return os.posix_fallocate(file, 0, size)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:  # the edge wrote meanwhile: what is left now
+                        raise
         finally:
             os.close(file)
+
+    def _free(self) -> int:
+        disk = os.statvfs(self.path)
+        return disk.f_bavail * disk.f_frsize
 
     def free(self) -> None:
         (self.path / "filler").unlink(missing_ok=True)

@@ -5,17 +5,20 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from local_device import LocalDevice
 
-from cloud_node.engine import Engine, Enhanced
-from cloud_node.jobs import Encoding, Job
+from cloud_node.device import Device
+from cloud_node.engine import Engine
+from cloud_node.jobs import Encoding, Job, ticket
+from cloud_node.outputs import Enhanced
 from cloud_node.scheduler import Scheduler
-from cloud_node.staging import Staging
 from cloud_node.supervisor import Supervisor
-from cloud_node.worker import Worker, ticket
+from cloud_node.worker import Worker
 from common import packing
 from common.frame import Frame, FrameId, Outcome, Priority, Result
 from common.packing import ImageFormat
@@ -89,13 +92,14 @@ class House:
     def __init__(
         self,
         *engines: Callable[[], Engine],
+        devices: Sequence[Callable[[], Device]] = (),
         max_pixels: int = 10**9,
         max_frames: int = 8,
         encoders: ThreadPoolExecutor | None = None,
+        cpus: frozenset[int] | None = None,
         **options: object,
     ) -> None:
         self.scheduler: Scheduler[Job] = Scheduler(max_pixels, max_frames, 10**12)
-        self.staging = Staging()
         self.results: dict[int, Result] = {}
         self.returned: dict[int, str] = {}
         self.health: list[bool] = []
@@ -103,22 +107,21 @@ class House:
         self.credits: set[int] = set()
         self.jobs: dict[int, Job] = {}
         self._encoders = encoders or ThreadPoolExecutor(2)
+        devices = devices or [
+            partial(LocalDevice, make, self._encoders, f"device {index}", cpus) for index, make in enumerate(engines)
+        ]
         self.workers = [
             Worker(
                 make,
                 self.scheduler,
-                self._encoders,
                 self._settle,
                 give_back=self._give_back,
-                staging=self.staging,
                 name=f"device {index}",
                 **options,
             )
-            for index, make in enumerate(engines)
+            for index, make in enumerate(devices)
         ]
-        self.supervisor = Supervisor(
-            self.workers, self.scheduler, self.staging, self._give_back, on_health=self.health.append
-        )
+        self.supervisor = Supervisor(self.workers, self.scheduler, self._give_back, on_health=self.health.append)
 
     def submit(self, *jobs: Job, expires_ns: int = 0) -> None:
         for job in jobs:

@@ -71,9 +71,8 @@ class Watched:
 
     def __post_init__(self) -> None:
         self.tracker = TextTracker(
-            "run", timeout_s=self.timeout_s, ordered=self.ordered, live=self.live, most=self.most,
-            clock=lambda: round(self.now_s * 1e9),
-        )  # fmt: skip
+            "run", timeout_s=self.timeout_s, ordered=self.ordered, live=self.live, most=self.most
+        )
 
     def see(
         self,
@@ -93,7 +92,7 @@ class Watched:
             FrameId("e", session, self.count), "camera 0", unix_ns, priority,
             Outcome.ENHANCED, regions=tuple(regions), latency_ns=round((self.now_s - taken_s) * 1e9),
         )  # fmt: skip
-        tracked, news = self.tracker.observe(reading, rgb)
+        tracked, news = self.tracker.observe(reading, rgb, round(taken_s * 1e9))
         assert [(r.polygon, r.text) for r in tracked.regions] == [(r.polygon, r.text) for r in regions]
         self._keep(news)
         return [region.sight for region in tracked.regions]

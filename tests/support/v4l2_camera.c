@@ -2,7 +2,8 @@
 
    Each byte written into the FIFO is a picture: 'u' unplugs the camera, 'e' is a buffer that the driver marks as
    broken, 'c' a picture that was cut off, any other a whole one. No byte is a camera that is silent; poll() and reads
-   of the FIFO are the kernel's own. FIFO.jpg holds the JPEG to send, FIFO.busy makes the camera busy. */
+   of the FIFO are the kernel's own. FIFO.jpg holds the JPEG to send, FIFO.yuyv what it sends as YUYV (greys without
+   it), FIFO.busy makes the camera busy. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -65,15 +66,15 @@ static int dequeue(int fd, const char *path, struct v4l2_buffer *buffer) {
     int index = cameras[fd].queue[0];
     memmove(cameras[fd].queue, cameras[fd].queue + 1, --cameras[fd].queued * sizeof(int));
     const struct mode *mode = &cameras[fd].mode;
-    size_t size = 2 * mode->width * mode->height;
-    if (mode->format == V4L2_PIX_FMT_MJPEG) {
-        snprintf(name, sizeof name, "%s.jpg", path);
-        FILE *file = fopen(name, "rb");
-        size = file ? fread(cameras[fd].buffers[index], 1, ROOM, file) : 0;
-        if (file) fclose(file);
-        if (what == 'c') size = size * 2 / 3;
-    } else {
-        memset(cameras[fd].buffers[index], 40 + cameras[fd].pictures % 100, size);
+    int jpeg = mode->format == V4L2_PIX_FMT_MJPEG;
+    size_t size = jpeg ? 0 : 2 * mode->width * mode->height;
+    memset(cameras[fd].buffers[index], 40 + cameras[fd].pictures % 100, size);
+    snprintf(name, sizeof name, "%s.%s", path, jpeg ? "jpg" : "yuyv");
+    FILE *file = fopen(name, "rb");
+    if (file) {
+        size_t got = fread(cameras[fd].buffers[index], 1, jpeg ? ROOM : size, file);
+        fclose(file);
+        if (jpeg) size = what == 'c' ? got * 2 / 3 : got;
     }
     cameras[fd].pictures++;
     buffer->index = index, buffer->bytesused = size, buffer->sequence = cameras[fd].pictures;

@@ -1,5 +1,6 @@
 // Joins the parts: what comes from the edge node goes where it is shown.
 
+import { Alerts } from "./alerts.js";
 import { Readings } from "./readings.js";
 import { Search } from "./search.js";
 import { Stage } from "./stage.js";
@@ -11,7 +12,7 @@ import { say } from "./words.js";
 
 const find = (id) => document.getElementById(id);
 const stage = new Stage(), readings = new Readings(), standing = new Standing(), tiles = new Tiles();
-const search = new Search(readings), stream = new Stream();
+const search = new Search(readings), stream = new Stream(), alerts = new Alerts();
 let names = [];
 
 const receive = {
@@ -20,12 +21,13 @@ const receive = {
     if (cameras.join("\n") !== names.join("\n")) {
       names = cameras;
       tiles.cameras = cameras;
-      readings.severalCameras = cameras.length > 1;
+      readings.severalCameras = alerts.severalCameras = cameras.length > 1;
     }
     const wanted = cameraInAddress();
     tiles.open(cameras.includes(wanted) ? wanted : cameras.includes(tiles.opened) ? tiles.opened : cameras[0]);
   },
   before({ messages }) {
+    alerts.keep(new Set(messages.filter(({ type }) => type === "alert").map(({ alert }) => alert.id)));
     for (const message of messages) receive[message.type](message, true);
   },
   reading({ camera, reading, spooled }, before = false) {
@@ -36,6 +38,13 @@ const receive = {
   },
   sight({ camera, sight }) {
     readings.sight(camera, sight);
+  },
+  alert({ camera, alert }, before = false) {
+    alerts.add(camera, alert, before);
+    readings.alert(alert);
+    const patterns = alerts.inSight(camera);
+    tiles.alerted(camera, [...patterns.values()]);
+    if (camera === tiles.opened) stage.alerts = patterns;
   },
   picture(picture) {
     const shown = stream.receipt();
@@ -62,6 +71,7 @@ new ResizeObserver(() => stream.send({ wide: stage.wide })).observe(find("view")
 stage.addEventListener("painted", ({ detail }) => waterfall(detail, find("stage").classList.contains("held")));
 tiles.addEventListener("open", ({ detail }) => {
   if (standing.camera !== detail) stage.clear();
+  stage.alerts = alerts.inSight(detail);
   standing.camera = detail;
   say(find("edge"), detail);
   document.title = `${detail} · Lamplight`;
@@ -83,6 +93,7 @@ function open({ detail: { camera, frame } }) {
 }
 readings.addEventListener("open", open);
 search.addEventListener("open", open);
+alerts.addEventListener("open", open);
 
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -98,5 +109,6 @@ addEventListener("keydown", (event) => {
     find("query").focus();
   } else if (event.key === "b") stage.toggleOutlines();
   else if (event.key === "k") find("pause").click();
+  else if (event.key === "d" && alerts.unseen.length) find("alerts-seen").click();
   else if (/^[1-9]$/.test(event.key)) tiles.openAt(Number(event.key) - 1);
 });

@@ -6,13 +6,14 @@ const MOST_LABELS = 60;
 const SVG = "http://www.w3.org/2000/svg";
 const LETTER = 7.2, HIGH = 19, GAP = 4; // of a label, in points of the screen
 
-export function outline(regions, width, height, boxes, labels) {
+// alerts: pattern by sight; those regions are marked and always have a label.
+export function outline(regions, width, height, boxes, labels, alerts = new Map()) {
   boxes.setAttribute("viewBox", `0 0 ${width} ${height}`);
   boxes.replaceChildren(
-    ...regions.flatMap(({ polygon }) =>
+    ...regions.flatMap(({ polygon, sight }) =>
       ["halo", "line"].map((kind) => {
         const shape = document.createElementNS(SVG, "polygon");
-        shape.setAttribute("class", kind);
+        shape.setAttribute("class", alerts.has(sight) ? `${kind} alert` : kind);
         shape.setAttribute("points", polygon.map(([x, y]) => `${x},${y}`).join(" "));
         return shape;
       }),
@@ -20,14 +21,18 @@ export function outline(regions, width, height, boxes, labels) {
   );
   const scale = labels.clientWidth / width || 1;
   const taken = regions.map(({ polygon }) => bounds(polygon, scale));
-  const shown = regions.slice(0, MOST_LABELS).map(({ text, confidence }, place) => {
-    const where = text && free(taken[place], text, taken, width * scale, height * scale);
+  const first = regions.map((_, place) => place).sort((a, b) => alerts.has(regions[b].sight) - alerts.has(regions[a].sight));
+  const shown = first.slice(0, MOST_LABELS).map((place) => {
+    const { text, confidence, sight } = regions[place], alert = alerts.get(sight);
+    const words = alert === undefined ? text : `Alert: ${alert}`;
+    const where = words && (free(taken[place], words, taken, width * scale, height * scale) ?? (alert && taken[place]));
     if (!where) return null;
     taken.push(where);
-    const label = element("span", { text, dir: "auto" });
+    const label = element("span", { text: words, dir: "auto" });
+    label.classList.toggle("alert", alert !== undefined);
     label.style.left = `${(100 * where.left) / (width * scale)}%`;
     label.style.top = `${(100 * where.top) / (height * scale)}%`;
-    label.classList.toggle("unsure", confidence < 0.5);
+    label.classList.toggle("unsure", alert === undefined && confidence < 0.5);
     return label;
   });
   labels.replaceChildren(...shown.filter(Boolean));

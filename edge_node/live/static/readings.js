@@ -14,6 +14,7 @@ export class Readings extends EventTarget {
   #changed = new Set();
   #seen = new Set(); // frames
   #last = new Map(); // camera -> key of the newest entry without a sight
+  #alerts = new Map(); // pattern by sight
   #list = find("list");
   #limit = ROWS;
   #timer = 0;
@@ -72,6 +73,14 @@ export class Readings extends EventTarget {
     this.#merge(id, { camera, text, confidence, first: first_unix_ns, last: last_unix_ns, frames, priority, ended });
   }
 
+  // Marks the sight that raised one.
+  alert({ sight, alert }) {
+    this.#alerts.set(sight, alert);
+    if (this.#alerts.size > MOST_ENTRIES) this.#alerts.delete(this.#alerts.keys().next().value);
+    const entry = this.#entries.get(sight);
+    if (entry) this.#merge(sight, { frames: entry.frames });
+  }
+
   #merge(key, news) {
     let entry = this.#entries.get(key);
     if (!entry) {
@@ -89,7 +98,7 @@ export class Readings extends EventTarget {
       delete news.text;
       delete news.confidence;
     }
-    Object.assign(entry, { frames, ...news });
+    Object.assign(entry, { frames, ...news, alert: this.#alerts.get(key) });
     this.#changed.add(key);
     this.#timer ||= setTimeout(() => this.#flush(), APART_MS);
   }
@@ -162,12 +171,13 @@ export function rowOf() {
   return element("li", {}, button);
 }
 
-export function fill(row, { text, note, last, confidence, frames, camera, priority }) {
+export function fill(row, { text, note, last, confidence, frames, camera, priority, alert }) {
   const [words, when, meta, sure] = row.firstElementChild.children;
   if (!text) note ||= "found, not recognised";
   say(words, text || "a piece of text");
   say(when, time(last));
   const parts = [
+    alert ? `alert: ${alert}` : "",
     note,
     confidence === null || note ? "" : `${Math.round(confidence * 100)} % sure`,
     frames > 1 ? count(frames, "frame", "frames") : "",
@@ -178,5 +188,6 @@ export function fill(row, { text, note, last, confidence, frames, camera, priori
   row.classList.toggle("noted", Boolean(note));
   row.classList.toggle("unsure", !note && confidence !== null && confidence < 0.5);
   row.classList.toggle("essential", priority === "essential");
+  row.classList.toggle("alerted", Boolean(alert));
   sure.firstElementChild.style.width = `${Math.round((confidence ?? 0) * 100)}%`;
 }

@@ -19,6 +19,8 @@ export class Stage extends EventTarget {
   #next = null;
   #drawing = false;
   #held = null;
+  #alerts = new Map();
+  #painted = null;
 
   constructor() {
     super();
@@ -30,6 +32,12 @@ export class Stage extends EventTarget {
   // How many pixels of a picture's width can be shown here.
   get wide() {
     return Math.max(1, Math.round(find("view").clientWidth * devicePixelRatio));
+  }
+
+  // Pattern by sight: what is marked in the picture.
+  set alerts(patterns) {
+    this.#alerts = patterns;
+    if (this.#painted) this.#outline(this.#painted);
   }
 
   // A picture came; `drawn` is called once it is on the screen, or a newer one in its place.
@@ -57,6 +65,7 @@ export class Stage extends EventTarget {
   // Another camera was opened.
   clear() {
     this.#kept.clear();
+    this.#painted = null;
     this.hold(false);
     this.#stage.classList.remove("filled");
   }
@@ -126,12 +135,17 @@ export class Stage extends EventTarget {
     this.#stage.classList.toggle("single", !dark || !lit || reading.path === "none");
     this.#handle.hidden = !dark || !lit || reading.path === "none";
     say(find("side"), litBy(reading));
-    outline(reading.regions, width, height, this.#boxes, this.#labels);
+    this.#painted = picture;
+    this.#outline(picture);
     this.#caption(reading, width, height, spooled);
     this.#stage.dataset.frame = reading.frame;
     this.#stage.dataset.frames = Number(this.#stage.dataset.frames ?? 0) + 1;
     if (this.#stage.dataset.frames === "1") performance.mark("first frame");
     this.dispatchEvent(new CustomEvent("painted", { detail: reading }));
+  }
+
+  #outline({ reading, width, height }) {
+    outline(reading.regions, width, height, this.#boxes, this.#labels, this.#alerts);
   }
 
   #caption(reading, width, height, spooled) {

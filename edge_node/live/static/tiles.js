@@ -16,10 +16,12 @@ export class Tiles extends EventTarget {
         const dot = element("i", { "aria-hidden": "true" });
         const text = element("span", { class: "text", dir: "auto" });
         const label = element("span", { class: "name" }, dot, element("span", { text: name }));
-        const button = element("button", { type: "button", "aria-pressed": "false" }, canvas, label, text);
+        const alert = element("span", { class: "alert", dir: "auto" });
+        alert.hidden = true;
+        const button = element("button", { type: "button", "aria-pressed": "false" }, canvas, label, text, alert);
         if (place < 9) button.setAttribute("aria-keyshortcuts", place + 1);
         button.onclick = () => this.open(name);
-        this.#tiles.set(name, { button, canvas, dot, text });
+        this.#tiles.set(name, { button, canvas, dot, text, alert });
         return button;
       }),
     );
@@ -55,6 +57,15 @@ export class Tiles extends EventTarget {
   reading(camera, { regions }) {
     const tile = this.#tiles.get(camera), texts = regions.map(({ text }) => text).filter(Boolean);
     if (tile && texts.length) say(tile.text, texts.join(" · "));
+  }
+
+  // Patterns whose alerts are in sight there.
+  alerted(camera, patterns) {
+    const tile = this.#tiles.get(camera);
+    if (!tile) return;
+    tile.alert.hidden = !patterns.length;
+    tile.button.classList.toggle("alerted", Boolean(patterns.length));
+    say(tile.alert, patterns.length ? `Alert: ${[...new Set(patterns)].join(", ")}` : "");
   }
 
   health(of) {

@@ -20,6 +20,7 @@ from hand_edges import good, hand_edges
 
 from cloud_node.identity.authority import Authority
 from cloud_node.identity.certificates import EDGE_URI, Issued, Issuer
+from cloud_node.identity.guard import MOST_STREAMS
 from common.channel import connect, server_credentials
 from common.files import write_private
 from common.identity import Identity
@@ -186,6 +187,27 @@ async def test_streams_of_health_and_reflection_are_cut_too(how: str, made: Auth
                 assert ended.value.code() is grpc.StatusCode.PERMISSION_DENIED
         assert not kept.done() and len(front.ingress._guard._streams) == 1
         kept.cancel()
+
+
+async def test_a_certificate_has_only_so_many_streams_of_any_kind(made: Authority) -> None:
+    """Over as many connections as it likes: those of health would hold memory for nothing."""
+    identity, other = enrolled(made, "edge-17"), enrolled(made, "edge-18")
+    async with secured_front(made) as (front, address), contextlib.AsyncExitStack() as all:
+        watching = []
+        for _ in range(3):
+            stub = health_pb2_grpc.HealthStub(await all.enter_async_context(connect(address, identity)))
+            watching += [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(100)]
+        async with asyncio.timeout(HANG_S):
+            while sum(call.done() for call in watching) < 300 - MOST_STREAMS:
+                await asyncio.sleep(0.05)
+        assert "RESOURCE_EXHAUSTED: this certificate of edge edge-17 has 256" in await opening(address, identity)
+        assert await opening(address, other, "edge-18") == "opened"
+        for call in watching:
+            call.cancel()
+        async with asyncio.timeout(HANG_S):
+            while front.ingress._guard._open:
+                await asyncio.sleep(0.05)
+        assert await opening(address, identity) == "opened"
 
 
 async def test_an_edge_cannot_pass_for_a_cloud_node(made: Authority) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import shutil
 import ssl
@@ -26,9 +27,11 @@ from common.frame import Priority
 from common.identity import EDGE_API, EDGE_MAX_PAYLOAD, Bundle, Identity, inbox_of, trusting
 from common.nats_connection import Connection, Login, SecureClient, close_client
 from common.nats_server import EmbeddedServer
-from common.subjects import HEADER_FRAME, consumer_of
+from common.subjects import HEADER_FRAME, HEADER_MESSAGE_ID, consumer_of, header_bytes
 from common.wire import result_to_proto
 from edge_node.downlink import Downlink
+from edge_node.sinks.nats_subject import READINGS, NatsSubject
+from edge_node.sinks.outlet import Message, Refused
 
 STREAM = "lamplight-results"
 HANG_S = 30
@@ -244,6 +247,21 @@ async def test_a_login_has_limits_and_ends_alone(excess: str, place: Place) -> N
                 await asyncio.sleep(0.02)
         await other.request(api("edge-18", "INFO"), b"")
         assert place.broker.connected
+
+
+async def test_a_sink_of_an_enrolled_edge_sends_nothing_for_which_the_server_would_hang_up(place: Place) -> None:
+    login = functools.partial(enrolled(place.authority, "edge-17").login, "edge-17")
+    sink = NatsSubject(place.server.edge_url(), READINGS, "edge-17", login)
+    most = EDGE_MAX_PAYLOAD - header_bytes({HEADER_MESSAGE_ID: "a"})
+    await sink.open()
+    await sink.send(Message("a", bytes(most)))
+    client = sink._connection.client
+    for size in (most + 1, 4 * EDGE_MAX_PAYLOAD):
+        with pytest.raises(Refused, match="1,048,576 that an enrolled edge may publish"):
+            await sink.send(Message("a", bytes(size)))
+    await sink.send(Message("b", b"{}"))
+    assert sink._connection.client is client and client.is_connected
+    await sink.close()
 
 
 async def test_the_longest_names_and_a_device_of_many_cameras_log_in(place: Place) -> None:

@@ -33,7 +33,7 @@ class Tracker:
     def __init__(self) -> None:
         self.sight: Sight | None = None
 
-    def observe(self, reading: Reading, rgb: object) -> tuple[Reading, tuple[Sight, ...]]:
+    def observe(self, reading: Reading, rgb: object, captured_ns: int) -> tuple[Reading, tuple[Sight, ...]]:
         text, at = ("EX1T", reading.captured_unix_ns) if self.sight else ("", reading.captured_unix_ns)
         self.sight = make_sight(text=text, first_unix_ns=at, last_unix_ns=at, best=reading.id)
         return reading, (self.sight,)

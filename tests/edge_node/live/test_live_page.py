@@ -7,14 +7,18 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import httpx
 import numpy as np
 import pytest
 from live import Watching, camera_of, live_page, shown
 from PIL import Image
+from sights import make_sight
 from starlette.responses import Response
+from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -22,13 +26,15 @@ from common.color import to_rgb
 from common.errors import PortInUse, SettingsError
 from common.pixels import ColorMatrix, ColorRange, PixelFormat, RawImage, content_size
 from common.settings import load
+from edge_node.alerts.alert import Alert
 from edge_node.live import camera
 from edge_node.live.app import FILES, STATIC
+from edge_node.live.camera import ALERTS
 from edge_node.live.guard import Guard
 from edge_node.live.options import Page, Secret
 from edge_node.live.page import LivePage
 from edge_node.live.pictures import to_bgr
-from edge_node.live.viewer import MOST_WAITING
+from edge_node.live.viewer import MOST_WAITING, Viewer
 from edge_node.settings import EdgeSettings
 
 TOKEN = "lantern-over-water"
@@ -75,6 +81,15 @@ def test_other_hosts_do_not_reach_it_by_default(page: LivePage) -> None:
 def test_settings_that_would_let_others_in_are_refused(flags: list[str], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         load(EdgeSettings, ["--camera", "0", *flags], {})
+
+
+def test_a_range_in_thousands_of_pieces_costs_nothing(page: LivePage) -> None:
+    """Starlette before 0.49.1 compared each with each (CVE-2025-62727)."""
+    size = int(ask(page, "/style.css").headers["content-length"])
+    pieces = ",".join(f"{start}-{start}" for start in range(0, min(size, 12_000), 2))
+    spent_s = time.process_time()
+    assert ask(page, "/style.css", Range=f"bytes={pieces}").status in (200, 206, 400, 416, 431)
+    assert time.process_time() - spent_s < 2
 
 
 def test_the_token_is_never_printed() -> None:
@@ -241,6 +256,36 @@ def test_a_failure_is_said_and_the_page_goes_on(
         monkeypatch.undo()
         browser.next("state")
         assert browser.next("picture")[0]["reading"]["sequence"] == 0
+
+
+def test_alerts_come_first_stay_for_those_who_come_later_and_end_with_their_sight(page: LivePage) -> None:
+    gate, sight = camera_of(page, "gate"), make_sight(text="EX1T")
+    with Watching(page) as browser:
+        browser.next("before")
+        gate.alerted(Alert("exit", sight, 1_767_225_601_000_000_000).to_json())
+        alert = browser.next("alert")[0]
+        assert alert["camera"] == "gate" and alert["alert"]["alert"] == "exit" and alert["alert"]["text"] == "EX1T"
+        assert alert["alert"]["sight"] == sight.id and alert["alert"]["over"] is False
+        assert alert["alert"]["frame"] == str(sight.best)
+        gate.sights([replace(sight, ended=True), make_sight(2)])
+        assert browser.next("alert")[0]["alert"]["over"] is True
+    gate.alerted(Alert("taxi", make_sight(3, "TAXI", ended=True), 1_767_225_602_000_000_000).to_json())
+    with Watching(page) as browser:
+        messages = browser.next("before")[0]["messages"]
+        found = [(one["alert"]["alert"], one["alert"]["over"]) for one in messages if one["type"] == "alert"]
+        assert found == [("exit", True), ("taxi", True)]
+
+
+def test_readings_push_out_no_alert(page: LivePage) -> None:
+    gate = camera_of(page, "gate")
+    viewer = Viewer(cast(WebSocket, None), [gate], gate)
+    viewer.put_alert("alert")
+    for number in range(MOST_WAITING + 50):
+        viewer.put(str(number))
+    assert viewer._next() == "alert" and "dropped" in str(viewer._next()) and viewer._next() == "50"
+    for number in range(3 * ALERTS):
+        gate.alerted(Alert("exit", make_sight(number), 1).to_json())
+    assert len(gate.alerts) == ALERTS and gate.alerts[-1].sight == f"5f0c-{3 * ALERTS - 1}"
 
 
 def test_the_others_come_as_small_pictures(page: LivePage) -> None:

@@ -1,12 +1,13 @@
-"""The one thread that may touch a device."""
+"""A thread that one engine lives on."""
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import Callable, Generator
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
+
+from cloud_node.device_child import pin
 
 T = TypeVar("T")
 
@@ -99,14 +100,7 @@ class DeviceThread:
 
     def _run(self, name: str, cpus: frozenset[int] | None) -> None:
         if cpus is not None:
-            _pin(name, cpus)
+            pin(name, cpus)
         while (call := self._calls.get()) is not None and not self._halted:
             call.run()
             del call  # and what it holds
-
-
-def _pin(name: str, cpus: frozenset[int]) -> None:
-    try:
-        os.sched_setaffinity(0, cpus)  # 0 is this thread
-    except (AttributeError, OSError) as error:  # not on this platform, or no such processor
-        log.warning("%s is not kept to processors %s: %s", name, ",".join(map(str, sorted(cpus))), error)

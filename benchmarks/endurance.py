@@ -1,0 +1,212 @@
+"""Does anything grow over days? Frames played as fast as they go, with everything on.
+
+    python benchmarks/endurance.py --minutes 60        # or --frames 864000: a day at 10 frames/s
+
+An edge with gate, detector, recogniser (an eighth of the frames has text), tracker, spool (`--keep-all`), readings to be
+searched within a small bound, pictures of sights, and a live page that is looked at for 5 s in every 30; a real cloud
+node without a network (`--preset none`) and its nats-server. Frames are small and the detector's side too, so that many
+pass. Sampled each second: memory (RSS), open files and threads of all three, and what the spool, the readings, and the
+results in JetStream take on disk. The slope is Theil and Sen's over the last two thirds with its 95 % interval, given for
+864,000 frames, a day at 10 frames/s. Writes benchmarks/results/endurance.json and a plot; ends with 1 where the memory
+of a process may grow by more than `--most` MB in such a day.
+"""
+
+import argparse
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import psutil
+from PIL import Image
+from scipy.stats import theilslopes
+from websockets.sync.client import connect
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+
+from processes import Cloud, dark_sign, edge_arguments  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+DAY = 864_000  # frames at 10 frames/s
+WITHOUT_TEXT = 7  # frames for each with text
+LOOK_EVERY_S, LOOK_S = 30.0, 5.0
+PARTS = ("edge", "cloud", "nats")
+MB = 1e6
+BOUNDED = (
+    "--keep-all", "--spool-mib", "16", "--readings-mib", "2", "--detector-threads", "1",
+    "--connect-timeout-s", "0",
+)  # fmt: skip
+
+
+def frames_into(folder: Path, size: tuple[int, int]) -> None:
+    """A dark sign, then seven dark pictures of nothing, and so on."""
+    rng = np.random.default_rng(1)
+    for turn, word in enumerate(("EXIT 12", "TAXI", "BUS 44", "HOTEL")):
+        dark_sign(word, (640, 480)).crop((40, 40, 460, 180)).resize(size).save(folder / f"{turn}-0.png")
+        for number in range(WITHOUT_TEXT):
+            noise = rng.normal(6, 2, (size[1], size[0], 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(noise).save(folder / f"{turn}-{number + 1}.png")
+
+
+def disk_mb(*places: Path) -> float:
+    """Bytes in files; those that go meanwhile are not counted."""
+    total = 0
+    for place in places:
+        for path in [place, *place.rglob("*")]:
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size if path.is_file() else 0
+    return total / MB
+
+
+def look(port: int, ended: threading.Event, seen: list[int]) -> None:
+    """A browser that comes and goes, and acknowledges pictures as one does."""
+    while not ended.wait(LOOK_EVERY_S - LOOK_S):
+        with contextlib.suppress(Exception):  # an edge that is busy is looked at later
+            base = f"127.0.0.1:{port}"
+            for path in ("/", "/search?text=EXIT&within=3600"):
+                urllib.request.urlopen(f"http://{base}{path}", timeout=10).read()
+            with connect(f"ws://{base}/stream", origin=f"http://{base}", max_size=None) as socket:
+                until = time.monotonic() + LOOK_S
+                while time.monotonic() < until:
+                    if isinstance(socket.recv(timeout=LOOK_S), bytes):
+                        socket.send(json.dumps({"shown": 1}))
+                    seen[0] += 1
+
+
+class Count:
+    """Lines of a file that grows, without reading it anew."""
+
+    def __init__(self, file: Path) -> None:
+        self._file, self._at, self.lines = file, 0, 0
+
+    def now(self) -> int:
+        with contextlib.suppress(FileNotFoundError), self._file.open("rb") as file:
+            file.seek(self._at)
+            new = file.read()
+            self._at, self.lines = self._at + len(new), self.lines + new.count(b"\n")
+        return self.lines
+
+
+def sample(processes: dict[str, psutil.Process], places: dict[str, list[Path]], began: float) -> dict[str, float]:
+    row = {"s": time.monotonic() - began}
+    for part, process in processes.items():
+        with process.oneshot():
+            row[f"{part} MB"] = process.memory_info().rss / MB
+            row[f"{part} files"], row[f"{part} threads"] = process.num_fds(), process.num_threads()
+            row[f"{part} cpu s"] = sum(process.cpu_times()[:2])
+    return row | {f"{name} MB on disk": disk_mb(*paths) for name, paths in places.items()}
+
+
+def slope(frames: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
+    """For a day, with its 95 % interval, over the last two thirds."""
+    late = frames >= frames[-1] / 3
+    middle, _, low, high = theilslopes(values[late], frames[late])
+    return middle * DAY, low * DAY, high * DAY
+
+
+def run(given: argparse.Namespace, folder: Path) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    photos, out, port = folder / "photos", folder / "out", given.live_port
+    photos.mkdir()
+    frames_into(photos, tuple(map(int, given.size.split("x"))))
+    cloud = Cloud("--preset", "none")
+    arguments = edge_arguments(cloud.address, photos, out, "--loop", *BOUNDED, "--live", str(port),
+                               "--detector-side", str(given.detector_side))  # fmt: skip
+    if given.frames:
+        arguments += ["--limit", str(given.frames)]
+    with (folder / "edge.log").open("wb") as log:
+        edge = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stderr=log)
+    cloud_process = psutil.Process(cloud.pid)
+    [nats] = [child for child in cloud_process.children(True) if "nats" in child.name()]
+    processes = dict(zip(PARTS, (psutil.Process(edge.pid), cloud_process, nats), strict=True))
+    stores = [Path(argument).parent / "store" for argument in nats.cmdline() if argument.endswith(".conf")]
+    places = {
+        "spool": [out / "spool"], "readings": [out / "readings.db", out / "readings.db-wal", out / "sights"],
+        "jetstream": stores,
+    }  # fmt: skip
+    ended, seen, rows, count = threading.Event(), [0], [], Count(out / "readings.jsonl")
+    browser = threading.Thread(target=look, args=(port, ended, seen))
+    browser.start()
+    began = said = time.monotonic()
+    try:
+        while edge.poll() is None and (not given.minutes or time.monotonic() - began < given.minutes * 60):
+            time.sleep(1.0)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                row = sample(processes, places, began) | {"frames": count.now()}
+                if row["edge MB"]:  # one that has ended counts 0
+                    rows.append(row)
+            if rows and time.monotonic() - said > 60:
+                said = time.monotonic()
+                print({key: round(value, 1) for key, value in rows[-1].items()}, flush=True)
+    finally:
+        ended.set()
+        browser.join()
+        edge.terminate()
+        code = edge.wait(120)
+        cloud.end()
+    log_lines = (folder / "edge.log").read_text().splitlines()
+    if code:
+        sys.exit("\n".join(log_lines[-30:]))
+    with contextlib.closing(sqlite3.connect(out / "readings.db")) as kept:
+        tables = [name for (name,) in kept.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return rows, {"messages seen by the browser": seen[0], "said last": log_lines[-1:], "tables": len(tables)}
+
+
+def report(rows: list[dict[str, float]], more: dict[str, Any], given: argparse.Namespace) -> float:
+    """Prints, writes and draws; returns the largest growth of a process's memory that the data allow, MB a day."""
+    frames = np.array([row["frames"] for row in rows], float)
+    count, seconds = int(frames[-1]), rows[-1]["s"]
+    print(f"{count} frames in {seconds / 60:.1f} minutes: {count / 36_000:.2f} hours of frames at 10 frames/s")
+    made: dict[str, Any] = {"frames": count, "minutes": seconds / 60, "hours at 10 frames/s": count / 36_000, **more}
+    keys = [key for key in rows[0] if key not in ("s", "frames") and not key.endswith("cpu s")]
+    for key in keys:
+        values = np.array([row[key] for row in rows])
+        middle, low, high = slope(frames, values)
+        made[key] = {"first third": float(np.median(values[frames <= frames[-1] / 3])), "last": float(values[-1]),
+                     "most": float(values.max()), "a day": [middle, low, high]}  # fmt: skip
+        print(f"{key:>22}: {made[key]['first third']:8.1f} first third, {values[-1]:8.1f} last, {values.max():8.1f} most; "
+              f"{middle:+9.1f} a day [{low:+.1f}, {high:+.1f}]")  # fmt: skip
+    made["edge cpu ms a frame"] = rows[-1]["edge cpu s"] / count * 1e3
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "endurance.json").write_text(json.dumps(made, indent=1) + "\n")
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7), sharex=True)
+    for axis, (unit, title) in zip(axes.flat, ((" MB", "memory (RSS), MB"), (" files", "open files"),
+                                               (" threads", "threads"), (" MB on disk", "on disk, MB")), strict=True):  # fmt: skip
+        for key in keys:
+            if key.endswith(unit):
+                axis.plot(frames, [row[key] for row in rows], label=key.removesuffix(unit))
+        axis.set(title=title, ylim=(0, None))
+        axis.legend()
+    for axis in axes[1]:
+        axis.set_xlabel("frames")
+    figure.savefig(RESULTS / "endurance.png", dpi=80, bbox_inches="tight")
+    return max(made[f"{part} MB"]["a day"][2] for part in PARTS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=0, help="end after so long")
+    parser.add_argument("--frames", type=int, default=0, help="end after so many")
+    parser.add_argument("--size", default="160x96", help="of the frames (default: 160x96)")
+    parser.add_argument("--detector-side", type=int, default=64, help="(default: 64: it sees them as they are)")
+    parser.add_argument("--live-port", type=int, default=8091, help="of the edge's page (default: 8091)")
+    parser.add_argument("--most", type=float, default=50.0, help="MB a day that memory may grow (default: 50)")
+    given = parser.parse_args()
+    if not (given.minutes or given.frames):
+        parser.error("give --minutes, --frames, or both")
+    with tempfile.TemporaryDirectory() as name:
+        rows, more = run(given, Path(name))
+    sys.exit(int(report(rows, more, given) > given.most))
+
+
+if __name__ == "__main__":
+    main()

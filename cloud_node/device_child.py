@@ -1,0 +1,233 @@
+"""The process of one device: unpacks, enhances and encodes what its node sends (docs/engine.md).
+
+    python -m cloud_node.device_child SOCKET PARENT MEMORY,MEMORY CLAIM,CLAIM
+
+The node starts it; the numbers are open files that it hands down. It ends when the node does, however that happens:
+the socket closes.
+"""
+
+import ctypes
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from queue import SimpleQueue
+
+from cloud_node import batches
+from cloud_node.batches import Pixels
+from cloud_node.device_wire import (
+    Batch,
+    Claim,
+    EngineSpec,
+    Fault,
+    FrameSpec,
+    Image,
+    Line,
+    Lit,
+    Memory,
+    Models,
+    Ran,
+    Reload,
+    Reloaded,
+    Said,
+)
+from cloud_node.engine import Engine, engine_of
+from cloud_node.outputs import Enhanced
+from common import memory, packing
+from common.child import PR_SET_PDEATHSIG
+from common.packing import EncodedImage
+from common.pixels import RawImage
+
+log = logging.getLogger(__name__)
+
+FORMAT = logging.Formatter("%(message)s")  # with the traceback
+
+
+class Child:
+    """Serves one node until its end of the socket closes."""
+
+    def __init__(self, line: Line, memories: list[Memory], claims: list[Claim]) -> None:
+        self._line, self._memories, self._claims = line, memories, claims
+        self._queue: SimpleQueue[tuple[Batch, Callable[[], list[Pixels]]]] = SimpleQueue()
+        self._pool: ThreadPoolExecutor | None = None
+        self._engine: Engine | None = None
+        self._max_pixels = packing.MAX_PIXELS
+
+    def run(self) -> None:
+        """On the main thread, which only listens."""
+        for message in self._line.messages():
+            match message:
+                case EngineSpec():
+                    self._begin(message)
+                case Batch():
+                    self._memories[message.slot].see(message.slot_bytes)
+                    self._queue.put((message, self._unpacking(message)))
+                case Reload():
+                    threading.Thread(target=self._reload, args=(message,), daemon=True).start()
+
+    def _begin(self, spec: EngineSpec) -> None:
+        logging.basicConfig(level=spec.log_level, handlers=[_ToNode(self._line)])
+        self._max_pixels = spec.max_pixels or self._max_pixels
+        if spec.helpers:
+            self._pool = ThreadPoolExecutor(spec.helpers, thread_name_prefix="helper")
+        threading.Thread(target=self._work, args=(spec,), name=spec.device, daemon=True).start()
+
+    # --- the device's thread ---
+
+    def _work(self, spec: EngineSpec) -> None:
+        try:
+            if spec.cpus:
+                pin(spec.device, spec.cpus)
+            engine = engine_of(spec)
+            engine.warm_up()
+        except Exception as error:
+            self._line.send(Fault.of(error))
+            return
+        gc.collect()
+        gc.freeze()
+        self._engine = engine
+        self._line.send(Models(dict(engine.models)))
+        try:
+            self._serve(engine)
+        except Exception:
+            log.exception("%s ends", spec.device)
+            os._exit(1)  # the node makes another
+
+    def _serve(self, engine: Engine) -> None:
+        while True:
+            batch, unpack = self._queue.get()
+            if not self._claims[batch.slot].take(batch.number):
+                continue
+            if batch.expires_ns and time.monotonic_ns() >= batch.expires_ns:
+                self._line.send(Ran(batch.number, None))
+                continue
+            ran = batches.run(engine, batch.preset, unpack)
+            self._answer(batch, ran)
+            if ran.result.lost:  # what is in line is for the node to take back
+                return
+            del batch, unpack, ran
+
+    def _answer(self, batch: Batch, ran: batches.Ran) -> None:
+        results: list[Lit | Fault | None] = []
+        later: list[tuple[int, Enhanced]] = []
+        encode_start_ns = time.perf_counter_ns()
+        for index, (frame, output) in enumerate(zip(batch.frames, ran.result.results, strict=True)):
+            if not isinstance(output, Enhanced):
+                results.append(Fault.of(output) if isinstance(output, Exception) else None)
+                continue
+            image = None
+            if output.finite and self._pool is not None:
+                later.append((index, output))
+            elif output.finite:
+                encoded = _encode(frame, output)
+                if isinstance(encoded, Fault):
+                    results.append(encoded)
+                    continue
+                image = encoded
+            sharpness = output.sharpness_before, output.sharpness_after
+            results.append(Lit(image, *sharpness, output.finite, output.model, output.pixels))
+        *times, device_ns = ran.times
+        device_ns += time.perf_counter_ns() - encode_start_ns
+        self._line.send(Ran(batch.number, results, ran.result.lost, ran.result.fits_pixels, (*times, device_ns)))
+        for index, output in later:
+            assert self._pool is not None
+            self._pool.submit(self._encode_later, batch, index, output)
+
+    # --- beside it ---
+
+    def _unpacking(self, batch: Batch) -> Callable[[], list[Pixels]]:
+        """Begin to unpack where there are helpers; what this returns gives the pixels, on the device's thread."""
+        area, most = self._memories[batch.slot], self._max_pixels
+        if self._pool is None:
+            return lambda: [_unpack(frame, area, most) for frame in batch.frames]
+        futures: list[Future[Pixels]] = [self._pool.submit(_unpack, frame, area, most) for frame in batch.frames]
+        return lambda: [future.result() for future in futures]
+
+    def _encode_later(self, batch: Batch, index: int, output: Enhanced) -> None:
+        self._line.send(Image(batch.number, index, _encode(batch.frames[index], output)))
+
+    def _reload(self, asked: Reload) -> None:
+        engine = self._engine
+        assert engine is not None
+        version: str | Fault
+        try:
+            version = engine.reload(asked.preset, asked.weights)
+            gc.unfreeze()  # what was kept for good at the start may be the model that was replaced
+        except Exception as error:
+            version = Fault.of(error)
+        self._line.send(Reloaded(asked.number, version, dict(engine.models)))
+
+
+def _unpack(frame: FrameSpec, area: Memory, max_pixels: int) -> Pixels:
+    try:
+        data = area.read(frame.start, frame.size)
+        if isinstance(frame.image, EncodedImage):
+            whole = replace(frame.image, data=data)
+            return RawImage.from_rgb(packing.decode(whole, max_pixels=max_pixels))
+        return packing.unpack(replace(frame.image, payload=data), max_pixels=max_pixels)
+    except Exception as error:
+        return error
+
+
+def _encode(frame: FrameSpec, output: Enhanced) -> "packing.PackedImage | EncodedImage | Fault":
+    try:
+        return packing.encode(output.rgb, frame.encoding.image_format, frame.encoding.quality)
+    except Exception as error:
+        return Fault.of(error)
+
+
+def pin(name: str, cpus: frozenset[int]) -> None:
+    """Keep the calling thread, and what it starts, to these processors; only said in the log where that cannot be."""
+    try:
+        os.sched_setaffinity(0, cpus)  # 0 is this thread
+    except (AttributeError, OSError) as error:  # not on this platform, or no such processor
+        log.warning("%s is not kept to processors %s: %s", name, ",".join(map(str, sorted(cpus))), error)
+
+
+class _ToNode(logging.Handler):
+    """Lines go to the node's log."""
+
+    def __init__(self, line: Line) -> None:
+        super().__init__()
+        self._line = line
+        self.setFormatter(FORMAT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._line.send(Said(record.name, record.levelno, self.format(record)))
+
+
+def _tied_to(parent: int) -> None:
+    """Signals of a terminal or a service manager are for the node; the kernel ends this process with it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def main(arguments: list[str]) -> None:
+    connection, parent, memories, claims = arguments
+    _tied_to(int(parent))
+    memory.tune_malloc()
+    line = Line(socket.socket(fileno=int(connection)))
+    child = Child(
+        line,
+        [Memory(int(number)) for number in memories.split(",")],
+        [Claim(int(number)) for number in claims.split(",")],
+    )
+    try:
+        child.run()
+    finally:
+        os._exit(0)  # whatever the device still does
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

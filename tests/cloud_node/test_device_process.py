@@ -1,0 +1,154 @@
+"""A device in a process of its own: what it gives, what it says, and its deaths."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from devices import HEIGHT, WIDTH, House, make_job
+
+from cloud_node.batches import Done
+from cloud_node.device_child import pin
+from cloud_node.device_process import ProcessDevice
+from cloud_node.device_wire import EngineSpec
+from cloud_node.outputs import Away
+from cloud_node.restarts import RestartLimit
+from common import packing
+from common.errors import CorruptImage, DeviceError, DeviceLost, WeightsError
+from common.frame import Outcome
+
+SPEC = EngineSpec("cpu", {"none": None}, threads=1)
+HELPED = EngineSpec("cpu", {"none": None}, threads=1, helpers=2)
+PARENT = """
+import asyncio, time
+from cloud_node.device_child import pin
+from cloud_node.device_process import ProcessDevice
+from cloud_node.device_wire import EngineSpec
+async def main():
+    device = ProcessDevice(EngineSpec("cpu", {"none": None}, threads=1))
+    await device.start()
+    print(device.pid, flush=True)
+    time.sleep(600)
+asyncio.run(main())
+"""
+
+
+async def sequences(done: Done | None) -> list[int]:
+    """What the images show."""
+    assert done is not None
+    found = []
+    for _, output in done.enhanced:
+        assert isinstance(output, Away)
+        rgb = packing.decode(await output.image)
+        assert rgb.shape == (HEIGHT, WIDTH, 3)
+        [grey] = set(rgb.flat)
+        found.append(int(grey))
+    return found
+
+
+async def test_batches_reloads_and_the_end_of_a_process() -> None:
+    device = ProcessDevice(SPEC, "cpu")
+    await device.start()
+    assert device.models == {"none": "none-0"}
+
+    broken = make_job(2, payload=b"no frame")
+    done = await device.send([make_job(1), broken, make_job(3)], 0)
+    assert await sequences(done) == [1, 3] and done is not None
+    [(job, error)] = done.failed
+    assert job is broken and isinstance(error, CorruptImage) and broken.image_broken
+    assert all(time.monotonic_ns() > when > 0 for when in (done.ran.began_ns, done.ran.device_ns))
+
+    large = make_job(4, size=(2_000, 1_000), payload=os.urandom(3_000_000))  # more than the shared memory held
+    done = await device.send([large], 0)
+    assert done is not None and isinstance(done.failed[0][1], CorruptImage)
+    assert await device.send([make_job(5)], time.monotonic_ns()) is None, "its deadline had passed"
+
+    os.kill(device.pid, signal.SIGSTOP)
+    first, second = device.send([make_job(6)], 0), device.send([make_job(7)], 0)
+    assert second.revoke() and second.revoke()
+    third = device.send([make_job(8)], 0)
+    os.kill(device.pid, signal.SIGCONT)
+    assert await sequences(await first) == [6] and await sequences(await third) == [8]
+    assert not third.revoke(), "it is over"
+
+    with pytest.raises(WeightsError, match="preset 'deep' is not served"):
+        await device.reload("deep", None)
+    assert await device.reload("none", None) == "none-0"
+
+    os.kill(device.pid, signal.SIGSTOP)
+    last, asked = device.send([make_job(9)], 0), asyncio.create_task(device.reload("none", None))
+    await asyncio.sleep(0)
+    os.kill(device.pid, signal.SIGKILL)
+    for waiting in (last, asked):
+        with pytest.raises(DeviceLost, match="ended by signal 9"):
+            await waiting
+    assert "signal 9" in device.lost
+    with pytest.raises(DeviceLost):
+        await device.send([make_job(10)], 0)
+    device.leave()
+    assert await device.ended(10)
+
+
+async def test_an_engine_that_cannot_be_built_says_why(tmp_path: Path) -> None:
+    device = ProcessDevice(EngineSpec("cpu", {"fast": tmp_path / "none.safetensors"}, threads=1))
+    with pytest.raises(WeightsError, match=r"none\.safetensors"):
+        await device.start()
+    device.leave()
+    assert await device.ended(10)
+
+
+async def test_a_process_that_hangs_or_dies_is_replaced_and_its_frames_go_elsewhere() -> None:
+    devices: list[ProcessDevice] = []
+
+    def make() -> ProcessDevice:
+        devices.append(ProcessDevice(HELPED, "cpu"))
+        return devices[-1]
+
+    house = House(devices=[make], max_frames=2, stuck_after_s=0.5, restarts=RestartLimit(2, 600.0, 0.01))
+    async with house.running() as running:
+        await house.until(lambda: house.supervisor.healthy)
+        os.kill(devices[0].pid, signal.SIGSTOP)  # a driver that hangs
+        house.submit(make_job(0), make_job(1), make_job(2))
+        await house.until(lambda: {0, 1} <= house.returned.keys())
+        assert "within 0.5 s" in house.returned[0]
+        await house.until(lambda: house.supervisor.healthy)
+        assert not psutil.pid_exists(devices[0].pid) or psutil.Process(devices[0].pid).status() == "zombie"
+        house.submit(make_job(3))
+        await house.until(lambda: 3 in house.results)
+        os.kill(devices[1].pid, signal.SIGKILL)  # with nothing on it
+        await house.until(lambda: house.workers[0].counts["lost"] == 2)
+        await house.until(lambda: house.supervisor.healthy)
+        house.submit(make_job(4))
+        await house.until(lambda: 4 in house.results)
+        os.kill(devices[2].pid, signal.SIGKILL)
+        with pytest.raises(DeviceError, match="given up"):
+            await running
+    assert house.results[3].outcome is house.results[4].outcome is Outcome.ENHANCED
+    assert len(devices) == 3
+
+
+def test_it_ends_with_the_node_that_is_killed() -> None:
+    node = subprocess.Popen(
+        [sys.executable, "-c", PARENT],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    assert node.stdout is not None
+    device = psutil.Process(int(node.stdout.readline()))
+    node.kill()
+    node.wait()
+    node.stdout.close()
+    psutil.wait_procs([device], timeout=60)
+    assert not device.is_running() or device.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this platform pins no threads")
+def test_a_processor_that_is_not_there_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    pin("cpu", frozenset([4_095]))
+    assert "cpu is not kept to processors 4095" in caplog.text
