@@ -10,6 +10,7 @@ import grpc
 import numpy as np
 import pytest
 from results import make_result, publish, running_server, until
+from scripted import Parts
 
 from common.broker import Broker
 from common.channel import server_options
@@ -42,6 +43,7 @@ class Script(enhancement_pb2_grpc.EnhancementServicer):
         self.frames: list[frame_pb2.Frame] = []
 
     async def Stream(self, requests, context) -> AsyncIterator[pb.CloudMessage]:
+        parts = Parts()
         async for message in requests:
             match message.WhichOneof("message"):
                 case "open" if self.refuse:
@@ -49,11 +51,13 @@ class Script(enhancement_pb2_grpc.EnhancementServicer):
                 case "open":
                     self.openings.append(message.open)
                     yield pb.CloudMessage(opened=await self._opened(message.open.edge))
-                case "frame":
-                    self.frames.append(message.frame)
+                case "frame" | "part":
+                    if (frame := parts.whole(message)) is None:
+                        continue
+                    self.frames.append(frame)
                     if len(self.frames) == self.break_at:
                         await context.abort(grpc.StatusCode.UNAVAILABLE, "broken by the test")
-                    for answer in await self.answer(message.frame):
+                    for answer in await self.answer(frame):
                         yield answer
                 case "close":
                     return

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from processes import dark_sign
 from running import run_node
+from scripted import Parts
 
 from common.channel import server_options
 from common.frame import Outcome, Priority, Reading, Route
@@ -32,15 +33,18 @@ class Silent(enhancement_pb2_grpc.EnhancementServicer):
         self.frames: list[frame_pb2.Frame] = []
 
     async def Stream(self, requests, context) -> AsyncIterator[pb.CloudMessage]:
+        parts = Parts()
         async for message in requests:
             match message.WhichOneof("message"):
                 case "open":
                     limits = {"window_frames": 4, "window_bytes": 10**8, "max_pixels": 10**8, "max_frame_bytes": 10**8}
                     nobody = pb.ResultsAddress(servers=["nats://127.0.0.1:1"])
                     yield pb.CloudMessage(opened=pb.Opened(model="silent-1", results=nobody, **limits))
-                case "frame":
-                    self.frames.append(message.frame)
-                    yield pb.CloudMessage(credit=pb.Credit(frames=1, bytes=len(message.frame.image.payload)))
+                case "frame" | "part":
+                    if (frame := parts.whole(message)) is None:
+                        continue
+                    self.frames.append(frame)
+                    yield pb.CloudMessage(credit=pb.Credit(frames=1, bytes=len(frame.image.payload)))
                 case "close":
                     return
 

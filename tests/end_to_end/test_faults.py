@@ -21,6 +21,8 @@ from edge_node.client import Client
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, result_pb2
 
+SMALL = ("--preset", "edge")  # a network that takes no time to speak of
+
 
 def settled(output: Path) -> dict[str, str]:
     found = readings(output)
@@ -74,14 +76,14 @@ def test_the_cloud_comes_later(start, free_port: int, photos: Path, tmp_path: Pa
     out = tmp_path / "out"
     edge = start(Process, *edge_arguments(f"127.0.0.1:{free_port}", photos, out, "--detector", "none"))
     edge.wait_for("trying again")
-    start(Cloud, port=free_port)
+    start(Cloud, *SMALL, port=free_port)
     assert edge.wait() == 0, edge.output
     assert set(settled(out).values()) == {"enhanced"} and len(settled(out)) == 4
 
 
 def test_the_cloud_is_killed_and_comes_back(start, free_port: int, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    node = start(Cloud, port=free_port)
+    node = start(Cloud, *SMALL, port=free_port)
     edge = start(
         Process,
         *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--limit", "30", "--fps", "10"),
@@ -89,7 +91,7 @@ def test_the_cloud_is_killed_and_comes_back(start, free_port: int, photos: Path,
     edge.wait_until(lambda: len(readings(out)) >= 5)
     node.end(signal.SIGKILL)
     edge.wait_for("trying again")
-    start(Cloud, port=free_port)
+    start(Cloud, *SMALL, port=free_port)
     assert edge.wait() == 0, edge.output
     found = readings(out)
     assert len(found) == 30 == len({line["frame"] for line in found})
@@ -97,7 +99,7 @@ def test_the_cloud_is_killed_and_comes_back(start, free_port: int, photos: Path,
 
 
 def test_what_a_node_started_goes_when_it_is_killed(start) -> None:
-    node = start(Cloud)
+    node = start(Cloud, *SMALL)
     children = psutil.Process(node.pid).children(recursive=True)
     assert len(children) == 2, "the NATS server, and the process of the device"
     node.end(signal.SIGKILL)
@@ -118,9 +120,9 @@ def test_a_device_that_is_killed_is_replaced(start) -> None:
 
 
 def test_stopping_finishes_what_was_accepted(start, photos: Path, tmp_path: Path) -> None:
-    node = start(Cloud)
+    node = start(Cloud, *SMALL)
     out = tmp_path / "out"
-    edge = start(Process, *edge_arguments(node.address, photos, out, "--loop", "--fps", "5"))
+    edge = start(Process, *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--fps", "5"))
     edge.wait_until(lambda: len(readings(out)) >= 3)
     assert edge.end(signal.SIGTERM) == 0, edge.output
     assert {line["outcome"] for line in readings(out)} == {"enhanced"}
@@ -140,10 +142,10 @@ def test_nats_is_killed_and_comes_back(start, free_port: int, photos: Path, tmp_
     out = tmp_path / "out"
     server = start_nats(free_port, tmp_path / "store")
     try:
-        node = start(Cloud, "--nats", f"nats://127.0.0.1:{free_port}")
+        node = start(Cloud, *SMALL, "--nats", f"nats://127.0.0.1:{free_port}")
         edge = start(
             Process,
-            *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--limit", "40"),
+            *edge_arguments(node.address, photos, out, "--detector", "none", "--loop", "--limit", "20"),
             *("--fps", "10", "--retry-s", "3"),
         )
         edge.wait_until(lambda: len(readings(out)) >= 5)
@@ -154,7 +156,7 @@ def test_nats_is_killed_and_comes_back(start, free_port: int, photos: Path, tmp_
     finally:
         server.end(signal.SIGKILL)
     found = readings(out)
-    assert len(found) == 40 == len({line["frame"] for line in found})
+    assert len(found) == 20 == len({line["frame"] for line in found})
     assert {line["outcome"] for line in found} == {"enhanced"}
 
 
@@ -179,7 +181,7 @@ def test_a_node_that_is_spoken_to_in_junk_lives(cloud: Cloud) -> None:
 
 
 async def test_a_node_that_stops_finishes_what_it_accepted_and_waits_for_slow_edges(start) -> None:
-    node = start(Cloud)
+    node = start(Cloud, *SMALL)
     async with connect(node.address) as channel:
         call = enhancement_pb2_grpc.EnhancementStub(channel).Stream()
         await call.write(pb.EdgeMessage(open=pb.Open(edge="slow", session="s")))

@@ -118,7 +118,7 @@ def test_a_name_in_use(cloud: Cloud, start, photos: Path, tmp_path: Path) -> Non
 
 
 def test_a_node_that_is_lost(start, photos: Path, tmp_path: Path) -> None:
-    node = start(Cloud)
+    node = start(Cloud, "--preset", "edge")
     out = tmp_path / "load"
     flags = "--edges 3 --fps 5 --duration 8 --warm-up 0 --timeout-s 1"
     load = start(Process, *load_arguments(node.address, photos, out, flags))
@@ -132,13 +132,13 @@ def test_a_node_that_is_lost(start, photos: Path, tmp_path: Path) -> None:
 
 
 def test_a_node_that_comes_back(start, free_port: int, photos: Path, tmp_path: Path) -> None:
-    node = start(Cloud, port=free_port)
+    node = start(Cloud, "--preset", "edge", port=free_port)
     out = tmp_path / "load"
     flags = "--edges 2 --fps 4 --duration 8 --warm-up 0 --timeout-s 120 --retry"
     load = start(Process, *load_arguments(node.address, photos, out, flags))
     load.wait_for("2/2 edges.* p50 ")
     node.end(signal.SIGKILL)
-    start(Cloud, port=free_port)
+    start(Cloud, "--preset", "edge", port=free_port)
     assert load.wait() == 0, load.output
     found = figures(out)
     assert found["total"]["enhanced"] == found["total_offered"] == 64

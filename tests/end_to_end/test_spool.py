@@ -25,7 +25,7 @@ def test_every_kept_frame_has_one_reading_though_edge_and_cloud_are_killed(
     start, free_port: int, tmp_path: Path
 ) -> None:
     address, promised = f"127.0.0.1:{free_port}", set[str]()
-    cloud = start(Cloud, port=free_port)
+    cloud = start(Cloud, "--preset", "edge", port=free_port)
     edge = start(Process, *pole(address, tmp_path))
     edge.wait_until(lambda: len(readings(tmp_path)) >= 5)
     edge.end(signal.SIGKILL)  # with frames on their way, whose results come while it is away
@@ -40,7 +40,7 @@ def test_every_kept_frame_has_one_reading_though_edge_and_cloud_are_killed(
 
     edge = start(Process, *pole(address, tmp_path, "--limit", "3"))
     edge.wait_for("of a former run")
-    start(Cloud, port=free_port)
+    start(Cloud, "--preset", "edge", port=free_port)
     assert edge.wait() == 0, edge.output
     lines = readings(tmp_path)
     seen = Counter(line["frame"] for line in lines)

@@ -10,7 +10,7 @@ async def run_node(node: EdgeNode, stop_when: Callable[[], bool] | None = None) 
     """Run a node to its end, or until `stop_when` holds."""
     stop = asyncio.Event()
     running = asyncio.create_task(node.run(stop))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while stop_when is not None and not stop_when() and not running.done():
             await asyncio.sleep(0.01)
         if stop_when is not None:
