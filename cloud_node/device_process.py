@@ -106,19 +106,20 @@ class ProcessDevice(asyncio.Protocol):
         await self._ready
 
     def send(self, jobs: list[Job], expires_ns: int) -> Flight:
-        used = {flight.slot for flight in self._flights.values() if not flight.revoked}
-        slot = next(slot for slot in range(SLOTS) if slot not in used)
         self._numbers += 1
-        flight = self._flights[self._numbers] = _Flight(self._numbers, slot, jobs, self._claims[slot])
         if self._transport is None or self.lost:
+            flight = _Flight(self._numbers, 0, jobs, self._claims[0])
             self._fail(flight)
             return flight
+        for other in [other for other in self._flights.values() if other.revoked]:
+            del self._flights[other.number]
+        used = {flight.slot for flight in self._flights.values()}
+        slot = next(slot for slot in range(SLOTS) if slot not in used)
+        flight = self._flights[self._numbers] = _Flight(self._numbers, slot, jobs, self._claims[slot])
         frames, memory = self._stored(jobs, slot)
         self._claims[slot].offer(flight.number)
         self._transport.write(framed(Batch(flight.number, slot, memory.size, jobs[0].preset, expires_ns, frames)))
         flight.answer.add_done_callback(lambda _: self._flights.pop(flight.number, None))
-        for other in [other for other in self._flights.values() if other.revoked]:
-            del self._flights[other.number]
         return flight
 
     async def encode(self, output: Enhanced | Away, encoding: Encoding) -> PackedImage | EncodedImage:
@@ -137,7 +138,7 @@ class ProcessDevice(asyncio.Protocol):
     def leave(self) -> None:
         if self._left:
             return
-        self._left = True
+        self._left, self.lost = True, self.lost or f"{self._name} was left"
         if self._transport is not None:
             self._transport.abort()
         if self._process is not None:
@@ -259,8 +260,7 @@ class ProcessDevice(asyncio.Protocol):
             flight.answer.exception()  # nobody has to ask
 
     def _how_it_ended(self) -> str:
-        if self._left or self._process is None:
-            return f"{self._name} was left"
+        assert self._process is not None
         try:
             code = self._process.wait(1.0)  # it closed its end: it is ending
         except subprocess.TimeoutExpired:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -218,7 +219,8 @@ class Memory:
 
 def _nameless_file() -> int:
     if sys.platform == "linux":
-        return os.memfd_create("lamplight-frames")
+        with suppress(OSError):  # where a sandbox forbids it
+            return os.memfd_create("lamplight-frames")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
@@ -240,6 +242,8 @@ class Claim:
 
     def take(self, number: int) -> bool:
         """Whether batch `number` is ours. One that was taken back may have been followed in its slot by another."""
+        if self.descriptor < 0:
+            return False
         if self._taken < 0:
             try:
                 self._taken = os.read(self.descriptor, 1)[0]
@@ -251,6 +255,8 @@ class Claim:
         return True
 
     def close(self) -> None:
+        """Nobody gets what is left."""
         os.close(self.descriptor)
         if self._offers >= 0:
             os.close(self._offers)
+        self.descriptor = self._offers = -1

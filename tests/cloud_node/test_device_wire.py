@@ -43,7 +43,9 @@ def test_a_batch_belongs_to_whoever_asks_first() -> None:
     assert child.take(259) and not node.take(259)
     node.offer(4)
     assert not child.take(3) and child.take(4)
+    node.offer(5)
     node.close()
+    assert not node.take(5)
     child.close()
 
 
