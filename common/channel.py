@@ -25,10 +25,7 @@ _COMMON = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_timeout_ms", 10_000),
-    (
-        "grpc.compression_enabled_algorithms_bitset",
-        1,
-    ),  # none: a gzip of 100 kB would be 100 MB of memory, and is no gain
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: 100 kB of gzip would be 100 MB of memory
 ]
 
 
