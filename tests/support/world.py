@@ -179,7 +179,8 @@ class World:
         for folder in ("photos", "night-photos", "night", "LOW", "NORMAL"):
             (desk / folder).mkdir()
             for number, sign in enumerate(signs):
-                sign.save(desk / folder / f"{number}.jpg", quality=95)
+                seen = sign.point(lambda level: 12 * level) if folder == "NORMAL" else sign  # by day
+                seen.save(desk / folder / f"{folder}-{number}.jpg", quality=95)
         with av.open(str(desk / "night.mp4"), "w") as video:
             stream = video.add_stream("libx264", rate=5)
             stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
