@@ -67,7 +67,12 @@ ENDS = {  # command, as it begins, that does not end with 0: nothing like it was
     "python -m edge_node search --since yesterday --until today": 1,
 }
 WITHOUT = {"enroll --init": "authority", "enroll edge-17": "edge-17.bundle"}  # what a command makes is not there before
-ONE_AT_A_TIME = ("--identity", "--live", "--metrics-port")  # one edge of a name, one program at a port
+ONE_AT_A_TIME = (
+    "--identity",
+    "--live",
+    "--metrics-port",
+    "demo",
+)  # an edge of a name, a program at a port, demo-output/
 LOOKS = re.compile(r"--alert|--detector|--recognize|edge_node check")  # it is about the detector
 EDGE, CLOUD = re.compile(r"python -m edge_node(?! [a-z])"), re.compile(r"python -m cloud_node(?! [a-z])")
 TIMEOUT_S, SLOW_TIMEOUT_S = 240, 1_800

@@ -6,7 +6,7 @@
 It has a network namespace and a root file system that nobody else sees (other_root.sh), so that default ports, /etc and
 names such as gpu-box are free; camera 0 and 1, which see a dark sign; a cloud node at the default address, one for
 enrolled edges at gpu-box; NATS, MQTT and a webhook's receiver at hub and example.com. `photos/`, `night.mp4` and what
-else the pages name lies on each desk. Needs Linux, root or user namespaces, overlayfs, a C compiler, openssl.
+else the pages name lies on each desk. Needs Linux, root, overlayfs, a C compiler, openssl.
 """
 
 import fcntl
@@ -54,15 +54,12 @@ class World:
         self._folder = folder
         self._processes: list[subprocess.Popen[Any]] = []
         self._over = threading.Event()
-        flags = ["--net", "--mount"] if os.getuid() == 0 else ["--user", "--net", "--mount"]
-        self._enter = flags if os.getuid() == 0 else [*flags, "--preserve-credentials"]
-        made = flags if os.getuid() == 0 else [*flags, "--map-root-user"]
         for tool in ("unshare", "nsenter", "setpriv", "ip", "cc", "openssl"):
             if shutil.which(tool) is None:
                 raise NotPossible(f"there is no {tool} here")
-        command = ["unshare", *made, "--propagation", "private", "sh", str(HERE / "other_root.sh"), str(folder)]
+        command = ["unshare", "--net", "--mount", "--propagation", "private", "sh", str(HERE / "other_root.sh")]
         pipe = subprocess.PIPE
-        self._holder = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+        self._holder = subprocess.Popen([*command, str(folder)], stdin=pipe, stdout=pipe, stderr=pipe, text=True)
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "ready\n":
             raise NotPossible(self._holder.communicate()[1].strip() or "no namespaces can be made")
@@ -112,7 +109,7 @@ class World:
         self, command: str, desk: str, env: dict[str, str] | None = None, *, alone: bool = False, **options: Any
     ) -> "subprocess.Popen[Any]":
         """Start what a shell understands on a desk; `alone`: with a loopback of its own."""
-        prefix = ["nsenter", *self._enter, "--target", str(self._holder.pid)]
+        prefix = ["nsenter", "--net", "--mount", "--target", str(self._holder.pid)]
         prefix += ["chroot", f"{self._folder}/root", "setpriv", "--pdeathsig", "KILL"]
         prefix += ["env", "-C", f"/desk/{desk}", *(f"{name}={value}" for name, value in (env or {}).items())]
         if alone:
@@ -179,7 +176,8 @@ class World:
         for folder in ("photos", "night-photos", "night", "LOW", "NORMAL"):
             (desk / folder).mkdir()
             for number, sign in enumerate(signs):
-                sign.save(desk / folder / f"{number}.jpg", quality=95)
+                seen = sign.point(lambda level: 12 * level) if folder == "NORMAL" else sign  # by day
+                seen.save(desk / folder / f"{folder}-{number}.jpg", quality=95)
         with av.open(str(desk / "night.mp4"), "w") as video:
             stream = video.add_stream("libx264", rate=5)
             stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
