@@ -112,6 +112,8 @@ def sample(processes: dict[str, psutil.Process], places: dict[str, list[Path]], 
 def slope(frames: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
     """For a day, with its 95 % interval, over the last two thirds."""
     late = frames >= frames[-1] / 3
+    if not np.ptp(values[late]):
+        return 0.0, 0.0, 0.0
     middle, _, low, high = theilslopes(values[late], frames[late])
     return middle * DAY, low * DAY, high * DAY
 

@@ -37,3 +37,14 @@ def test_a_node_starts_without_what_it_may_not_need() -> None:
         loaded.stdout.split()
     )
     assert not heavy
+
+
+def test_a_detector_runs_on_the_weights_of_rapidocr_and_on_none_of_its_code() -> None:
+    program = """
+import sys, numpy
+from common.text_detection import create_detector
+create_detector("dbnet", limit_side=32, threads=1).detect(numpy.zeros((32, 32, 3), numpy.uint8))
+print(*sys.modules)
+"""
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not {"rapidocr", "omegaconf", "shapely", "pyclipper", "requests", "zstandard"} & set(loaded.stdout.split())
