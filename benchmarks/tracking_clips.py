@@ -252,13 +252,8 @@ class Clip:
             move = np.array([[1, 0, x], [0, 1, y]])
             cv2.warpAffine(sign.art, move, (WIDTH, HEIGHT), dst=picture, borderMode=cv2.BORDER_TRANSPARENT)
             box = [max(x, 0), max(y, 0), min(x + wide, WIDTH - 1), min(y + high, HEIGHT - 1)]
-            if hidden is not None and y + high / 2 > HEIGHT * 0.4:
-                if hidden[0] <= box[0] < hidden[1]:
-                    box[0] = hidden[1]
-                elif hidden[0] < box[2] <= hidden[1]:
-                    box[2] = hidden[0]
-                elif box[0] < hidden[0] and hidden[1] < box[2]:
-                    box[2] = hidden[0]
+            if hidden is not None:
+                box = uncovered(box, (hidden[0], HEIGHT * 0.4, hidden[1], HEIGHT))
             for other, place in painted[order + 1 :]:
                 if other.born <= t < other.dies:
                     box = uncovered(box, place)

@@ -106,6 +106,9 @@ def compare(known: Sequence[Expected], seen: Sequence[Seen], known_looks: Vector
         start, end = along[row, column] - length[row, column] / 2, along[row, column] + length[row, column] / 2
         there[row, column] = _shown(known[row], start, end, there[row, column])
     unusual = np.clip(3 * np.array([[one.spread] for one in known]), LEAST_FALL, LOOK_FALL)
+    fallen = stays & (usual > 0) & (there < usual - LOOK_FALL)
+    for row in np.flatnonzero(fallen.any(axis=1)).tolist():
+        there[row] = np.maximum(there[row], np.where(fallen[row], _half_shown(known[row]), -1.0))
     fall = np.where(stays, np.clip((usual - np.maximum(there, look - LOOK_LOOSE)) / unusual - 1, 0, None) ** 2, 0.0)
     look = np.where(stays, np.maximum(look, there), look)
     doubt = np.minimum(fall, LOOK_MOST) + np.where(strict & ((look < ALIKE) | ~stays), STRICT, 0.0)
@@ -145,8 +148,20 @@ def _shown(known: Expected, start: float, end: float, whole: float) -> float:
     shown = slice(max(left, 0), min(right, width))
     if shown.stop - shown.start < LEAST_SHOWN:
         return whole
-    parts = [patch.reshape(PATCH[::-1])[:, shown] for patch in (known.before, known.now)]
-    one, other = (part - part.mean() for part in parts)
+    return _alike(*(patch.reshape(PATCH[::-1])[:, shown] for patch in (known.before, known.now)))
+
+
+def _half_shown(known: Expected) -> float:
+    """How alike before and now are in the upper or the lower half: something may hide the other."""
+    if abs(known.box.along[0]) < 0.9:
+        return -1.0
+    middle = PATCH[1] // 2
+    before, now = known.before.reshape(PATCH[::-1]), known.now.reshape(PATCH[::-1])
+    return max(_alike(before[:middle], now[:middle]), _alike(before[middle:], now[middle:]))
+
+
+def _alike(before: Vectors, now: Vectors) -> float:
+    one, other = before - before.mean(), now - now.mean()
     return float((one * other).sum() / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-6))
 
 

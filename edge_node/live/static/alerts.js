@@ -55,8 +55,10 @@ export class Alerts extends EventTarget {
     return new Map(here.map(({ sight, alert }) => [sight, alert]));
   }
 
+  // The newest first.
   get unseen() {
-    return [...this.#alerts.values()].filter(({ id }) => !this.#seen.has(id)).reverse();
+    const unseen = [...this.#alerts.values()].filter(({ id }) => !this.#seen.has(id));
+    return unseen.sort((a, b) => b.raised_unix_ns - a.raised_unix_ns);
   }
 
   #fill() {
