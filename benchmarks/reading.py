@@ -4,9 +4,10 @@
 
 Held-out receipts in 8 to 20 and in 40 to 120 times less light (a phone's sensor, the camera sways by up to 3 pixels):
 the frame as it is, lit by `fast`, the same with all lines in doubt read again (`--recognize-again`, without a bound),
-eight frames fused and lit, and the scan itself, each through the node's detector and recogniser. Word accuracy: words read right where they stand. Character error rate: edits per character, with lines that
-were missed and text where there is none. Case does not count. 95 % bootstrap intervals over receipts; shares of the gap
-from dark to bright are paired. Writes benchmarks/results/reading.json and a plot.
+eight frames fused and lit, and the scan itself, each through the node's detector and recogniser. Word accuracy: words
+read right where they stand. Character error rate: edits per character, with lines that were missed and text where
+there is none. Case does not count. 95 % bootstrap intervals over receipts; shares of the gap from dark to bright are
+paired. Writes benchmarks/results/reading.json and a plot.
 """
 
 import argparse
