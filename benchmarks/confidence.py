@@ -19,7 +19,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from reading_scenes import BRIGHT, DARK, Scenes, progress
+from reading_scenes import AGAIN, BRIGHT, DARK, Scenes, progress
 from reading_truth import Pipeline, labelled
 
 from common.text_confidence import FEATURES, features
@@ -33,11 +33,11 @@ def collect(scenes: Scenes, pipeline: Pipeline) -> dict[str, dict[str, list[tupl
     """By condition and receipt: features, the recogniser's own score, right or not."""
     made: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for scene in progress(scenes):
-        for condition, rgb in scene.pictures.items():
+        for condition in (*scene.pictures, *(() if scenes.training else (AGAIN,))):
             if condition == BRIGHT and scene.darkness != scenes.darkness[0] or scenes.training and condition == DARK:
                 continue
             name = condition if condition == BRIGHT else f"{condition}, {scene.darkness.removeprefix('receipts ')}"
-            read = pipeline.read(rgb, f"{Path(scene.name).stem} {scene.darkness} {condition}")
+            read = pipeline.read_scene(scene, condition)
             made[name][scene.name] += [
                 (features(one.letters, *one.size), float(np.mean(one.letters)), right)
                 for one, right in labelled(read, scene.truth)

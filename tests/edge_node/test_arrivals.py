@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common import packing
-from common.frame import Frame, FrameId, Outcome, Priority, Reading, Result
+from common.frame import Frame, FrameId, Outcome, Priority, Reading, Result, Route
 from common.pixels import RawImage
 from common.telemetry import Timeline
 from edge_node import arrivals
@@ -216,3 +216,13 @@ async def test_a_sink_that_hangs_is_left_behind(
     await house.arrivals.close()
     assert "could not be closed within" in caplog.text
     go.set()
+
+
+def test_the_dark_frame_is_at_hand_where_the_cloud_had_it() -> None:
+    dark = np.random.default_rng(0).integers(0, 20, (48, 64, 3), np.uint8)
+    frame = Frame(FrameId("e", "s", 0), packing.pack(RawImage.from_rgb(dark)), 10**18)
+    flight = Flight(frame, "#0", None, dark.size, Timeline({}), 0)
+    result = Result(frame.id, 0, Priority.STANDARD, 10**18, Outcome.ENHANCED, model="m")
+    there = Arrived(flight, result, 0, dark * 10).original()
+    assert there is not None and np.array_equal(there, dark)
+    assert Arrived(flight, result, 0, dark * 10, Route.EDGE).original() is None
