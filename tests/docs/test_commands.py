@@ -26,6 +26,7 @@ UNRUN = {  # command, as it begins: why it is not run
     "docker ": "images are built; tests/deploy/test_compose.py and test_images.py check what it is told",
     "LAMPLIGHT_HOST=gpu-box docker ": "as above",
     "kubectl ": "a cluster; tests/deploy/test_kubernetes.py renders and validates what it is told",
+    "make images-local ": "packages and images from the network; tests/deploy/test_images.py checks what it is told",
     "systemctl ": "systemd as the first process; tests/deploy checks the units",
     "nats ": "the nats command line is another project's and not installed",
     "python -m cloud_node --gpus 0 ": "a GPU",
@@ -182,19 +183,33 @@ def lines(desk: Path) -> int:
     return sum(file.read_text().count("\n") for file in (desk / "readings").rglob("readings.jsonl"))
 
 
+class Begun(dict[Command, "Future[Outcome]"]):
+    """Commands that run or have ended; another begins when it is asked for."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__()
+        self._runner = runner
+
+    def __missing__(self, command: Command) -> "Future[Outcome]":
+        return self.setdefault(command, self._runner.submit(command))
+
+
 @pytest.fixture(scope="session")
-def outcomes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[Command, "Future[Outcome]"]]:
+def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begun]:
     """How those of the commands end whose tests are selected; they begin together."""
     items = [item for item in request.session.items if getattr(item, "originalname", "") == "test_a_command_runs"]
     wanted = [item.callspec.params["command"] for item in items]  # type: ignore[attr-defined]
+    if "PYTEST_XDIST_WORKER" in os.environ:  # another worker may have the test: each begins with its own
+        wanted = []
     full = any(item.get_closest_marker("slow") for item in items)
     try:
         with World(tmp_path_factory.mktemp("world")) as world:
             runner = Runner(world, full)
             try:
-                yield {command: runner.submit(command) for command in wanted}
+                begun = Begun(runner)
+                for command in wanted:
+                    begun[command]
+                yield begun
             finally:
                 runner.close()
     except NotPossible as why:
