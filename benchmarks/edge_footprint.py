@@ -2,8 +2,8 @@
 
     python benchmarks/edge_footprint.py
 
-Installs the project with its `edge` extra into a fresh virtual environment (without pip: the tool is no part of it),
-and runs edge nodes from there against a cloud node without a network (`--preset none`): a few times to the first frame,
+Installs the project with its `edge` extra into a fresh virtual environment (without pip: the tool is no part of it;
+`--no-compile`: Python compiles what is imported, which is counted too, for the disk is looked at in the end), and runs edge nodes from there against a cloud node without a network (`--preset none`): a few times to the first frame,
 then once for `--frames` frames at `--size`, with memory (RSS) sampled twice a second. "Sent" counts from the start of
 the process until the frame's last byte was handed to gRPC. Writes benchmarks/results/edge_footprint.json and a plot.
 """
@@ -41,6 +41,7 @@ def install(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     python = folder / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check"]
+    pip += ["--no-compile"]
     subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), f"{ROOT}[edge]"], check=True, stderr=subprocess.DEVNULL)
     return python
 
@@ -93,11 +94,6 @@ def main() -> None:
         python = install(folder / "edge")
         probe = "import importlib.util; print(importlib.util.find_spec('torch') is not None)"
         torch = subprocess.run([str(python), "-c", probe], cwd=folder, capture_output=True, text=True, check=True)
-        size, packages = disk_bytes(folder / "edge"), {}
-        for path in next((folder / "edge" / "lib").glob("python*/site-packages")).iterdir():
-            packages[path.name] = round((disk_bytes(path) if path.is_dir() else path.stat().st_size) / MB, 1)
-        largest = dict(sorted(packages.items(), key=lambda item: -item[1])[:8])
-        print(f"on disk {size / MB:.0f} MB, torch: {torch.stdout.strip()}; largest, MB: {largest}", flush=True)
         photos = folder / "photos"
         photos.mkdir()
         for word in WORDS:
@@ -118,6 +114,11 @@ def main() -> None:
             samples = memory(python, node.address, photos, folder / "out", given.frames, *detector)
         finally:
             node.end()
+        size, packages = disk_bytes(folder / "edge"), {}
+        for path in next((folder / "edge" / "lib").glob("python*/site-packages")).iterdir():
+            packages[path.name] = round((disk_bytes(path) if path.is_dir() else path.stat().st_size) / MB, 1)
+        largest = dict(sorted(packages.items(), key=lambda item: -item[1])[:8])
+        print(f"on disk {size / MB:.0f} MB, torch: {torch.stdout.strip()}; largest, MB: {largest}", flush=True)
     half, mb = given.frames // 10, [rss for _, rss in samples]
     early = statistics.median([rss for done, rss in samples if half <= done <= 2 * half] or mb)
     late = statistics.median([rss for done, rss in samples if done >= given.frames - half] or mb)

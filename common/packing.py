@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Final
 
 import numpy as np
+import zstandard
 from PIL import ExifTags, Image, ImageOps
 
 from common.channel import MAX_PIXELS
@@ -15,7 +16,6 @@ from common.errors import CorruptImage, FrameTooLarge, ImageError
 from common.filters import Filter, filter_image, unfilter
 from common.near_lossless import MAX_STEP, from_levels, step_of, to_levels
 from common.pixels import Bytes, ColorMatrix, ColorRange, PixelFormat, RawImage, content_size
-from common.zstd_frames import FAST, MAGIC, Compressor, Options, Parameter, ZstdError, decompress, header_of
 
 __all__ = [
     "DEFAULT_QUALITY", "IMAGE_SUFFIXES", "MAX_PIXELS", "EncodedImage", "Filter", "ImageFormat", "PackedImage",
@@ -28,6 +28,7 @@ JPEG_SUBSAMPLING: Final = "4:2:0"
 WEBP_METHOD: Final = 0
 IMAGE_SUFFIXES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")  # files looked for in folders
 JPEG_SCAN: Final = b"\xff\xda"
+ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 MAX_WINDOW_BYTES: Final = 8 * 2**20  # of a zstd frame that is smaller: what its specification asks decoders to take
 MAX_SCANS: Final = 64  # of a progressive JPEG: each is a walk over all pixels, and an empty one takes a few bytes
 SAMPLE_BYTES: Final = 8_192  # a filter is chosen by this much
@@ -35,15 +36,11 @@ SAMPLE_EVERY: Final = 65_536  # of so much
 
 # Matches in residuals are chance, and cost more than their literals: min_match and the tiny table avoid them. The
 # window gives blocks of 16 KiB, each with its own Huffman table, so that the tables follow the image.
-ZSTD_OPTIONS: Final[dict[Filter, Options]] = {
-    Filter.NONE: {Parameter.compression_level: 1, Parameter.checksum_flag: 1},
-    Filter.PYRAMID: {
-        Parameter.strategy: FAST,
-        Parameter.window_log: 14,
-        Parameter.hash_log: 6,
-        Parameter.min_match: 7,
-        Parameter.checksum_flag: 1,
-    },
+ZSTD_PARAMETERS: Final = {
+    Filter.NONE: zstandard.ZstdCompressionParameters.from_level(1, write_checksum=True),
+    Filter.PYRAMID: zstandard.ZstdCompressionParameters(
+        strategy=zstandard.STRATEGY_FAST, window_log=14, hash_log=6, min_match=7, write_checksum=True
+    ),
 }
 
 
@@ -84,7 +81,11 @@ class _Zstd(threading.local):
     """zstd contexts must not be shared between threads."""
 
     def __init__(self) -> None:
-        self.compressors = {filter: Compressor(options) for filter, options in ZSTD_OPTIONS.items()}
+        self.compressors = {
+            filter: zstandard.ZstdCompressor(compression_params=parameters)
+            for filter, parameters in ZSTD_PARAMETERS.items()
+        }
+        self.decompressor = zstandard.ZstdDecompressor()
 
     def compress(self, samples: Bytes, filter: Filter) -> bytes:
         return self.compressors[filter].compress(samples.data)
@@ -149,14 +150,14 @@ def check(packed: PackedImage, *, max_pixels: int = MAX_PIXELS) -> int:
     what = _describe(packed)
     if not 1 <= packed.step <= MAX_STEP:
         raise ImageError(f"{what} has levels {packed.step} apart, 1..{MAX_STEP} are possible")
-    if packed.payload[:4] != MAGIC:
+    if packed.payload[:4] != ZSTD_MAGIC:
         raise CorruptImage(f"{what} is not a zstd frame")
     try:
-        header = header_of(packed.payload)
-    except ValueError as error:
+        header = zstandard.get_frame_parameters(packed.payload)
+    except zstandard.ZstdError as error:
         raise CorruptImage(f"{what} is broken: {error}") from None
     if header.content_size != expected or not header.has_checksum:
-        raise CorruptImage(f"{what} claims {header.content_size or 'no'} bytes, expected {expected} and a checksum")
+        raise CorruptImage(f"{what} claims {header.content_size} bytes, expected {expected} and a checksum")
     if header.window_size > max(expected, MAX_WINDOW_BYTES):
         raise CorruptImage(f"{what} asks for a window of {header.window_size} bytes to unpack {expected}")
     return expected
@@ -174,8 +175,8 @@ def unpack(packed: PackedImage, *, max_pixels: int = MAX_PIXELS) -> RawImage:
     """
     expected = check(packed, max_pixels=max_pixels)
     try:
-        content = decompress(packed.payload, expected)
-    except (ZstdError, ValueError) as error:
+        content = _zstd.decompressor.decompress(packed.payload, max_output_size=expected, allow_extra_data=False)
+    except zstandard.ZstdError as error:
         raise CorruptImage(f"{_describe(packed)} is broken: {error}") from None
     if len(content) != expected:
         raise CorruptImage(f"{_describe(packed)} holds {len(content)} bytes, expected {expected}")

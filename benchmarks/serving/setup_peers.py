@@ -19,8 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VENVS = Path(__file__).resolve().parent / ".venvs"
 DEBIAN_PYTHON = Path("/usr/bin/python3.11")
 OURS = (
-    ("torch", "kornia", "safetensors", "backports.zstd",
-     "nats-py", "nkeys", "pillow", "onnxruntime", "openvino", "rich")
+    ("torch", "kornia", "safetensors", "zstandard", "nats-py", "nkeys", "pillow", "onnxruntime", "openvino", "rich")
     + ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-grpc")
 )  # fmt: skip
 PEERS = {
