@@ -116,6 +116,30 @@ def test_a_line_that_is_found_in_two_parts_stays_one_sight() -> None:
     assert [sight.text for sight in watched.told.values()] == ["B 123 XYZ"]
 
 
+def pieces_of(sign: Sign) -> list[Region]:
+    (x0, y0), (x1, _), (_, y1), _ = region_of(sign, 0, CORNER).polygon
+    cut = x0 + 0.4 * (x1 - x0)
+    return [Region(((a, y0), (b, y0), (b, y1), (a, y1)), 0.8) for a, b in ((x0, cut - 4), (cut + 4, x1))]
+
+
+def test_a_line_that_begins_in_two_pieces_is_one_sight() -> None:
+    watched, sign = Watched(), Sign("B 123 XYZ", 520, 250, read=False)
+    for k in range(20):
+        watched.now_s = 1000 + k / 10
+        watched.see(picture(SCENE, [sign], 0, CORNER), pieces_of(sign) if k < 2 else [region_of(sign, 0, CORNER)])
+    watched.close()
+    assert len(watched.told) == 1
+
+
+def test_a_splinter_of_one_frame_is_no_sight() -> None:
+    watched, sign = Watched(), Sign("B 123 XYZ", 520, 250, read=False)
+    for k in range(20):
+        watched.now_s = 1000 + k / 10
+        watched.see(picture(SCENE, [sign], 0, CORNER), pieces_of(sign)[: 2 if k == 0 else 1])
+    watched.close()
+    assert len(watched.told) == 1
+
+
 def test_it_ends_when_it_is_unseen_for_long_and_never_comes_back() -> None:
     watched = Watched(timeout_s=2.0)
     first = watch(watched, STREET, 5)
