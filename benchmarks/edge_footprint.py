@@ -3,10 +3,10 @@
     python benchmarks/edge_footprint.py
 
 Installs the project with its `edge` extra into a fresh virtual environment (without pip: the tool is no part of it;
-`--no-compile`: Python compiles what is imported, and the disk is looked at in the end), and runs edge nodes from there
-against a cloud node without a network (`--preset none`): a few times to the first frame, then once for `--frames` frames
-at `--size`, with memory (RSS) sampled twice a second. "Sent" counts from the start of the process until the frame's last
-byte was handed to gRPC. Writes benchmarks/results/edge_footprint.json and a plot.
+`--no-compile`: Python compiles what is imported, and the disk is looked at in the end), and runs edge nodes from
+there against a cloud node without a network (`--preset none`): a few times to the first frame, then once for `--frames`
+frames at `--size`, with memory (RSS) sampled twice a second. "Sent" counts from the start of the process until the
+frame's last byte was handed to gRPC. Writes benchmarks/results/edge_footprint.json and a plot.
 """
 
 import argparse
