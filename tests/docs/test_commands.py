@@ -40,6 +40,7 @@ UNRUN = {  # command, as it begins: why it is not run
     "python benchmarks/edge_footprint.py": "packages from the network",
     "python tests/fuzz/run.py": "minutes for each of many targets; tests/fuzz runs each of them shortly",
     "python tests/faults/run.py": "ten minutes, alone on its machine",
+    "python benchmarks/endurance.py": "an hour",
     "python benchmarks/half_open.py": "ten thousand streams for minutes",
     "python benchmarks/link.py": "minutes, and network devices",
     "python benchmarks/link_cut.py": "minutes, and network devices",

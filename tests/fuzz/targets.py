@@ -28,7 +28,7 @@ from common.errors import ImageError, SettingsError
 from common.frame import Frame, FrameId, Outcome, Priority, Result
 from common.packing import ImageFormat
 from common.pixels import PixelFormat, RawImage, content_size
-from common.settings import _build, _leaves, _read_file
+from common.settings import _build, _former, _leaves, _read_file
 from common.subjects import HEADER_BYTES, HEADER_MESSAGE_ID, HEADER_PART
 from edge_node.assembly import Assembler, part_of
 from edge_node.settings import EdgeSettings
@@ -219,7 +219,7 @@ def feed_settings(data: bytes) -> None:
     file.write_bytes(data)
     for cls in (CloudSettings, EdgeSettings):
         with contextlib.suppress(SettingsError):
-            repr(_build(cls, _read_file(file, _leaves(cls))[0], ()))  # as `load` does, without its command line
+            repr(_build(cls, _read_file(file, _leaves(cls), _former(cls))[0], ()))  # as `load` does, without its command line
     with contextlib.suppress(SettingsError):
         Policy.load(file).of("cam")
 
