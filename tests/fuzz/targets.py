@@ -219,7 +219,9 @@ def feed_settings(data: bytes) -> None:
     file.write_bytes(data)
     for cls in (CloudSettings, EdgeSettings):
         with contextlib.suppress(SettingsError):
-            repr(_build(cls, _read_file(file, _leaves(cls), _former(cls))[0], ()))  # as `load` does, without its command line
+            repr(
+                _build(cls, _read_file(file, _leaves(cls), _former(cls))[0], ())
+            )  # as `load` does, without its command line
     with contextlib.suppress(SettingsError):
         Policy.load(file).of("cam")
 
