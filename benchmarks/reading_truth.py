@@ -23,6 +23,7 @@ from common.text_detection import DBNet
 from common.text_recognition import CTCRecognizer, Looks
 
 SIDE = 480  # of the detector, as the node's default
+DECODER = "read3"  # in the names of what is kept: another one with each change to what is read
 ALL = 1000  # more lines than a receipt has
 
 
@@ -51,14 +52,15 @@ class Pipeline:
 
     def read(self, rgb: np.ndarray, name: str, original: np.ndarray | None = None) -> list[Read]:
         """original: the frame in the dark; with it all lines in doubt are read again."""
-        file = self.cache and self.cache / f"{name}.json"
+        file = self.cache and self.cache / f"{name} {DECODER}.json"
         if file and file.exists():
             return [Read(one["polygon"], one["text"], one["letters"]) for one in json.loads(file.read_text())]
-        made = []
         looks = Looks(self.recognizer, rgb, None if original is None else lambda: original, again=ALL)
-        for region in self.detector.detect(rgb):
-            spelled = looks.spell(region.polygon)
-            made.append(Read(list(region.polygon), spelled.text, list(spelled.letters)))
+        polygons = [region.polygon for region in self.detector.detect(rgb)]
+        made = [
+            Read(list(polygon), spelled.text, list(spelled.letters))
+            for polygon, spelled in zip(polygons, looks.read(polygons), strict=True)
+        ]
         if file:
             file.write_text(json.dumps([vars(one) for one in made]))
         return made

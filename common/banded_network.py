@@ -1,14 +1,18 @@
 """A detection network whose large early layers run on one band of the image at a time, with the same result."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from common.onnx_models import lean_sessions
+from common.errors import WeightsError
+from common.onnx_models import lean_session, lean_sessions
 from common.onnx_split import STEM_STRIDE, halves
 from common.pixels import Bytes
+
+log = logging.getLogger(__name__)
 
 Levels = np.ndarray[Any, np.dtype[np.float32]]
 BAND: Final = 192  # rows of the image; its early layers then take less than the later ones of the whole image
@@ -18,7 +22,7 @@ class BandedNetwork:
     """An ONNX network from an image to a map of its size; (1, 3, H, W) in, (1, 1, H, W) out, H and W multiples of 32.
 
     The early layers are the largest: at 1280x736 rapidocr's detector takes 70 MB less in bands, to the same bits. A
-    network that has no place to be cut runs whole.
+    network that has no place to be cut, or whose parts do not load, runs whole.
 
     Raises:
         SettingsError, WeightsError: as `lean_sessions`.
@@ -34,7 +38,13 @@ class BandedNetwork:
             self._reach, self._seam = found.reach + -found.reach % STEM_STRIDE, found.seam
             return found.stem, found.body
 
-        self._first, *rest = lean_sessions(model, threads, cut)
+        try:
+            self._first, *rest = lean_sessions(model, threads, cut)
+        except WeightsError:
+            if not self._seam:
+                raise
+            log.warning("%s does not run in two parts: it runs whole, which takes more memory", model.name)
+            self._first, *rest = [lean_session(model, threads)]
         self._body = rest[0] if rest else None
         self._image = self._first.get_inputs()[0].name
 

@@ -11,7 +11,7 @@ from typing import Final
 GRAPH: Final = 7
 NODE, INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, VALUE_INFO = 1, 5, 11, 12, 13
 INPUT, OUTPUT, OP_TYPE, ATTRIBUTE = 1, 2, 4, 5
-ATTRIBUTE_NAME, INTS = 1, 8
+ATTRIBUTE_NAME, INT, STRING, INTS = 1, 3, 4, 8
 TENSOR_NAME, VALUE_NAME = 8, 1
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 FLOAT: Final = 1  # TensorProto.DataType
@@ -37,6 +37,7 @@ class _Node:
     outputs: list[bytes]
     op_type: bytes
     ints: dict[bytes, list[int]]
+    strings: dict[bytes, bytes]
 
 
 def fields(data: bytes | memoryview) -> Iterator[Field]:
@@ -58,8 +59,8 @@ def fields(data: bytes | memoryview) -> Iterator[Field]:
 def halves(model: bytes) -> Halves | None:
     """The network cut after its stem, the layers up to a quarter of the image's size; None where it has no such place.
 
-    Everything before the cut must look at a few pixels around each alone, and a single tensor must cross it. The file's
-    metadata goes with both.
+    Everything before the cut must look at a few pixels around each alone, in a way known here, and a single
+    tensor must cross it: no constant either. The file's metadata goes with both.
     """
     try:
         outer = list(fields(model))
@@ -69,7 +70,8 @@ def halves(model: bytes) -> Halves | None:
         weights = {_text(content, TENSOR_NAME) for number, _, content in inner if number == INITIALIZER}
         given = [_text(content, VALUE_NAME) for number, _, content in inner if number == GRAPH_INPUT]
         [image] = [name for name in given if name not in weights]
-        place = _place(nodes, weights, image)
+        wanted = {_text(content, VALUE_NAME) for number, _, content in inner if number == GRAPH_OUTPUT}
+        place = _place(nodes, image, wanted)
     except (IndexError, ValueError):
         return None
     if place is None:
@@ -82,24 +84,44 @@ def halves(model: bytes) -> Halves | None:
     return Halves(whole[0], whole[1], seam.decode(), reach)
 
 
-def _place(nodes: Sequence[_Node], weights: set[bytes], image: bytes) -> tuple[int, bytes, int] | None:
-    """How many nodes the stem has, the tensor that leaves it, and its reach."""
-    last = {name: index for index, node in enumerate(nodes) for name in node.inputs}
-    stride, reach = {image: 1}, {image: 0}
+def _place(nodes: Sequence[_Node], image: bytes, wanted: set[bytes]) -> tuple[int, bytes, int] | None:
+    """How many nodes the stem has, the tensor that leaves it, and its reach; `wanted` leaves the network itself."""
+    last = {name: index for index, node in enumerate(nodes) for name in node.inputs} | dict.fromkeys(wanted, len(nodes))
+    stride, reach, made = {image: 1}, {image: 0}, {image}
     for index, node in enumerate(nodes):
         if node.op_type not in LOCAL:
             return None
+        made |= set(node.outputs)
         sources = [name for name in node.inputs if name in stride]
         scale = max((stride[name] for name in sources), default=1)
-        wide = max(node.ints.get(b"kernel_shape", [1]))
+        wide, step = _window(node)
         for name in node.outputs if sources else ():
-            stride[name] = scale * max(node.ints.get(b"strides", [1]))
+            stride[name] = scale * step
             reach[name] = max(reach[source] for source in sources) + scale * (wide - 1)
-        crossing = [name for name in stride if last.get(name, -1) > index]
+        crossing = [name for name in made if last.get(name, -1) > index]
         follows = [other.op_type for other in nodes[index + 1 :] if set(crossing) & set(other.inputs)]
-        if len(crossing) == 1 and stride[crossing[0]] == STEM_STRIDE and set(follows) == {b"Conv"}:
+        if len(crossing) == 1 and stride.get(crossing[0]) == STEM_STRIDE and set(follows) == {b"Conv"}:
             return index + 1, crossing[0], reach[crossing[0]]
     return None
+
+
+def _window(node: _Node) -> tuple[int, int]:
+    """How many pixels wide the square is that a layer looks at, at most, and its step. Raises ValueError where that is
+    not known, or its output is not of its input's size over the step."""
+    if node.op_type == b"Concat" and node.ints.get(b"axis") != [1]:
+        raise ValueError("joins rows")
+    if node.op_type not in (b"Conv", b"MaxPool"):
+        return 1, 1
+    sizes, steps = node.ints.get(b"kernel_shape", []), node.ints.get(b"strides", [1, 1])
+    if len(sizes) != 2 or len(set(steps)) != 1 or set(node.ints.get(b"dilations", [1])) != {1}:
+        raise ValueError("no plain window")
+    pads, padding = node.ints.get(b"pads", [0] * 4), node.strings.get(b"auto_pad", b"NOTSET")
+    added = [pads[0] + pads[2], pads[1] + pads[3]]
+    if padding == b"NOTSET" and not all(k - steps[0] <= p < k for k, p in zip(sizes, added, strict=True)):
+        raise ValueError("another size")
+    if padding == b"VALID" and max(sizes) > steps[0]:
+        raise ValueError("another size")
+    return max(sizes), steps[0]
 
 
 def _part(inner: Sequence[Field], nodes: Sequence[_Node], kept: range, seam: Sequence[tuple[int, bytes]]) -> bytes:
@@ -127,7 +149,7 @@ def _image_like(name: bytes) -> bytes:
 
 
 def _node(content: bytes) -> _Node:
-    node = _Node([], [], b"", {})
+    node = _Node([], [], b"", {}, {})
     for number, _, value in fields(content):
         if number == INPUT:
             node.inputs.append(value)
@@ -136,13 +158,14 @@ def _node(content: bytes) -> _Node:
         elif number == OP_TYPE:
             node.op_type = value
         elif number == ATTRIBUTE:
-            node.ints[_text(value, ATTRIBUTE_NAME)] = list(_ints(value))
+            name = _text(value, ATTRIBUTE_NAME)
+            node.ints[name], node.strings[name] = list(_ints(value)), _text(value, STRING)
     return node
 
 
 def _ints(attribute: bytes) -> Iterator[int]:
     for number, kind, value in fields(attribute):
-        if number != INTS:
+        if number not in (INT, INTS):
             continue
         at = 0
         while at < len(value):  # one, or several in a packed field

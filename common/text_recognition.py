@@ -5,6 +5,7 @@ References:
     PP-OCRv6 small recognition model, 18,708 characters, Apache-2.0, in rapidocr's wheel.
 """
 
+import logging
 import threading
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -23,12 +24,18 @@ from common.pixels import Bytes
 from common.text_confidence import confidence
 from common.text_crops import crops, smoothed, stretched, text_size
 
+log = logging.getLogger(__name__)
+
 Probabilities = np.ndarray[Any, np.dtype[np.float32]]  # (T, letters)
+Indices = np.ndarray[Any, np.dtype[np.intp]]
+Polygon = Sequence[tuple[float, float]]
 Original = Callable[[], Bytes | None]  # the frame in the dark, (H, W, 3) uint8, made when it is asked for
 
 MOST_LETTERS: Final = 256  # of one piece of text; more is cut off
 LIKELY_SPACE: Final = 0.1  # a space this likely between two letters is one: the recogniser leaves too many out
 DOUBT: Final = 0.6  # what is less sure is read again
+LESS_SURE: Final = 0.2  # than the first look: then that one counts
+UNLIKELY: Final = 1e-4  # of a letter at the first look: not kept for the second, all 18,708 would take 3 MB a line
 FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
@@ -106,17 +113,15 @@ class CTCRecognizer:
         """
         check_image(rgb)
         self.load()
-        look = Looks(self, rgb, original if self.again else None, self.again)
-        read = []
-        for region in regions:
-            spelled = look.spell(region.polygon)
-            sure = confidence(spelled.letters, *text_size(region.polygon)) if spelled.text else 0.0
-            read.append(replace(region, text=spelled.text, confidence=sure))
-        return tuple(read)
+        spelled = Looks(self, rgb, original, self.again).read([region.polygon for region in regions])
+        return tuple(
+            replace(region, text=one.text, confidence=sureness(one, region.polygon))
+            for region, one in zip(regions, spelled, strict=True)
+        )
 
-    def spell(self, rgb: Bytes, polygon: Sequence[tuple[float, float]]) -> Spelled:
+    def spell(self, rgb: Bytes, polygon: Polygon) -> Spelled:
         """What stands in one outline; of text that may be turned either way, the way that scores higher."""
-        return Looks(self, rgb).spell(polygon)
+        return Looks(self, rgb).read([polygon])[0]
 
     def decode(self, probabilities: Probabilities) -> Spelled:
         return decode(probabilities, self._letters)
@@ -130,51 +135,72 @@ class CTCRecognizer:
         return probabilities  # type: ignore[no-any-return]
 
 
-class Looks:
-    """What the lines of one frame say: each is looked at once, and `again` of those in doubt three times.
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A line that may be read again: what it spelled, how sure that is, and the probabilities worth keeping."""
 
-    Then the probabilities of three crops are averaged: as it is, smoothed, and smoothed from the dark frame with its
-    contrast stretched. Noise misleads each of them elsewhere.
+    index: int
+    spelled: Spelled
+    sure: float
+    crop: Bytes
+    likely: tuple[Indices, Indices]  # step and letter
+    probabilities: Probabilities
+
+
+class Looks:
+    """What the lines of one frame say: each is looked at once, then `again` of those in doubt twice more.
+
+    Of these the probabilities of three crops are averaged: as it is, smoothed, and smoothed from the dark frame with
+    its contrast stretched. Noise misleads each of them elsewhere. Those nearest to being sure go first; what is empty
+    at the first look is no line.
     """
 
     def __init__(self, recognizer: CTCRecognizer, rgb: Bytes, original: Original | None = None, again: int = 0) -> None:
-        self._recognizer, self._rgb, self._original, self._left = recognizer, rgb, original, again
-        self._dark: Bytes | None = None
+        self._recognizer, self._rgb, self._original, self._most = recognizer, rgb, original, again
+        self._doubts: list[Doubt] = []
 
-    def spell(self, polygon: Sequence[tuple[float, float]]) -> Spelled:
+    def read(self, polygons: Sequence[Polygon]) -> list[Spelled]:
+        """What each says, in their order; no failure of the second look loses the first one."""
+        found = [self._once(index, polygon) for index, polygon in enumerate(polygons)]
+        chosen = sorted(self._doubts, key=lambda doubt: -doubt.sure)[: self._most]
+        if not chosen or self._original is None:
+            return found
+        try:
+            dark = self._original()
+            if dark is not None and dark.shape == self._rgb.shape:
+                for doubt in chosen:
+                    found[doubt.index] = self._again(doubt, dark, polygons[doubt.index])
+        except Exception:
+            log.warning("lines in doubt could not be read again, they stay as they were read first", exc_info=True)
+        return found
+
+    def _once(self, index: int, polygon: Polygon) -> Spelled:
+        """The first look at a line; of text that may be turned either way, the way that scores higher."""
         cut = crops(self._rgb, polygon)
         if len(cut) != 1:
             ways = (self._recognizer.decode(self._recognizer.probabilities(crop)) for crop in cut)
             return max(ways, key=lambda one: one.score, default=Spelled(""))
         seen = self._recognizer.probabilities(cut[0])
         spelled = self._recognizer.decode(seen)
-        if self._original is None or confidence(spelled.letters, *text_size(polygon)) >= DOUBT:
-            return spelled
-        return self._again(polygon, cut[0], seen, spelled)
+        sure = sureness(spelled, polygon)
+        if self._most and self._original is not None and spelled.text and sure < DOUBT:
+            steps, letters = np.nonzero(seen > UNLIKELY)
+            self._doubts.append(Doubt(index, spelled, sure, cut[0], (steps, letters), seen[steps, letters]))
+        return spelled
 
-    def _again(
-        self, polygon: Sequence[tuple[float, float]], crop: Bytes, seen: Probabilities, spelled: Spelled
-    ) -> Spelled:
-        dark = self._in_the_dark()
-        if dark is None:
-            return spelled
+    def _again(self, doubt: Doubt, dark: Bytes, polygon: Polygon) -> Spelled:
+        """The average of three looks, unless it says nothing or is much less sure than the first one."""
         [other] = crops(dark, polygon)
-        self._left -= 1
-        if not self._left:
-            self._original = None
-        looks = [
-            seen,
-            *map(self._recognizer.probabilities, (smoothed(crop, polygon), stretched(smoothed(other, polygon)))),
-        ]
-        return self._recognizer.decode(np.mean(looks, axis=0))
+        total = self._recognizer.probabilities(smoothed(doubt.crop, polygon)).copy()
+        total += self._recognizer.probabilities(stretched(smoothed(other, polygon)))
+        total[doubt.likely] += doubt.probabilities
+        spelled = self._recognizer.decode(np.divide(total, 3, dtype=np.float32))
+        return spelled if spelled.text and sureness(spelled, polygon) >= doubt.sure - LESS_SURE else doubt.spelled
 
-    def _in_the_dark(self) -> Bytes | None:
-        """The original, made once; None from then on where it has another size."""
-        if self._dark is None and self._original is not None:
-            self._dark = self._original()
-            if self._dark is None or self._dark.shape != self._rgb.shape:
-                self._dark = self._original = None
-        return self._dark
+
+def sureness(spelled: Spelled, polygon: Polygon) -> float:
+    """How likely a text is right, 0..1; 0 for none."""
+    return confidence(spelled.letters, *text_size(polygon)) if spelled.text else 0.0
 
 
 def decode(probabilities: Probabilities, letters: Sequence[str]) -> Spelled:

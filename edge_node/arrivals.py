@@ -19,6 +19,7 @@ from edge_node.metrics import Activity
 from edge_node.reader import Reader
 from edge_node.sights import Sight, SightSink, Tracker
 from edge_node.sinks import JsonLines, Shown, Sink
+from edge_node.smaller import restored
 from edge_node.spool import Entry
 from edge_node.steps import Steps
 
@@ -46,8 +47,10 @@ class Arrived:
         return self.flight.frame if self.flight.origin is None else self.flight.origin
 
     def original(self) -> Bytes | None:
-        """The frame as it went to the cloud, (H, W, 3) uint8 RGB; None where it did not."""
-        return to_rgb(unpack(self.flight.frame.image)) if self.route is Route.CLOUD else None
+        """The frame as it went to the cloud, in the camera's size, (H, W, 3) uint8 RGB; None where it did not."""
+        if self.route is not Route.CLOUD:
+            return None
+        return restored(to_rgb(unpack(self.flight.frame.image)), self.flight.size)
 
 
 class Arrivals:

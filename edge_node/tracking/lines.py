@@ -39,6 +39,16 @@ def find_lines(
                 break
 
 
+def let_go(gone: Sequence[Track], live: Sequence[Track]) -> None:
+    """Nobody remembers those that have ended and been told of: each would hold the one before it, for ever."""
+    for track in live:
+        other = track.beside
+        if other is not None and other.ended and other.last <= track.last:  # so it is a splinter of its other at most
+            track.beside = other.beside if other.beside is not track else None
+    for track in gone:
+        track.beside = None
+
+
 def _apart(box: Box, places: Floats) -> tuple[Floats, Flags]:
     """Pixels between the ends of a box and of each place, below 0 where they overlap, and which lie on its line."""
     x, y, u, v, length, height = places.T

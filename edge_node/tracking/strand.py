@@ -12,7 +12,7 @@ from edge_node.tracking import view
 from edge_node.tracking.assignment import assign
 from edge_node.tracking.boxes import patches_at
 from edge_node.tracking.frame import TRUST, Camera, Frame
-from edge_node.tracking.lines import find_lines
+from edge_node.tracking.lines import find_lines, let_go
 from edge_node.tracking.motion import Motion
 from edge_node.tracking.pairing import ALIKE, MOST, Expected, Flags, Table, compare
 from edge_node.tracking.still import by_looks, by_places
@@ -192,7 +192,8 @@ class Strand:
         new = [(track_of[ids[column]], frame.in_scene(column)) for column in fresh if ids[column]]
         if new:
             seen = [(track_of[id], frame.in_scene(column)) for column, id in enumerate(ids) if id]
-            others = [track for track in self.tracks if track.id not in set(ids)]
+            here_now = set(ids)
+            others = [track for track in self.tracks if track.id not in here_now]
             unseen = [(track, track.place(frame.move_at, (0.0, 0.0))[0]) for track in others]
             find_lines(new, seen, unseen)
         return ids
@@ -252,7 +253,9 @@ class Strand:
         return gone
 
     def _tell(self, tracks: Sequence[Track]) -> list[Sight]:
-        told = (track.news(self.newest, at_once=not self._ordered) for track in tracks)
+        told = [track.news(self.newest, at_once=not self._ordered) for track in tracks]
+        if gone := [track for track in tracks if track.ended]:
+            let_go(gone, self.tracks)
         return [sight for sight in told if sight is not None]
 
 

@@ -206,7 +206,8 @@ class Track:
 
     @property
     def is_splinter(self) -> bool:
-        """Whether it was seen once, beside one that was seen again without it, and does not say something else."""
+        """Whether it was seen in a frame or two, beside one that was seen again without it, and does not say something
+        else: what was not read, or has less than three letters, cannot."""
         other = self.beside
         if other is not None and other.last <= self.last and other.beside not in (None, self):
             other = other.beside
@@ -223,7 +224,8 @@ class Track:
         """What is to be told of it now, if anything."""
         told = self.told
         if told is None:
-            alone = self.ended and self.evidence >= SCORE_ALONE * self.frames and not self.is_splinter
+            least = min(SCORE_ALONE * self.frames, EVIDENCE)
+            alone = self.ended and self.evidence >= least and not self.is_splinter
             if not (self.established or ((alone or at_once) and (not self.is_part or self.apart >= APART_ALONE))):
                 return None
         elif not (self.ended or self._changed(told, at)):

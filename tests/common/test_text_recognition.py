@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -218,3 +219,60 @@ def test_what_is_sure_is_read_once() -> None:
     asked: list[int] = []
     CTCRecognizer(threads=1, again=9).recognize(rgb, [region], lambda: asked.append(1))
     assert not asked
+
+
+def test_the_lines_that_promise_most_are_read_again_not_the_first() -> None:
+    """Boxes on nothing are no line to read again, and the lines nearest to being sure come first."""
+    lit, dark, region = in_the_dark()
+    empty = replace(region, polygon=((2.0, 1.0), (40.0, 1.0), (40.0, 9.0), (2.0, 9.0)))
+    flat = lit.copy()
+    flat[:12] = 120
+    plain = CTCRecognizer(threads=1).recognize(flat, [empty, region])
+    assert plain[0].text == "" and plain[1].text
+    read = CTCRecognizer(threads=1, again=1).recognize(flat, [empty, region], lambda: dark)
+    assert read[0] == plain[0] and read[1].text != plain[1].text
+
+
+def test_a_dark_frame_that_cannot_be_made_loses_no_text(caplog: pytest.LogCaptureFixture) -> None:
+    lit, _, region = in_the_dark()
+    plain = CTCRecognizer(threads=1).recognize(lit, [region, region])
+
+    def original() -> np.ndarray:
+        raise MemoryError("no room")
+
+    assert CTCRecognizer(threads=1, again=2).recognize(lit, [region, region], original) == plain
+    assert len(caplog.records) == 1 and "read again" in caplog.text
+
+
+class Scripted(CTCRecognizer):
+    """Spells what it is given, look by look."""
+
+    def __init__(self, *looks: np.ndarray) -> None:
+        super().__init__(threads=1, again=1)
+        self.looks = list(looks)
+
+    def load(self) -> None:
+        self._letters = ["", "A", "B", " "]
+
+    def probabilities(self, crop: np.ndarray) -> np.ndarray:
+        return self.looks.pop(0)
+
+
+def steps(*probable: tuple[float, float, float, float]) -> np.ndarray:
+    return np.array(probable, np.float32)
+
+
+UNSURE = steps((0.2, 0.8, 0, 0), (1, 0, 0, 0), (0.2, 0, 0.8, 0))
+NOTHING = steps(*[(1, 0, 0, 0)] * 3)
+LESS = steps((0.45, 0.3, 0.25, 0), (1, 0, 0, 0), (0.9, 0, 0.1, 0))
+SURE = steps((0, 1, 0, 0), (1, 0, 0, 0), (0, 1, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("again", "text"),
+    [((NOTHING, NOTHING), "AB"), ((SURE, SURE), "AA"), ((LESS, LESS), "AB"), ((UNSURE, UNSURE), "AB")],
+)
+def test_the_second_look_counts_unless_it_sees_nothing_or_is_much_less_sure(again: tuple, text: str) -> None:
+    rgb, region = drawn("AB")
+    [read] = Scripted(UNSURE, *again).recognize(rgb, [region], lambda: rgb)
+    assert read.text == text

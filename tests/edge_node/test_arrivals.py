@@ -19,6 +19,7 @@ from edge_node.in_hand import InHand
 from edge_node.ledger import Flight, Ledger
 from edge_node.reader import Reader
 from edge_node.sinks import Shown
+from edge_node.smaller import smaller
 from edge_node.steps import Steps
 
 RGB = np.zeros((48, 64, 3), np.uint8)
@@ -145,6 +146,17 @@ async def test_an_essential_frame_is_read_before_others_that_came_first() -> Non
     assert [reading.id.sequence for reading in sink.readings] == [0, 3, 1, 2] and house.in_hand.frames == 0
 
 
+def test_the_dark_frame_has_the_size_of_what_is_read_whatever_was_sent() -> None:
+    """Else a frame that was sent smaller is never read again with it."""
+    dark = RawImage.from_rgb(np.random.default_rng(0).integers(0, 30, (48, 64, 3), dtype=np.uint8))
+    frame = Frame(FrameId("e", "s", 1), packing.pack(smaller(dark, 0.5)), 10**18)
+    assert (frame.image.width, frame.image.height) == (32, 24)
+    flight = Flight(frame, "#1", None, 9216, Timeline({}), 0, (64, 48))
+    result = Result(frame.id, 0, Priority.STANDARD, 10**18, Outcome.ENHANCED, model="m")
+    there = Arrived(flight, result, 0, RGB).original()
+    assert there is not None and there.shape == RGB.shape and 0 < there.mean() < 30
+
+
 async def test_a_sink_that_fails_costs_the_others_nothing(caplog: pytest.LogCaptureFixture) -> None:
     sink = Sink()
     house = House(Sink(failing=True), sink)
@@ -221,7 +233,7 @@ async def test_a_sink_that_hangs_is_left_behind(
 def test_the_dark_frame_is_at_hand_where_the_cloud_had_it() -> None:
     dark = np.random.default_rng(0).integers(0, 20, (48, 64, 3), np.uint8)
     frame = Frame(FrameId("e", "s", 0), packing.pack(RawImage.from_rgb(dark)), 10**18)
-    flight = Flight(frame, "#0", None, dark.size, Timeline({}), 0)
+    flight = Flight(frame, "#0", None, dark.size, Timeline({}), 0, (64, 48))
     result = Result(frame.id, 0, Priority.STANDARD, 10**18, Outcome.ENHANCED, model="m")
     there = Arrived(flight, result, 0, dark * 10).original()
     assert there is not None and np.array_equal(there, dark)
