@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import io
+import json
 import re
 import socket
 import time
@@ -274,6 +275,25 @@ def test_alerts_come_first_stay_for_those_who_come_later_and_end_with_their_sigh
         messages = browser.next("before")[0]["messages"]
         found = [(one["alert"]["alert"], one["alert"]["over"]) for one in messages if one["type"] == "alert"]
         assert found == [("exit", True), ("taxi", True)]
+
+
+def test_alerts_of_several_cameras_come_by_time(page: LivePage) -> None:
+    for number in range(ALERTS):
+        for name in ("yard", "gate"):
+            camera_of(page, name).alerted(Alert("exit", make_sight(number), 2 * number + (name == "gate")).to_json())
+    with Watching(page) as browser:
+        raised = [one["alert"]["raised_unix_ns"] for one in browser.next("before")[0]["messages"]]
+    assert raised == list(range(ALERTS, 2 * ALERTS))
+
+
+def test_no_alert_overtakes_what_a_browser_begins_with(page: LivePage) -> None:
+    gate = camera_of(page, "gate")
+    viewer = Viewer(cast(WebSocket, None), [gate], gate)
+    page.enter(viewer)
+    viewer.put_alert("alert")
+    assert [json.loads(str(viewer._next()))["type"] for _ in range(2)] == ["hello", "before"]
+    assert viewer._next() == "alert"
+    page.leave(viewer)
 
 
 def test_readings_push_out_no_alert(page: LivePage) -> None:
