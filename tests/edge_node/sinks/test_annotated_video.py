@@ -1,3 +1,4 @@
+import errno
 import logging
 import resource
 from pathlib import Path
@@ -128,3 +129,13 @@ def test_a_video_that_cannot_be_begun_leaves_nothing_behind(tmp_path: Path, make
     sink.write(make_shown(3))
     sink.close()
     assert [path.name for path in sink.paths] == ["a-2.mp4"] and len(frames_of(sink.paths[0])) == 1
+
+
+def test_a_full_disk_at_the_start_is_a_reason_to_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(SettingsError, match="No space left") as caught:
+        AnnotatedVideo(tmp_path / "a.mp4")
+    assert caught.value.exit_code == 75
