@@ -195,6 +195,24 @@ def test_alerts_of_an_edge_node_that_started_again_are_over_and_the_focus_stays(
         assert page.locator("#alerts-list li.over").count() == 2 and not page.errors  # type: ignore[attr-defined]
 
 
+def test_an_alert_that_was_let_go_of_does_not_come_back_as_new(context: BrowserContext, tmp_path: Path) -> None:
+    with live_page(tmp_path, "gate", "yard") as served:
+        gate, yard, first = camera_of(served, "gate"), camera_of(served, "yard"), make_sight(1, "EXIT")
+        gate.write(shown(0))
+        page = opened(context, f"{served.url}#gate")
+        now_ns = time.time_ns()
+        gate.alerted(Alert("exit", first, now_ns).to_json())
+        for number in range(50):
+            yard.alerted(Alert("taxi", make_sight(2 + number, "TAXI"), now_ns + (1 + number) * 1_000_000).to_json())
+        until(lambda: text_of(page, "#alerts-title") == "50 alerts", "the newest fifty")
+        gate.sights([replace(first, ended=True)])
+        yard.alerted(Alert("late", make_sight(99, "LATE"), now_ns + 100_000_000).to_json())
+        until(lambda: "LATE" in text_of(page, "#alerts-list"), "the one after it")
+        page.locator("#alerts-all").click()
+        assert "EXIT" not in text_of(page, "#alerts-list")
+        assert "late" in (page.locator("#alerts-said").text_content() or "").lower()
+
+
 def test_a_thousand_readings_stay_few_in_the_document_and_markup_is_text(
     context: BrowserContext, tmp_path: Path
 ) -> None:
