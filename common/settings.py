@@ -231,6 +231,11 @@ def _read_file(
             here = (*at, key)
             now = (former.get(here[0], here[0]), *here[1:])
             if now in known:
+                if now in into:
+                    raise SettingsError(
+                        f"{file.where(*within, *here)}: '{'.'.join(now)}' is set twice: "
+                        f"[{here[0]}] and [{_other_name(here[0], former)}] are the same table, keep one"
+                    )
                 into[now] = known[now].read(value, file.where(*within, *here))
             elif now in groups and isinstance(value, dict):
                 walk(value, into, here, within)
@@ -246,6 +251,11 @@ def _read_file(
             walk(item, tables[-1], (), (array, str(number)))
     walk(tree, found, ())
     return found, tables
+
+
+def _other_name(name: str, former: Mapping[str, str]) -> str:
+    """The former name of a group for its own, and the other way round."""
+    return former.get(name) or next((old for old, now in former.items() if now == name), name)
 
 
 def parser(

@@ -99,7 +99,7 @@ def _watch(arguments: Sequence[str]) -> int:
 async def _run_each(each: Sequence[EdgeSettings]) -> int:
     """A node for each camera; they share the detector, the terminal, the care for the machine and the signals."""
     from edge_node.care import RESTART_EXIT, Slowdown, cared_for
-    from edge_node.detector_size import rate
+    from edge_node.detector_size import common_size, rate
     from edge_node.making import Shared, make_node
     from edge_node.metrics import measured
     from edge_node.reader import create_reader
@@ -109,8 +109,9 @@ async def _run_each(each: Sequence[EdgeSettings]) -> int:
     telling, slowdown, page = each[0].telling, Slowdown(), _page(each)
     line = TerminalLine(quiet=telling.log_json)
     last = line if len(each) == 1 else SharedSink(line)
+    size = common_size(given.camera_size if given.camera is not None else None for given in each)
     shared = Shared(
-        create_reader(each[0].reading, rate(given.fps for given in each)),
+        create_reader(each[0].reading, rate(given.fps for given in each), size),
         last,
         functools.cache(load_enhancer),
         slowdown,

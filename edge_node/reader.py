@@ -10,7 +10,7 @@ from common.pixels import Bytes
 from common.text_crops import text_size
 from common.text_detection import TextDetector, create_detector
 from common.text_recognition import CTCRecognizer, TextRecognizer
-from edge_node.detector_size import ENLARGED, RATE, SHARE, fit
+from edge_node.detector_size import ENLARGED, RATE, SHARE, SHARE_ALONE, Size, fit
 from edge_node.settings import Reading
 
 log = logging.getLogger(__name__)
@@ -88,10 +88,11 @@ class Reader:
         return sorted(sorted(places, key=lambda i: -text_size(regions[i].polygon)[1])[: self.most])
 
 
-def create_reader(given: Reading, frames_per_s: float = RATE) -> Reader:
+def create_reader(given: Reading, frames_per_s: float = RATE, size: Size | None = None) -> Reader:
     """The reader of these settings; its models are loaded later, by `load`.
 
     frames_per_s: what it has to keep, of all cameras together; the detector is sized for it where its side is auto.
+    size: width and height of the cameras' frames, where they are known and the same.
 
     Raises:
         SettingsError: for a detector that does not exist, or a setting that it refuses.
@@ -106,5 +107,6 @@ def create_reader(given: Reading, frames_per_s: float = RATE) -> Reader:
         max_side=given.detector_max_side,
     )
     recognizer = CTCRecognizer(threads=given.detector_threads, again=given.recognize_again) if given.recognize else None
-    sized = None if given.detector_side else partial(fit, frames_per_s=frames_per_s, share=SHARE if recognizer else 1.0)
+    share = SHARE if recognizer else SHARE_ALONE
+    sized = None if given.detector_side else partial(fit, frames_per_s=frames_per_s, share=share, size=size)
     return Reader(detector, recognizer, most=given.recognize_most, fit=sized)

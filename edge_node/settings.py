@@ -279,7 +279,7 @@ class EdgeSettings:
             ("--retry-s", self.sending.retry_s, 0.1),
             ("--frozen-s", self.live.frozen_s, 0.1),
             ("--open-timeout-s", self.live.open_timeout_s, 0.1),
-            ("--detector-max-side", self.reading.detector_max_side, self.reading.detector_side),
+            ("--detector-max-side", self.reading.detector_max_side, self.reading.detector_side or 1),
             ("--recognize-most", self.reading.recognize_most, 1),
             ("--recognize-again", self.reading.recognize_again, 0),
             ("--min-free-mib", self.care.min_free_mib, 0),

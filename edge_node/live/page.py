@@ -16,7 +16,16 @@ import uvicorn
 from common.errors import PortInUse
 from common.http_server import Server, listen
 from edge_node.live.app import Search, application
-from edge_node.live.camera import REMEMBERED, Alerted, Camera, News, alert_message, reading_message, sight_message
+from edge_node.live.camera import (
+    ALERTS,
+    REMEMBERED,
+    Alerted,
+    Camera,
+    News,
+    alert_message,
+    reading_message,
+    sight_message,
+)
 from edge_node.live.guard import Guard
 from edge_node.live.options import Page
 from edge_node.live.pictures import TILE_WIDE, Picture, picture_of, tile_of
@@ -126,14 +135,16 @@ class LivePage:
 
     def enter(self, viewer: Viewer) -> None:
         """A browser came: everything that it needs to begin with."""
-        viewer.put(json.dumps({"type": "hello", "cameras": [camera.name for camera in self.cameras]}))
+        self.viewers.add(viewer)  # first: what is raised from here on is told after `before`
+        viewer.put_first(json.dumps({"type": "hello", "cameras": [camera.name for camera in self.cameras]}))
         known = [(camera.name, reading) for camera in self.cameras for reading in list(camera.readings)]
         known.sort(key=lambda one: one[1].captured_unix_ns)
         before = [reading_message(*one) for one in known[-REMEMBERED:]]
         before += [sight_message(camera.name, sight) for camera in self.cameras for sight in list(camera.sighted)]
-        before += [alert_message(camera.name, alert) for camera in self.cameras for alert in camera.alerts]
-        viewer.put(json.dumps({"type": "before", "messages": before}))
-        self.viewers.add(viewer)
+        alerts = [(camera.name, alert) for camera in self.cameras for alert in camera.alerts]
+        alerts.sort(key=lambda one: int(one[1].told["raised_unix_ns"]))
+        before += [alert_message(*one) for one in alerts[-ALERTS:]]
+        viewer.put_first(json.dumps({"type": "before", "messages": before}))
         self._fresh.set()
 
     def leave(self, viewer: Viewer) -> None:

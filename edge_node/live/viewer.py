@@ -29,6 +29,7 @@ class Viewer:
     def __init__(self, socket: WebSocket, cameras: list[Camera], opened: Camera) -> None:
         self.opened, self.wide, self.dropped = opened, MOST_WIDE, 0
         self._socket, self._cameras = socket, cameras
+        self._first: deque[str] = deque()
         self._waiting: deque[str] = deque()
         self._alerts: deque[str] = deque(maxlen=MOST_ALERTS)
         self._state = ""
@@ -47,8 +48,13 @@ class Viewer:
         self._waiting.append(text)
         self._news.set()
 
+    def put_first(self, text: str) -> None:
+        """What it begins with: nothing overtakes it, nothing pushes it out."""
+        self._first.append(text)
+        self._news.set()
+
     def put_alert(self, text: str) -> None:
-        """Before all else, and no reading pushes it out."""
+        """Before all but what it begins with, and no reading pushes it out."""
         self._alerts.append(text)
         self._news.set()
 
@@ -90,6 +96,8 @@ class Viewer:
             return
 
     def _next(self) -> str | bytes | None:
+        if self._first:
+            return self._first.popleft()
         if self._alerts:
             return self._alerts.popleft()
         if self.dropped:

@@ -1,5 +1,6 @@
 """An H.264 video of the annotated frames."""
 
+import contextlib
 import itertools
 from fractions import Fraction
 from pathlib import Path
@@ -42,6 +43,7 @@ class AnnotatedVideo:
         self._container: Any = None
         self._stream: Any = None
         self._frames = 0
+        self._number = 1  # of the newest file
 
     def write(self, shown: Shown) -> None:
         picture = annotate(shown, self.side_by_side)
@@ -63,16 +65,32 @@ class AnnotatedVideo:
             self._finish()
 
     def _start(self, width: int, height: int) -> None:
-        path = unused(self.path)
+        path, self._number = unused(self.path, self._number)
+        try:
+            container, stream = self._opened(path, width, height)
+        except BaseException:
+            path.unlink(missing_ok=True)  # else every frame that fails leaves another
+            raise
+        self._container, self._stream, self._frames = container, stream, 0
+        self.paths.append(path)
+
+    def _opened(self, path: Path, width: int, height: int) -> tuple[Any, Any]:
         container: Any = av.open(str(path), "w", format="mp4", options=CONTAINER)
+        try:
+            return container, self._stream_of(container, width, height)
+        except BaseException:
+            with contextlib.suppress(Exception):  # what was wrong at first is what is told
+                container.close()
+            raise
+
+    def _stream_of(self, container: Any, width: int, height: int) -> Any:
         stream = container.add_stream(ENCODER, rate=self.fps)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.gop_size = max(1, round(self.fps * SECONDS_BETWEEN_KEYFRAMES))
         if ENCODER == "libx264":
             stream.options = {"preset": "veryfast", "crf": "21"}
         container.start_encoding()  # opens the file: what is wrong with it comes up here
-        self._container, self._stream, self._frames = container, stream, 0
-        self.paths.append(path)
+        return stream
 
     def _finish(self) -> None:
         container, stream = self._container, self._stream
@@ -84,15 +102,16 @@ class AnnotatedVideo:
                 container.close()
 
 
-def unused(path: Path) -> Path:
-    """Makes an empty file with that name, or with the first free number after it: a.mp4, a-2.mp4, a-3.mp4..."""
-    for number in itertools.count(1):
+def unused(path: Path, first: int = 1) -> tuple[Path, int]:
+    """Makes an empty file with that name, or with the first free number after it, and gives the number too:
+    a.mp4, a-2.mp4, a-3.mp4... Numbers below `first` are not looked at."""
+    for number in itertools.count(first):
         free = path if number == 1 else path.with_stem(f"{path.stem}-{number}")
         try:
             free.touch(exist_ok=False)
         except FileExistsError:
             continue
-        return free
+        return free, number
     raise AssertionError
 
 

@@ -1,18 +1,21 @@
 """What every sink is, and what they share: what to do when writing fails."""
 
+import errno
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from common.errors import SettingsError
 from common.frame import Reading
 from common.pixels import Bytes, RawImage
 
 logger = logging.getLogger(__name__)
+
+TRY_AGAIN_EXIT: Final = 75  # EX_TEMPFAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,10 @@ def check_writable(folder: Path) -> None:
             file.flush()
     except OSError as error:
         advice = "free space, change its permissions or choose another folder"
-        raise SettingsError(f"cannot write in {folder}: {error.strerror or error}; {advice}") from None
+        refused = SettingsError(f"cannot write in {folder}: {error.strerror or error}; {advice}")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            refused.exit_code = TRY_AGAIN_EXIT  # services start again after this, not after a setting
+        raise refused from None
 
 
 class Failures:

@@ -106,6 +106,11 @@ def test_a_table_is_understood_under_its_former_name(tmp_path: Path) -> None:
     file.write_text("source = 'a.mp4'\n\n[keep]\nspool_gib = 7\n")
     with pytest.raises(SettingsError, match=r"s\.toml:4: unknown setting 'keep\.spool_gib'"):
         load(EdgeSettings, ["--config", str(file)], {})
+    for first, second in (("keep", "spooling"), ("spooling", "keep")):
+        file.write_text(f"source = 'a.mp4'\n[{first}]\nspool_mib = 7\n[{second}]\nspool_mib = 8\n")
+        words = rf"s\.toml:5: 'spooling\.spool_mib' is set twice: \[{second}\] and \[{first}\] are the same"
+        with pytest.raises(SettingsError, match=words):
+            load(EdgeSettings, ["--config", str(file)], {})
 
 
 def test_a_missing_file() -> None:

@@ -244,13 +244,13 @@ async def test_a_frame_that_cannot_be_begun_is_counted_and_the_next_goes(
     monkeypatch.setattr(Taking, "_begin", begin_second)
     async with serving(Script(refuse)) as address:
         node = await run(address, Camera(3), tmp_path, "--keep-all", connected=True)
-    assert len(lines(tmp_path)) + node.captured.dropped == 3 and failed
+    assert lines(tmp_path) and len(lines(tmp_path)) + node.captured.dropped == 3 and failed
 
 
 async def test_without_keep_all_only_essential_frames_are_kept(tmp_path: Path) -> None:
     async with serving(Script(refuse)) as address:
-        node = await run(address, Camera(2), tmp_path)
-    assert len(lines(tmp_path)) + node.captured.dropped == 2 and not (tmp_path / "spool").exists()
+        node = await run(address, Camera(2), tmp_path, connected=True)
+    assert lines(tmp_path) and len(lines(tmp_path)) + node.captured.dropped == 2 and not (tmp_path / "spool").exists()
 
 
 async def test_a_deadline_gives_up_no_kept_frame(free_port: int, tmp_path: Path) -> None:

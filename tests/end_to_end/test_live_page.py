@@ -168,6 +168,51 @@ def test_alerts_are_marked_listed_and_said_aloud(context: BrowserContext, tmp_pa
         assert served_again.locator("#alerts-said").text_content() == "", "and they are not said as if they were new"
 
 
+def test_alerts_of_an_edge_node_that_started_again_are_over_and_the_focus_stays(
+    context: BrowserContext, tmp_path: Path
+) -> None:
+    with live_page(tmp_path, "gate", "yard") as served:
+        gate, port = camera_of(served, "gate"), served.url.rstrip("/").split(":")[-1]
+        gate.write(shown(0, "EXIT", sight=True))
+        page = opened(context, f"{served.url}#gate")
+        gate.alerted(Alert("exit", make_sight(text="EXIT"), time.time_ns()).to_json())
+        rows, again = page.locator("#alerts-list li"), page.locator("#alerts-again")
+        until(lambda: rows.count() == 1 and page.locator("#tiles .alerted").count() == 1, "the alert")
+        page.keyboard.press("d")
+        assert page.locator("#alerts").is_hidden() and again.is_visible()
+        assert page.evaluate("document.activeElement.id") == "alerts-again"
+        again.click()
+        assert rows.count() == 1 and page.locator("#alerts").is_visible() and again.is_hidden()
+        rows.first.locator("button").focus()
+        gate.alerted(Alert("taxi", make_sight(2, "TAXI"), time.time_ns()).to_json())
+        until(lambda: rows.count() == 2, "another")
+        assert "EXIT" in page.evaluate("document.activeElement.textContent"), "the focus stays where it was"
+    with live_page(tmp_path, "gate", "yard", address=port) as served:
+        camera_of(served, "yard").alerted(Alert("late", make_sight(3, "LATE"), time.time_ns()).to_json())
+        until(lambda: rows.count() == 3, "the one that was missed")
+        assert "late" in (page.locator("#alerts-said").text_content() or "").lower()
+        assert page.locator("#tiles .alerted .alert").all_inner_texts() == ["Alert: late"]
+        assert page.locator("#alerts-list li.over").count() == 2 and not page.errors  # type: ignore[attr-defined]
+
+
+def test_an_alert_that_was_let_go_of_does_not_come_back_as_new(context: BrowserContext, tmp_path: Path) -> None:
+    with live_page(tmp_path, "gate", "yard") as served:
+        gate, yard, first = camera_of(served, "gate"), camera_of(served, "yard"), make_sight(1, "EXIT")
+        gate.write(shown(0))
+        page = opened(context, f"{served.url}#gate")
+        now_ns = time.time_ns()
+        gate.alerted(Alert("exit", first, now_ns).to_json())
+        for number in range(50):
+            yard.alerted(Alert("taxi", make_sight(2 + number, "TAXI"), now_ns + (1 + number) * 1_000_000).to_json())
+        until(lambda: text_of(page, "#alerts-title") == "50 alerts", "the newest fifty")
+        gate.sights([replace(first, ended=True)])
+        yard.alerted(Alert("late", make_sight(99, "LATE"), now_ns + 100_000_000).to_json())
+        until(lambda: "LATE" in text_of(page, "#alerts-list"), "the one after it")
+        page.locator("#alerts-all").click()
+        assert "EXIT" not in text_of(page, "#alerts-list")
+        assert "late" in (page.locator("#alerts-said").text_content() or "").lower()
+
+
 def test_a_thousand_readings_stay_few_in_the_document_and_markup_is_text(
     context: BrowserContext, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ export class Alerts extends EventTarget {
   #alerts = new Map(); // by id, the oldest first
   #seen = new Set(); // ids that somebody put away
   #all = false;
+  #begun = false;
   severalCameras = false;
 
   constructor() {
@@ -22,7 +23,12 @@ export class Alerts extends EventTarget {
       for (const id of this.#alerts.keys()) this.#seen.add(id);
       this.#all = false;
       this.#fill();
-      find("handle").focus({ preventScroll: true });
+      find("alerts-again").focus({ preventScroll: true });
+    };
+    find("alerts-again").onclick = () => {
+      this.#seen.clear();
+      this.#fill();
+      find("alerts-seen").focus({ preventScroll: true });
     };
     find("alerts-list").addEventListener("click", ({ target }) => {
       const alert = this.#alerts.get(target.closest("li")?.dataset.id);
@@ -30,23 +36,41 @@ export class Alerts extends EventTarget {
     });
   }
 
-  // An alert, or that its text is out of sight. `before`: it was raised before this page was opened.
-  add(camera, alert, before = false) {
+  // A new alert, or that the text of a known one is out of sight.
+  add(camera, alert) {
     const known = this.#alerts.has(alert.id);
+    if (!known && alert.over && this.#isOlder(alert)) return; // it was let go of
+    this.#put(camera, alert);
+    if (!known) say(find("alerts-said"), `Alert: ${spoken(camera, alert)}`);
+    this.#fill();
+  }
+
+  // Those of the edge node so far, by time: what it does not know is over. Ones that were missed are said.
+  before(messages) {
+    const ids = new Set(messages.map(({ alert }) => alert.id));
+    for (const [id, alert] of this.#alerts) if (!ids.has(id)) alert.over = true;
+    const missed = messages.filter(({ alert }) => !this.#alerts.has(alert.id)).reverse();
+    for (const { camera, alert } of messages) this.#put(camera, alert);
+    if (this.#begun && missed.length) {
+      const newest = missed.slice(0, SHOWN).map(({ camera, alert }) => spoken(camera, alert)).join("; ");
+      say(find("alerts-said"), missed.length === 1 ? `Alert: ${newest}` : `${missed.length} alerts: ${newest}`);
+    }
+    this.#begun = true;
+    this.#fill();
+  }
+
+  #put(camera, alert) {
     this.#alerts.set(alert.id, { ...alert, camera });
     while (this.#alerts.size > MOST) {
       const [oldest] = this.#alerts.keys();
       this.#alerts.delete(oldest);
       this.#seen.delete(oldest);
     }
-    if (!known && !before) say(find("alerts-said"), `Alert: ${words(alert)}, ${camera}, ${time(alert.raised_unix_ns)}`);
-    this.#fill();
   }
 
-  // All but these are over: of an edge node that has ended since.
-  keep(ids) {
-    for (const [id, alert] of this.#alerts) if (!ids.has(id)) alert.over = true;
-    this.#fill();
+  #isOlder({ raised_unix_ns }) {
+    if (this.#alerts.size < MOST) return false;
+    return [...this.#alerts.values()].every((other) => raised_unix_ns <= other.raised_unix_ns);
   }
 
   // Pattern by sight, of what is in sight at a camera.
@@ -80,14 +104,31 @@ export class Alerts extends EventTarget {
       row.classList.toggle("over", alert.over);
       return row;
     });
-    if (wanted.some((row, place) => find("alerts-list").children[place] !== row) || rows.size !== wanted.length) {
-      find("alerts-list").replaceChildren(...wanted);
-    }
+    place(wanted, find("alerts-list"));
+    const away = this.#seen.size, again = find("alerts-again");
+    again.hidden = !away;
+    say(again, away === 1 ? "Show the alert that was put away" : `Show ${away} alerts that were put away`);
   }
+}
+
+// Rows in this order; those that stay are not touched, so that the focus stays where it is.
+function place(rows, list) {
+  const focused = list.contains(document.activeElement);
+  for (const row of [...list.children]) if (!rows.includes(row)) row.remove();
+  let at = list.firstElementChild;
+  for (const row of rows) {
+    if (row === at) at = at.nextElementSibling;
+    else list.insertBefore(row, at);
+  }
+  if (focused && !list.contains(document.activeElement)) list.lastElementChild?.firstElementChild.focus();
 }
 
 function words({ alert, text }) {
   return alert.toLocaleLowerCase() === text.toLocaleLowerCase() ? text : `${alert}, read as ${text}`;
+}
+
+function spoken(camera, alert) {
+  return `${words(alert)}, ${camera}, ${time(alert.raised_unix_ns)}`;
 }
 
 function rowOf(id) {

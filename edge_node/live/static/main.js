@@ -27,8 +27,12 @@ const receive = {
     tiles.open(cameras.includes(wanted) ? wanted : cameras.includes(tiles.opened) ? tiles.opened : cameras[0]);
   },
   before({ messages }) {
-    alerts.keep(new Set(messages.filter(({ type }) => type === "alert").map(({ alert }) => alert.id)));
-    for (const message of messages) receive[message.type](message, true);
+    alerts.before(messages.filter(({ type }) => type === "alert"));
+    for (const message of messages) {
+      if (message.type === "alert") readings.alert(message.alert);
+      else receive[message.type](message, true);
+    }
+    for (const name of names) mark(name);
   },
   reading({ camera, reading, spooled }, before = false) {
     readings.add(camera, reading);
@@ -39,12 +43,10 @@ const receive = {
   sight({ camera, sight }) {
     readings.sight(camera, sight);
   },
-  alert({ camera, alert }, before = false) {
-    alerts.add(camera, alert, before);
+  alert({ camera, alert }) {
+    alerts.add(camera, alert);
     readings.alert(alert);
-    const patterns = alerts.inSight(camera);
-    tiles.alerted(camera, [...patterns.values()]);
-    if (camera === tiles.opened) stage.alerts = patterns;
+    mark(camera);
   },
   picture(picture) {
     const shown = stream.receipt();
@@ -77,6 +79,13 @@ tiles.addEventListener("open", ({ detail }) => {
   document.title = `${detail} · Lamplight`;
   stream.send({ open: detail });
 });
+
+// On its tile and in its picture: which alerts are in sight.
+function mark(camera) {
+  const patterns = alerts.inSight(camera);
+  tiles.alerted(camera, [...patterns.values()]);
+  if (camera === tiles.opened) stage.alerts = patterns;
+}
 
 function cameraInAddress() {
   try {

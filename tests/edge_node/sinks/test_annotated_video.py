@@ -1,4 +1,6 @@
+import errno
 import logging
+import resource
 from pathlib import Path
 
 import av
@@ -112,3 +114,28 @@ def test_a_folder_that_vanishes_is_logged(tmp_path: Path, make_shown, caplog: py
     assert sink.failures.count == 1
     assert "cannot write" in caplog.text
     assert [len(frames_of(p)) for p in sink.paths] == [1]
+
+
+def test_a_video_that_cannot_be_begun_leaves_nothing_behind(tmp_path: Path, make_shown) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"of another run")
+    sink, limits = AnnotatedVideo(tmp_path / "a.mp4"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))  # files can be made, not filled
+    try:
+        for sequence in range(3):
+            sink.write(make_shown(sequence))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sink.failures.count == 3 and [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    sink.write(make_shown(3))
+    sink.close()
+    assert [path.name for path in sink.paths] == ["a-2.mp4"] and len(frames_of(sink.paths[0])) == 1
+
+
+def test_a_full_disk_at_the_start_is_a_reason_to_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(SettingsError, match="No space left") as caught:
+        AnnotatedVideo(tmp_path / "a.mp4")
+    assert caught.value.exit_code == 75
