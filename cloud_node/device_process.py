@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ from cloud_node.device_wire import (
 from cloud_node.device_wire import Ran as WireRan
 from cloud_node.jobs import Encoding, Job
 from cloud_node.outputs import Away, Enhanced
-from common.errors import DeviceLost, ImageError
+from common.errors import DeviceError, DeviceLost, ImageError
 from common.packing import EncodedImage, PackedImage
 
 log = logging.getLogger(__name__)
@@ -116,10 +117,19 @@ class ProcessDevice(asyncio.Protocol):
         used = {flight.slot for flight in self._flights.values()}
         slot = next(slot for slot in range(SLOTS) if slot not in used)
         flight = self._flights[self._numbers] = _Flight(self._numbers, slot, jobs, self._claims[slot])
-        frames, memory = self._stored(jobs, slot)
-        self._claims[slot].offer(flight.number)
-        self._transport.write(framed(Batch(flight.number, slot, memory.size, jobs[0].preset, expires_ns, frames)))
         flight.answer.add_done_callback(lambda _: self._flights.pop(flight.number, None))
+        try:
+            frames, memory = self._stored(jobs, slot)
+            message = framed(Batch(flight.number, slot, memory.size, jobs[0].preset, expires_ns, frames))
+        except Exception as error:
+            log.exception("%s cannot take a batch of %d", self._name, len(jobs))
+            del self._flights[
+                flight.number
+            ]  # at once: whoever awaits an answer that is there may send in the same turn
+            flight.answer.set_result(_refused(jobs, error))
+            return flight
+        self._claims[slot].offer(flight.number)
+        self._transport.write(message)
         return flight
 
     async def encode(self, output: Enhanced | Away, encoding: Encoding) -> PackedImage | EncodedImage:
@@ -267,3 +277,10 @@ class ProcessDevice(asyncio.Protocol):
             return f"the process of {self._name} says nothing more"
         how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
         return f"the process of {self._name} ended {how}"
+
+
+def _refused(jobs: list[Job], error: Exception) -> Done:
+    """None of them came to the device."""
+    fault = DeviceError(f"the frame cannot be handed to the device: {error or repr(error)}")
+    now = time.monotonic_ns(), time.time_ns(), time.perf_counter_ns(), time.time_ns(), 0, 0
+    return Done(jobs, Ran(BatchResult([fault] * len(jobs)), *now))

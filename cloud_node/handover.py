@@ -76,7 +76,7 @@ class Handover:
             about: dict[str, str | int] = {"batch_size": len(outputs), "model": outputs[0][1].model}
             links = batch_link(timelines, ran.network_unix_ns, ran.network_ns, **about)
         for job, output in outputs:
-            if isinstance(output, Away) and output.image.done() and output.finite:
+            if isinstance(output, Away) and output.finite and output.image.done() and output.image.exception() is None:
                 self._encoded_as(job, output.image.result(), output, ran, len(outputs), links)
             elif output.finite:
                 task = asyncio.create_task(self._encode(job, output, device, ran, len(outputs), links))

@@ -1,11 +1,13 @@
 """A device in a process of its own: what it gives, what it says, and its deaths."""
 
 import asyncio
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -15,12 +17,14 @@ from devices import HEIGHT, WIDTH, House, make_job
 from cloud_node.batches import Done
 from cloud_node.device_child import pin
 from cloud_node.device_process import ProcessDevice
-from cloud_node.device_wire import EngineSpec
+from cloud_node.device_wire import EngineSpec, Image, Inbox
+from cloud_node.jobs import Encoding
 from cloud_node.outputs import Away
 from cloud_node.restarts import RestartLimit
 from common import packing
 from common.errors import CorruptImage, DeviceError, DeviceLost, WeightsError
 from common.frame import Outcome
+from common.packing import EncodedImage, ImageFormat
 
 SPEC = EngineSpec("cpu", {"none": None}, threads=1)
 HELPED = EngineSpec("cpu", {"none": None}, threads=1, helpers=2)
@@ -92,6 +96,67 @@ async def test_batches_reloads_and_the_end_of_a_process() -> None:
         await device.send([make_job(10)], 0)
     device.leave()
     assert await device.ended(10)
+
+
+async def test_what_cannot_be_handed_over_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a fresh device nothing is mapped yet; later memory may run out."""
+    house = House(devices=[partial(ProcessDevice, SPEC, "cpu")], max_frames=1)
+    async with house.running():
+        await house.until(lambda: house.supervisor.healthy)
+        empty = make_job(0)
+        empty.encoded = EncodedImage(ImageFormat.PNG, WIDTH, HEIGHT, b"")
+        house.submit(empty)
+        await house.settled()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "ftruncate", full)
+            large = [make_job(n, size=(2_000, 1_000), payload=os.urandom(3_000_000)) for n in range(1, 6)]
+            house.submit(*large)
+            await house.settled()
+        house.submit(make_job(9))
+        await house.settled()
+        assert house.supervisor.healthy
+    assert house.results[0].outcome is Outcome.FAILED and empty.image_broken
+    assert all("No space" in house.results[n].reason and not house.jobs[n].image_broken for n in range(1, 6))
+    assert house.results[9].outcome is Outcome.ENHANCED
+
+
+def full(descriptor: int, size: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_a_frame_that_cannot_be_encoded_beside_the_device_fails_alone() -> None:
+    """Its fault may come in one piece with what the batch gave."""
+    too_wide = [make_job(n, size=(16_384, 2)) for n in range(3)]
+    for job in too_wide:
+        job.encoding = Encoding(ImageFormat.WEBP, 50)
+    house = House(devices=[partial(StoppedWhileItSays, HELPED, "cpu")], max_frames=3)
+    async with house.running():
+        await house.until(lambda: house.supervisor.healthy)
+        house.submit(*too_wide)
+        await house.settled()
+        house.submit(make_job(9))
+        await house.settled()
+        assert house.supervisor.healthy
+    assert [house.results[n].outcome for n in (0, 1, 2, 9)] == [Outcome.FAILED] * 3 + [Outcome.ENHANCED]
+    assert "16383" in house.results[0].reason
+
+
+class StoppedWhileItSays(ProcessDevice):
+    """Hears of a batch and of its images at once, as a node does whose loop was busy."""
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = getattr(self, "_heard", b"") + data
+        if self.models and len(self._images_of(self._heard)) < self._expected:
+            return
+        heard, self._heard = self._heard, b""
+        super().data_received(heard)
+
+    def _images_of(self, data: bytes) -> list[object]:
+        return [message for message in Inbox().add(data) if isinstance(message, Image)]
+
+    @property
+    def _expected(self) -> int:
+        return sum(len(flight.jobs) for flight in self._flights.values())
 
 
 async def test_an_engine_that_cannot_be_built_says_why(tmp_path: Path) -> None:
