@@ -62,6 +62,13 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
+class Revoked:
+    """A batch that the node took back: what was unpacked of it can go."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lit:
     """What came of one frame; `image` is None where it is still to be encoded, and comes by itself."""
 
