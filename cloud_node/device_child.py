@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from queue import SimpleQueue
 
@@ -36,6 +37,7 @@ from cloud_node.device_wire import (
     Ran,
     Reload,
     Reloaded,
+    Revoked,
     Said,
 )
 from cloud_node.engine import Engine, engine_of
@@ -56,7 +58,9 @@ class Child:
     def __init__(self, line: Line, memories: list[Memory], claims: list[Claim]) -> None:
         self._line, self._memories, self._claims = line, memories, claims
         self._queue: SimpleQueue[tuple[Batch, Callable[[], list[Pixels]]]] = SimpleQueue()
-        self._pool: ThreadPoolExecutor | None = None
+        self._unpackers: ThreadPoolExecutor | None = None
+        self._encoders: ThreadPoolExecutor | None = None  # apart: a batch's results hold up no frame of the next
+        self._begun: dict[int, list[Future[Pixels]]] = {}  # being unpacked, by batch
         self._engine: Engine | None = None
         self._max_pixels = packing.MAX_PIXELS
 
@@ -69,6 +73,8 @@ class Child:
                 case Batch():
                     self._memories[message.slot].see(message.slot_bytes)
                     self._queue.put((message, self._unpacking(message)))
+                case Revoked():
+                    drop(self._begun.pop(message.number, []))
                 case Reload():
                     threading.Thread(target=self._reload, args=(message,), daemon=True).start()
 
@@ -76,7 +82,8 @@ class Child:
         logging.basicConfig(level=spec.log_level, handlers=[_ToNode(self._line)])
         self._max_pixels = spec.max_pixels or self._max_pixels
         if spec.helpers:
-            self._pool = ThreadPoolExecutor(spec.helpers, thread_name_prefix="helper")
+            self._unpackers = ThreadPoolExecutor(spec.helpers, thread_name_prefix="unpacker")
+            self._encoders = ThreadPoolExecutor(spec.helpers, thread_name_prefix="encoder")
         threading.Thread(target=self._work, args=(spec,), name=spec.device, daemon=True).start()
 
     # --- the device's thread ---
@@ -105,14 +112,16 @@ class Child:
             batch, unpack = self._queue.get()
             if not self._claims[batch.slot].take(batch.number):
                 continue
+            unpacking = self._begun.pop(batch.number, [])
             if batch.expires_ns and time.monotonic_ns() >= batch.expires_ns:
+                drop(unpacking)
                 self._line.send(Ran(batch.number, None))
                 continue
             ran = batches.run(engine, batch.preset, unpack)
             self._answer(batch, ran)
             if ran.result.lost:  # what is in line is for the node to take back
                 return
-            del batch, unpack, ran
+            del batch, unpack, unpacking, ran
 
     def _answer(self, batch: Batch, ran: batches.Ran) -> None:
         results: list[Lit | Fault | None] = []
@@ -123,7 +132,7 @@ class Child:
                 results.append(Fault.of(output) if isinstance(output, Exception) else None)
                 continue
             image = None
-            if output.finite and self._pool is not None:
+            if output.finite and self._encoders is not None:
                 later.append((index, output))
             elif output.finite:
                 encoded = _encode(frame, output)
@@ -137,21 +146,40 @@ class Child:
         device_ns += time.perf_counter_ns() - encode_start_ns
         self._line.send(Ran(batch.number, results, ran.result.lost, ran.result.fits_pixels, (*times, device_ns)))
         for index, output in later:
-            assert self._pool is not None
-            self._pool.submit(self._encode_later, batch, index, output)
+            assert self._encoders is not None
+            self._encoders.submit(self._encode_later, batch, index, output)
 
     # --- beside it ---
 
     def _unpacking(self, batch: Batch) -> Callable[[], list[Pixels]]:
         """Begin to unpack where there are helpers; what this returns gives the pixels, on the device's thread."""
         area, most = self._memories[batch.slot], self._max_pixels
-        if self._pool is None:
+        if self._unpackers is None:
             return lambda: [_unpack(frame, area, most) for frame in batch.frames]
-        futures: list[Future[Pixels]] = [self._pool.submit(_unpack, frame, area, most) for frame in batch.frames]
-        return lambda: [future.result() for future in futures]
+        futures = [self._unpackers.submit(_unpack, frame, area, most) for frame in batch.frames]
+        self._begun[batch.number] = futures
+
+        def pixels() -> list[Pixels]:
+            found = [
+                _unpack(frame, area, most) if future.cancel() else future.result()  # rather than wait for a helper
+                for frame, future in zip(batch.frames, futures, strict=True)
+            ]
+            futures.clear()
+            return found
+
+        return pixels
 
     def _encode_later(self, batch: Batch, index: int, output: Enhanced) -> None:
-        self._line.send(Image(batch.number, index, _encode(batch.frames[index], output)))
+        try:
+            image = _encode(batch.frames[index], output)
+            try:
+                self._line.send(Image(batch.number, index, image))
+            except MemoryError as error:  # before a byte of it went
+                self._line.send(Image(batch.number, index, Fault.of(error)))
+        except Exception:
+            with suppress(Exception):
+                log.exception("a frame cannot be sent")
+            os._exit(1)  # nobody else would hear of it, and the frame be held for ever
 
     def _reload(self, asked: Reload) -> None:
         engine = self._engine
@@ -163,6 +191,13 @@ class Child:
         except Exception as error:
             version = Fault.of(error)
         self._line.send(Reloaded(asked.number, version, dict(engine.models)))
+
+
+def drop(unpacking: list[Future[Pixels]]) -> None:
+    """Nobody asks for these any more; what is there of them is let go."""
+    for future in unpacking:
+        future.cancel()
+    unpacking.clear()
 
 
 def _unpack(frame: FrameSpec, area: Memory, max_pixels: int) -> Pixels:
@@ -216,6 +251,7 @@ def _tied_to(parent: int) -> None:
 def main(arguments: list[str]) -> None:
     connection, parent, memories, claims = arguments
     _tied_to(int(parent))
+    os.environ.pop("PYTHONPATH", None)  # the node's search path, for this process alone
     memory.tune_malloc()
     line = Line(socket.socket(fileno=int(connection)))
     child = Child(
@@ -223,10 +259,17 @@ def main(arguments: list[str]) -> None:
         [Memory(int(number)) for number in memories.split(",")],
         [Claim(int(number)) for number in claims.split(",")],
     )
+    code = 1
     try:
         child.run()
+        code = 0
+    except ConnectionError:  # the node ended before it read all
+        code = 0
+    except BaseException:
+        with suppress(Exception):
+            log.exception("it cannot go on")
     finally:
-        os._exit(0)  # whatever the device still does
+        os._exit(code)  # whatever the device still does
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +29,14 @@ from cloud_node.device_wire import (
     Models,
     Reload,
     Reloaded,
+    Revoked,
     Said,
     framed,
 )
 from cloud_node.device_wire import Ran as WireRan
 from cloud_node.jobs import Encoding, Job
 from cloud_node.outputs import Away, Enhanced
-from common.errors import DeviceLost, ImageError
+from common.errors import DeviceError, DeviceLost, ImageError
 from common.packing import EncodedImage, PackedImage
 
 log = logging.getLogger(__name__)
@@ -43,8 +45,10 @@ log = logging.getLogger(__name__)
 class _Flight:
     """A batch that the process has."""
 
-    def __init__(self, number: int, slot: int, jobs: list[Job], claim: Claim) -> None:
-        self.number, self.slot, self.jobs, self._claim = number, slot, jobs, claim
+    def __init__(
+        self, number: int, slot: int, jobs: list[Job], claim: Claim, on_revoked: Callable[[int], None]
+    ) -> None:
+        self.number, self.slot, self.jobs, self._claim, self._on_revoked = number, slot, jobs, claim, on_revoked
         self.answer: asyncio.Future[Done | None] = asyncio.get_running_loop().create_future()
         self.revoked = False
 
@@ -52,7 +56,9 @@ class _Flight:
         return self.answer.__await__()
 
     def revoke(self) -> bool:
-        self.revoked = self.revoked or (not self.answer.done() and self._claim.take(self.number))
+        if not self.revoked and not self.answer.done() and self._claim.take(self.number):
+            self.revoked = True
+            self._on_revoked(self.number)
         return self.revoked
 
 
@@ -93,12 +99,13 @@ class ProcessDevice(asyncio.Protocol):
         ours, theirs = socket.socketpair()
         with theirs:
             shared = [memory.descriptor for memory in self._memories], [claim.descriptor for claim in self._claims]
-            command = [sys.executable, "-m", "cloud_node.device_child", str(theirs.fileno()), str(os.getpid())]
+            command = [sys.executable, "-P", "-m", "cloud_node.device_child", str(theirs.fileno()), str(os.getpid())]
             # By this thread, the main one: the kernel ties the child to the life of the thread that made it.
             self._process = subprocess.Popen(  # noqa: ASYNC220  # takes a millisecond
                 [*command, *(",".join(map(str, part)) for part in shared)],
                 pass_fds=[theirs.fileno(), *shared[0], *shared[1]],
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a terminal's Ctrl-C is for the node, from the first moment on
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         self._transport, _ = await loop.create_connection(lambda: self, sock=ours)
@@ -108,18 +115,29 @@ class ProcessDevice(asyncio.Protocol):
     def send(self, jobs: list[Job], expires_ns: int) -> Flight:
         self._numbers += 1
         if self._transport is None or self.lost:
-            flight = _Flight(self._numbers, 0, jobs, self._claims[0])
+            flight = _Flight(self._numbers, 0, jobs, self._claims[0], self._drop)
+            flight.revoked = True
             self._fail(flight)
             return flight
         for other in [other for other in self._flights.values() if other.revoked]:
             del self._flights[other.number]
         used = {flight.slot for flight in self._flights.values()}
         slot = next(slot for slot in range(SLOTS) if slot not in used)
-        flight = self._flights[self._numbers] = _Flight(self._numbers, slot, jobs, self._claims[slot])
-        frames, memory = self._stored(jobs, slot)
-        self._claims[slot].offer(flight.number)
-        self._transport.write(framed(Batch(flight.number, slot, memory.size, jobs[0].preset, expires_ns, frames)))
+        flight = _Flight(self._numbers, slot, jobs, self._claims[slot], self._drop)
+        self._flights[flight.number] = flight
         flight.answer.add_done_callback(lambda _: self._flights.pop(flight.number, None))
+        try:
+            frames, memory = self._stored(jobs, slot)
+            message = framed(Batch(flight.number, slot, memory.size, jobs[0].preset, expires_ns, frames))
+        except Exception as error:
+            log.exception("%s cannot take a batch of %d", self._name, len(jobs))
+            del self._flights[
+                flight.number
+            ]  # at once: whoever awaits an answer that is there may send in the same turn
+            flight.answer.set_result(_refused(jobs, error))
+            return flight
+        self._claims[slot].offer(flight.number)
+        self._transport.write(message)
         return flight
 
     async def encode(self, output: Enhanced | Away, encoding: Encoding) -> PackedImage | EncodedImage:
@@ -167,7 +185,23 @@ class ProcessDevice(asyncio.Protocol):
             self._received(message)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.lost = self.lost or self._how_it_ended()
+        for flight in self._flights.values():
+            flight.revoke()  # what did not begin is not to blame
+        if self._left:
+            self._all_lost()
+            return
+        self.lost = f"the process of {self._name} says nothing more"
+        self._ending = asyncio.create_task(self._how_it_ended())
+
+    async def _how_it_ended(self) -> None:
+        assert self._process is not None
+        if await self.ended(1.0):  # it closed its end: it is ending
+            code = self._process.returncode
+            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+            self.lost = f"the process of {self._name} ended {how}"
+        self._all_lost()
+
+    def _all_lost(self) -> None:
         lost = DeviceLost(self.lost)
         waiting: list[asyncio.Future[Any]] = [self._ready, *self._images.values(), *self._reloads.values()]
         for answer in waiting:
@@ -254,16 +288,18 @@ class ProcessDevice(asyncio.Protocol):
             start += len(content)
         return frames, memory
 
+    def _drop(self, number: int) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(framed(Revoked(number)))
+
     def _fail(self, flight: _Flight) -> None:
         if not flight.answer.done():
             flight.answer.set_exception(DeviceLost(self.lost))
             flight.answer.exception()  # nobody has to ask
 
-    def _how_it_ended(self) -> str:
-        assert self._process is not None
-        try:
-            code = self._process.wait(1.0)  # it closed its end: it is ending
-        except subprocess.TimeoutExpired:
-            return f"the process of {self._name} says nothing more"
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        return f"the process of {self._name} ended {how}"
+
+def _refused(jobs: list[Job], error: Exception) -> Done:
+    """None of them came to the device."""
+    fault = DeviceError(f"the frame cannot be handed to the device: {error or repr(error)}")
+    now = time.monotonic_ns(), time.time_ns(), time.perf_counter_ns(), time.time_ns(), 0, 0
+    return Done(jobs, Ran(BatchResult([fault] * len(jobs)), *now))

@@ -19,6 +19,7 @@ from common.errors import CorruptImage, DeviceError, DeviceLost, ImageError, Lam
 from common.packing import EncodedImage, PackedImage
 
 LENGTH: Final = struct.Struct("<Q")
+NUMBER: Final = struct.Struct("<Q")
 SLOTS: Final = 2  # batches that a process has at once: on the device, and next
 LEAST_SLOT: Final = 1 << 20
 KINDS: Final = (WeightsError, SettingsError, DeviceLost, DeviceError, CorruptImage, ImageError, LamplightError)
@@ -58,6 +59,13 @@ class Batch:
     preset: str
     expires_ns: int
     frames: list[FrameSpec]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A batch that the node took back: what was unpacked of it can go."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +200,8 @@ class Memory:
 
     def grow(self, size: int) -> None:
         """Have room for `size` bytes. By the one that writes."""
-        if size > self.size:
-            size = max(LEAST_SLOT, 1 << (size - 1).bit_length())
+        if size > self.size or self._map is None:  # also for nothing: an empty image is a broken one, no more
+            size = max(LEAST_SLOT, 1 << max(0, size - 1).bit_length())
             os.ftruncate(self.descriptor, size)
             self.see(size)
 
@@ -228,7 +236,7 @@ def _nameless_file() -> int:
 class Claim:
     """Of a batch in a slot, by the first that asks: the process that begins it, or the node that takes it back.
 
-    A byte in a pipe that both can read: whoever reads it has it.
+    Its number in a pipe that both can read: whoever reads it has it. So few bytes are written and read whole.
     """
 
     def __init__(self, descriptor: int = -1) -> None:
@@ -238,7 +246,7 @@ class Claim:
         self._taken = -1
 
     def offer(self, number: int) -> None:
-        os.write(self._offers, bytes([number % 256]))
+        os.write(self._offers, NUMBER.pack(number))
 
     def take(self, number: int) -> bool:
         """Whether batch `number` is ours. One that was taken back may have been followed in its slot by another."""
@@ -246,10 +254,10 @@ class Claim:
             return False
         if self._taken < 0:
             try:
-                self._taken = os.read(self.descriptor, 1)[0]
+                (self._taken,) = NUMBER.unpack(os.read(self.descriptor, NUMBER.size))
             except BlockingIOError:
                 return False
-        if self._taken != number % 256:
+        if self._taken != number:
             return False
         self._taken = -1
         return True

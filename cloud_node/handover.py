@@ -25,8 +25,9 @@ class Handover:
     Args:
         settle: gets a job with its result.
         give_back: gets a job that another node should do, and why.
-        on_crash: called when `settle` failed; `crash` is the error then.
+        on_crash: called when `settle` failed; `crash` is the error then. Also when a device got `stuck`.
         counts: gets "not numbers", the frames for which the network gave NaN or infinity.
+        encoded_within_s: a device that takes longer to encode a frame is `stuck`; 0 = never.
     """
 
     def __init__(
@@ -35,10 +36,12 @@ class Handover:
         give_back: Callable[[Job, str], None],
         on_crash: Callable[[], None],
         counts: Counter[str],
+        encoded_within_s: float = 0.0,
     ) -> None:
         self.crash: BaseException | None = None
+        self.stuck: Device | None = None
         self.on_encoded: Callable[[], None] = lambda: None  # called when a frame waits for its encoding no longer
-        self._counts = counts
+        self._counts, self._encoded_within_s = counts, encoded_within_s
         self._settle, self._give_back, self._on_crash = settle, give_back, on_crash
         self._held: set[Job] = set()  # neither settled nor given back
         self._encoding: set[asyncio.Task[None]] = set()
@@ -76,7 +79,7 @@ class Handover:
             about: dict[str, str | int] = {"batch_size": len(outputs), "model": outputs[0][1].model}
             links = batch_link(timelines, ran.network_unix_ns, ran.network_ns, **about)
         for job, output in outputs:
-            if isinstance(output, Away) and output.image.done() and output.finite:
+            if isinstance(output, Away) and output.finite and output.image.done() and output.image.exception() is None:
                 self._encoded_as(job, output.image.result(), output, ran, len(outputs), links)
             elif output.finite:
                 task = asyncio.create_task(self._encode(job, output, device, ran, len(outputs), links))
@@ -110,7 +113,12 @@ class Handover:
         self, job: Job, output: Enhanced | Away, device: Device, ran: Ran, size: int, links: list[Batch]
     ) -> None:
         try:
-            image = await device.encode(output, job.encoding)
+            async with asyncio.timeout(self._encoded_within_s or None):
+                image = await device.encode(output, job.encoding)
+        except TimeoutError:
+            self.stuck = device
+            self.give_back([job], f"it was not encoded within {self._encoded_within_s:g} s")
+            self._on_crash()
         except DeviceLost as error:
             self.give_back([job], str(error))
         except Exception as error:

@@ -242,6 +242,8 @@ class Ingress(enhancement_pb2_grpc.EnhancementServicer):
                 return packed, None
             case "encoded":
                 encoded = wire.encoded_from_proto(request.encoded)
+                if not encoded.data:
+                    raise ImageError("the request's image has no bytes: send the whole file as `data`")
                 packing.check_pixels(encoded.width, encoded.height, self.settings.limits.max_pixels)
                 return _described(encoded), encoded
         raise ImageError("the request carries no image")

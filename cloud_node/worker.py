@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 UNENCODED = 4  # enhanced frames that wait for their encoding, or as many as two batches hold; then the device waits
 LOOK_EVERY_S = 0.002  # frames that arrive within it while the device is busy are looked at together
-READY_S = 600.0  # for an engine to be built and warm, compilers included
+READY_S = 600.0  # for an engine to be built and warm, compilers included; or to take other weights
 CLOSE_S = 10.0  # for the batch on the device, when the node stops
 
 
@@ -69,7 +69,7 @@ class Worker:
         give_back: gets a job that another node should do, and why; by default such a job fails.
         bound: lowers the scheduler's when memory runs out; one for all devices.
         name: of the device, for logs.
-        stuck_after_s: a batch that takes longer means that the device is lost; 0 = never.
+        stuck_after_s: a batch, or encoding a frame, that takes longer means that the device is lost; 0 = never.
         restarts: of the device.
         on_batch: called after each batch with its pixels, the time on the device in ns, and its frames.
     """
@@ -98,7 +98,7 @@ class Worker:
         self._make_device, self._stuck_after_s = make_device, stuck_after_s
         self._scheduler, self._bound = scheduler, bound or BatchBound(scheduler)
         self._on_batch = on_batch
-        self._handover = Handover(settle, give_back or _failing(settle), self.wake, self.counts)
+        self._handover = Handover(settle, give_back or _failing(settle), self.wake, self.counts, stuck_after_s)
         self._handover.on_encoded = self._encoded
         self._restarts = restarts
         self._restarts_s: list[float] = []  # when, monotonic
@@ -106,6 +106,7 @@ class Worker:
         self._suspects = Suspects()
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
         self._busy, self._given_up = False, ""
+        self._hung: Device | None = None  # it did not take other weights
         self._ahead: _Flight | None = None  # behind the batch on the device
         self._looking: asyncio.Handle | None = None
         self._room = UNENCODED  # frames that may wait for their encoding
@@ -201,7 +202,13 @@ class Worker:
                 self._changed.clear()
                 await self._changed.wait()
             try:
-                version = await device.reload(preset, weights)
+                async with asyncio.timeout(READY_S):
+                    version = await device.reload(preset, weights)
+            except TimeoutError:  # `run` makes another
+                self._hung = device
+                self._wake.set()
+                await self._until_other_than(device)
+                continue
             except Exception as error:
                 if isinstance(error, DeviceLost) and device.lost:
                     await self._until_other_than(device)
@@ -230,6 +237,11 @@ class Worker:
             await self._handover.room(self._room)
             if self._handover.crash is not None:
                 raise self._handover.crash
+            if device in (self._handover.stuck, self._hung):
+                if done is not None:
+                    self._hand_on(done, device)
+                what = "encode a frame" if device is self._handover.stuck else "take other weights"
+                return f"{self.name} did not {what} in time", []
             until_ns = 0
             flight, self._ahead = self._ahead, None
             if flight is None:
@@ -254,7 +266,10 @@ class Worker:
             except TimeoutError:
                 return f"{self.name} did not finish a batch within {self._stuck_after_s:g} s", flight.jobs
             except DeviceLost as error:
-                return str(error), flight.jobs
+                if not flight.call.revoke():
+                    return str(error), flight.jobs
+                self._put_back(flight)
+                return str(error), []
             finally:
                 self._busy = False
             if done is None:

@@ -31,6 +31,17 @@ def test_memory_grows_under_the_eyes_of_the_other() -> None:
     theirs.close()
 
 
+def test_nothing_can_be_written_first() -> None:
+    ours = Memory()
+    theirs = Memory(os.dup(ours.descriptor))
+    ours.grow(0)
+    ours.write(0, b"")
+    theirs.see(ours.size)
+    assert theirs.read(0, 0) == b""
+    ours.close()
+    theirs.close()
+
+
 def test_a_batch_belongs_to_whoever_asks_first() -> None:
     node = Claim()
     child = Claim(os.dup(node.descriptor))
@@ -38,9 +49,9 @@ def test_a_batch_belongs_to_whoever_asks_first() -> None:
     assert child.take(1) and not node.take(1)
     node.offer(2)
     assert node.take(2)  # taken back
-    node.offer(259)  # and another put in its place
+    node.offer(258)  # and another put in its place
     assert not child.take(2), "the child finds the old one first"
-    assert child.take(259) and not node.take(259)
+    assert child.take(258) and not node.take(258)
     node.offer(4)
     assert not child.take(3) and child.take(4)
     node.offer(5)

@@ -53,6 +53,13 @@ async def test_frames_are_accepted_worked_on_and_credited() -> None:
         await until(lambda: not front.streams.live)
 
 
+async def test_a_single_picture_without_bytes_is_refused() -> None:
+    empty = image_pb2.EncodedImage(format=ImageFormat.JPEG, width=60, height=40)
+    async with serving() as (_, address), connect(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="no bytes"):
+            await enhancement_pb2_grpc.EnhancementStub(channel).Enhance(pb.Image(encoded=empty), timeout=30)
+
+
 async def test_every_preset_that_is_served_may_be_asked_for() -> None:
     async with serving() as (front, address), hand_edges(address) as make:
         edge = make()
