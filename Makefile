@@ -103,7 +103,8 @@ screenshots: install chromium ## pictures of the live page, into docs/images/
 
 .PHONY: images-local
 images-local: install ## build the images by podman and run compose.yaml with them, without a registry: docs/deployment.md
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check podman-compose==1.6.0
+	[ -x .images/venv/bin/podman-compose ] || $(PYTHON) -m venv --clear .images/venv
+	.images/venv/bin/python -m pip install --quiet --disable-pip-version-check podman-compose==1.6.0
 	PYTHONPATH=.:proto $(BIN)/python -m deploy.images.local $(IMAGES)
 
 .PHONY: clean

@@ -1,5 +1,6 @@
 """How one node knows who calls and shows who it is: by its identity, or, on loopback or told --insecure, not at all."""
 
+import ipaddress
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from cloud_node.identity.node import NodeIdentity
 from cloud_node.identity.pushing import ClaimsPusher
 from cloud_node.settings import CloudSettings
 from common.channel import server_credentials
+from common.errors import SettingsError
 from common.nats_connection import Login
 from common.nats_server import EmbeddedServer, Secured
 
@@ -45,6 +47,7 @@ class Trust:
         if identity is None:
             return EmbeddedServer()
         name = (identity.now.host or "localhost") if host in ("0.0.0.0", "::") else host
+        _check_address(host, identity)
         port = self._settings.security.nats_port
         server = EmbeddedServer(Secured(identity.nats_settings, identity.login, host, port, name))
         identity.on_change.append(server.reload)
@@ -73,3 +76,17 @@ class Trust:
             return []
         self.identity.on_change.append(self.guard.cut)
         return [self.identity.run(), ClaimsPusher(nats, self.identity).run(), Crowding(nats, self.identity).run()]
+
+
+def _check_address(host: str, identity: NodeIdentity) -> None:
+    """NATS is reached by the address that it listens on, so its certificate must have that. Raises SettingsError."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:  # a name, which the certificate may have as a wildcard
+        return
+    if not address.is_unspecified and address not in identity.now.addresses:
+        raise SettingsError(
+            f"--host {host}: the certificate in {identity.folder} is not for this address, so that nobody could trust "
+            f"the NATS server there: run `python -m cloud_node enroll --rotate --name {host}`, take --host 0.0.0.0, or "
+            "name a NATS server of yours by --nats"
+        )

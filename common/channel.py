@@ -25,7 +25,8 @@ _COMMON = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.compression_enabled_algorithms_bitset", 1),  # none: 100 kB of gzip would be 100 MB of memory
+    # No compression: 100 kB of gzip would be 100 MB of memory.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
 ]
 
 

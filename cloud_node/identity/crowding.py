@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections import OrderedDict, deque
+from datetime import datetime
 from typing import Any
 
 import nats.errors
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 
 MOST = 32  # connections of one login; an edge keeps three for each of its names
 ANSWER_S = 2.0
+NOTICE_S = 1.0  # until a lost connection is seen
 LOOK_EVERY_S = 60.0  # at all that are there, whatever was missed
 SAY_EVERY_S = 60.0  # of one login
 PAGE = 128  # connections that a server tells of in one answer, with 2 kB each: to be read between two frames
@@ -58,8 +60,12 @@ class Crowding:
         try:
             while True:
                 client = await connection.wait()
-                with contextlib.suppress(BrokerUnavailable, nats.errors.Error, OSError, TimeoutError):
+                try:
                     await _Watch(client, _account_of_edges(self._identity), self.most).run(self._look_every_s)
+                except (BrokerUnavailable, nats.errors.Error, OSError, TimeoutError) as error:
+                    log.debug("connections at NATS are looked at again: %s", error)
+                except Exception:  # whatever a server answers, frames go on
+                    log.exception("connections at NATS could not be looked at; again in a second")
                 await asyncio.sleep(1.0)
         finally:
             await connection.close()
@@ -76,13 +82,20 @@ class _Watch:
         self._client, self._account, self._most = client, account, most
         self._there: dict[str, OrderedDict[Place, None]] = {}  # login -> its connections, the oldest first
         self._came: deque[tuple[str, Place]] = deque(maxlen=1_000)  # while all are looked at
+        self._went: set[Place] = set()  # meanwhile
         self._said_s: dict[str, float] = {}
 
     async def run(self, look_every_s: float) -> None:
-        await self._client.subscribe(COMING.format(self._account), cb=self._heard)
-        while self._client.is_connected:
-            await self._look()
-            await asyncio.sleep(look_every_s)  # what comes meanwhile is heard of
+        coming = await self._client.subscribe(COMING.format(self._account), cb=self._heard)
+        try:
+            while self._client.is_connected:
+                await self._look()
+                end_s = time.monotonic() + look_every_s  # what comes meanwhile is heard of
+                while self._client.is_connected and (left_s := end_s - time.monotonic()) > 0:
+                    await asyncio.sleep(min(left_s, NOTICE_S))
+        finally:
+            with contextlib.suppress(nats.errors.Error, OSError):  # it went with the connection
+                await coming.unsubscribe()
 
     async def _heard(self, message: Msg) -> None:
         with contextlib.suppress(ValueError, LookupError, TypeError):
@@ -93,29 +106,36 @@ class _Watch:
                 self._there.setdefault(str(client["user"]), OrderedDict())[place] = None
                 await self._thin(str(client["user"]), client)
             elif message.subject.endswith(".DISCONNECT"):
+                self._went.add(place)
                 self._gone(str(client["user"]), place)
 
     async def _look(self) -> None:
         """At all connections of edges, at all servers."""
-        found: list[tuple[str, Place, dict[str, Any]]] = []
+        found: list[tuple[datetime, Place, dict[str, Any]]] = []
         self._came.clear()
+        self._went.clear()
         asked, offset = {"acc": self._account, "auth": True, "limit": PAGE}, 0
         while True:
             answers = await self._ask({**asked, "offset": offset})
             for answer in answers:
                 for item in answer["data"]["connections"]:
-                    found.append((str(item["start"]), (str(answer["server"]["id"]), int(item["cid"])), item))
+                    place = str(answer["server"]["id"]), int(item["cid"])
+                    found.append((datetime.fromisoformat(item["start"]), place, item))
             offset += PAGE
             if not any(answer["data"]["total"] > offset for answer in answers):
                 break
         self._there.clear()
         last: dict[str, dict[str, Any]] = {}
         for _, place, item in sorted(found, key=lambda one: one[:2]):
+            if place in self._went:
+                continue
             user = str(item["authorized_user"])
             self._there.setdefault(user, OrderedDict())[place] = None
             last[user] = item
         for user, place in self._came:
-            self._there.setdefault(user, OrderedDict())[place] = None
+            if place not in self._went:
+                self._there.setdefault(user, OrderedDict())[place] = None
+        self._went.clear()
         for user, item in last.items():
             await self._thin(user, item)
 
@@ -136,8 +156,8 @@ class _Watch:
 
     async def _thin(self, user: str, about: dict[str, Any]) -> None:
         """Close the oldest connections of a login, down to as many as it may have."""
-        there = self._there[user]
-        while len(there) > self._most:
+        there = self._there.get(user)  # all may have gone meanwhile
+        while there and len(there) > self._most:
             (server, number), _ = there.popitem(last=False)
             inbox = self._client.new_inbox()
             await self._client.publish(KICK.format(server), json.dumps({"cid": number}).encode(), reply=inbox)

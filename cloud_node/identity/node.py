@@ -39,6 +39,7 @@ class Secrets:
     http_token: str
     outdated: bool  # an edge can end an older nats-server
     host: str  # the first that is not loopback in the server's certificate; "" = none
+    addresses: frozenset[object]  # of ipaddress, those in the server's certificate
 
 
 class NodeIdentity:
@@ -131,9 +132,15 @@ def _read(folder: Path) -> Secrets:
             http_token=text("http.token").strip(),
             outdated=any(map(claims.maps_imports, nats["accounts"].values())),
             host=_host(certificate),
+            addresses=_addresses(certificate),
         )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(f"--identity {folder} is broken ({type(error).__name__}): copy it anew") from None
+
+
+def _addresses(certificate: x509.Certificate) -> frozenset[object]:
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return frozenset(names.get_values_for_type(x509.IPAddress))
 
 
 def _host(certificate: x509.Certificate) -> str:

@@ -25,6 +25,8 @@ def bound(argument):
 os.execv({podman!r}, ["podman", *map(bound, sys.argv[1:])])
 """
 
+PACKAGES = "podman buildah crun runc netavark aardvark-dns mmdebstrap busybox prometheus"
+
 
 class EngineMissing(Exception):
     """A program that the images are built and run with is not here; the text says how to get it."""
@@ -33,8 +35,7 @@ class EngineMissing(Exception):
 def needed(*programs: str) -> None:
     """Raises EngineMissing unless all of `programs` are on PATH."""
     if missing := [program for program in programs if not shutil.which(program)]:
-        packages = "podman buildah crun runc netavark aardvark-dns mmdebstrap busybox prometheus"
-        raise EngineMissing(f"no {', '.join(missing)} here: apt-get install --no-install-recommends {packages}")
+        raise EngineMissing(f"no {', '.join(missing)} here: apt-get install --no-install-recommends {PACKAGES}")
 
 
 class Podman:
@@ -81,7 +82,10 @@ class Podman:
     def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """podman-compose on deploy/compose.yaml as it is, with the images that are here."""
         file = Path(__file__).resolve().parents[1] / "compose.yaml"
-        command = [sys.executable, "-m", "podman_compose", "--podman-path", str(self.folder / "bin" / "podman")]
+        program = Path(__file__).resolve().parents[2] / ".images" / "venv" / "bin" / "podman-compose"
+        if not program.exists():
+            raise EngineMissing(f"no {program} here: `make images-local` installs it")
+        command = [str(program), "--podman-path", str(self.folder / "bin" / "podman")]
         fixed = ["--in-pod=false", "--file", str(file), "--profile", "edge"]
         ran = subprocess.run([*command, *fixed, *arguments], env=self.environ, capture_output=True, text=True)
         if check and ran.returncode:

@@ -176,6 +176,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave what runs running")
     arguments = parser.parse_args()
     report = Report()
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     try:
         if os.geteuid():
             raise EngineMissing("podman makes networks and file systems here: run it as root")

@@ -20,6 +20,8 @@ from cloud_node.alive import TIMEOUT_S
 from cloud_node.settings import CloudSettings
 from common.channel import DEFAULT_PORT
 from common.settings import load
+from deploy.images import local
+from deploy.images.engine import PACKAGES
 from edge_node.settings import EdgeSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -161,3 +163,14 @@ def test_what_is_built_from_source_is_built_with_locked_tools() -> None:
         assert "--only-binary :all:" in line or "--no-index" in line or "TORCH_INDEX" in line
     build = (REPOSITORY / "deploy" / "locks" / "build.txt").read_text()
     assert all(f"\n{name}==" in build for name in ("hatchling", "setuptools"))
+
+
+def test_the_page_names_the_packages_that_images_are_built_with() -> None:
+    assert f"--no-install-recommends {PACKAGES}\n" in (REPOSITORY / "docs" / "deployment.md").read_text()
+
+
+def test_what_is_missing_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["local", "--folder", str(tmp_path / "images")])
+    assert local.main() == 1
+    assert "run it as root" in json.loads((tmp_path / "images" / "report.json").read_text())[0]["detail"]

@@ -27,6 +27,7 @@ UNRUN = {  # command, as it begins: why it is not run
     "LAMPLIGHT_HOST=gpu-box docker ": "as above",
     "kubectl ": "a cluster; tests/deploy/test_kubernetes.py renders and validates what it is told",
     "make images-local ": "packages and images from the network; tests/deploy/test_images.py checks what it is told",
+    "apt-get install ": "packages from the network",
     "systemctl ": "systemd as the first process; tests/deploy checks the units",
     "nats ": "the nats command line is another project's and not installed",
     "python -m cloud_node --gpus 0 ": "a GPU",

@@ -1,13 +1,13 @@
 """The real Prometheus with our prometheus.yml on a cloud node and an edge at work: every query, by its HTTP API."""
 
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from ports import free_port
 from processes import Cloud, Process, edge_arguments, readings
 
 from deploy.observability.ask import OBSERVABILITY, Answer, ask, queries
@@ -16,11 +16,6 @@ pytestmark = pytest.mark.skipif(shutil.which("prometheus") is None, reason="no p
 
 # Only after what does not happen here: a rejection, a fault, a drop, a break of the link.
 QUIET = ("frames_rejected", "device_faults", "frames_dropped", "frames_resent", "spool_oldest", "lamplight_edge_spool_")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def test_it_takes_the_rules_and_the_configuration() -> None:
@@ -48,11 +43,14 @@ def test_every_query_has_an_answer(start: Callable[..., Process], photos: Path, 
         "prometheus", f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/tsdb",
         f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn",
     ]  # fmt: skip
-    prometheus = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    log = tmp_path / "prometheus.log"
+    with log.open("wb") as said:
+        prometheus = subprocess.Popen(command, stdout=said, stderr=said)
     try:
         answers: list[Answer] = []
 
         def all_have_series() -> bool:
+            assert prometheus.poll() is None, log.read_text()
             try:
                 answers[:] = [ask(f"http://127.0.0.1:{port}", query, "edge-out", "10s") for query in queries()]
             except OSError:

@@ -92,6 +92,9 @@ def test_units_are_sound(unit: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "exposure"), [("edge", "1.6"), ("cloud", "3.2")])
 def test_units_are_closed_as_the_page_says(name: str, exposure: str) -> None:
     unit = ROOT / "deploy" / "systemd" / f"lamplight-{name}.service"
+    version = subprocess.run(["systemd-analyze", "--version"], capture_output=True, text=True, check=False).stdout
+    if not version.startswith("systemd 252 "):
+        pytest.skip("measured with systemd 252: others weigh in their own way")
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if "offline" in done.stderr:

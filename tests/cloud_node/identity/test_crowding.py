@@ -16,11 +16,12 @@ import nkeys
 import pytest
 from enrolled import authority, enrolled, secured_nats
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from websockets.asyncio.client import connect
 
 from cloud_node.identity import claims
 from cloud_node.identity.authority import Authority
-from cloud_node.identity.crowding import Crowding
+from cloud_node.identity.crowding import Crowding, _Watch
 from cloud_node.identity.node import NodeIdentity
 from common.nats_connection import Login, SecureClient, close_client
 from common.nats_server import EmbeddedServer, Secured, find_server
@@ -163,3 +164,37 @@ async def test_an_edges_login_is_for_plain_connections_alone(tmp_path: Path, fre
         assert "Authorization Violation" in await by_websocket(free_port, enrolled(made, "edge-17").login("edge-17"))
     finally:
         await server.stop()
+
+
+async def test_what_goes_wrong_at_a_look_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    looks, look = list[int](), _Watch._look
+
+    async def wrong_at_first(self: _Watch) -> None:
+        looks.append(self._client._sid)
+        if len(looks) == 1:
+            raise KeyError("total")
+        await look(self)
+
+    monkeypatch.setattr(_Watch, "_look", wrong_at_first)
+    async with crowd(authority(tmp_path)) as (crowded, node), watched(Crowding(crowded.server.url, node)):
+        await until(lambda: len(looks) == 2)
+    assert "KeyError: 'total'" in caplog.text
+
+
+async def test_who_goes_during_a_look_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the oldest go first, whatever the digits and time zones of the times are."""
+    watch = _Watch(Client(), "A", most=2)
+    starts = ["2026-11-28T03:00:00.5Z", "2026-11-28T03:00:00Z", "2026-11-28T02:59:59.123456789Z"]
+
+    async def ask(what: dict[str, object]) -> list[dict[str, object]]:
+        gone = {"server": {"id": "S"}, "client": {"id": 3, "user": "U"}}
+        await watch._heard(Msg(Client(), subject="$SYS.ACCOUNT.A.DISCONNECT", data=json.dumps(gone).encode()))
+        found = [{"start": at, "cid": cid, "authorized_user": "U"} for cid, at in enumerate(starts, 1)]
+        return [{"server": {"id": "S"}, "data": {"connections": found, "total": 3}}]
+
+    monkeypatch.setattr(watch, "_ask", ask)
+    await watch._look()
+    assert list(watch._there["U"]) == [("S", 2), ("S", 1)]
+    await watch._thin("nobody", {})

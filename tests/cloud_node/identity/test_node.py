@@ -10,8 +10,11 @@ from enrolled import authority, bundle
 from cloud_node.identity import node
 from cloud_node.identity.claims import _token
 from cloud_node.identity.node import NodeIdentity
+from cloud_node.settings import CloudSettings
+from cloud_node.trust import Trust
 from common.errors import SettingsError
 from common.files import write_private
+from common.settings import load
 
 HANG_S = 30
 
@@ -85,3 +88,12 @@ def test_a_folder_of_before_imports_kept_their_subjects_is_told_of(
     caplog.clear()
     NodeIdentity(made.node)
     assert "--rotate" not in caplog.text
+
+
+def test_an_address_that_the_certificate_lacks_is_named_before_nats_starts(tmp_path: Path) -> None:
+    made = authority(tmp_path)
+    arguments = ["--host", "127.0.0.9", "--identity", str(made.node)]
+    with pytest.raises(SettingsError, match=r"--host 127\.0\.0\.9: .*enroll --rotate --name 127\.0\.0\.9`"):
+        Trust(load(CloudSettings, arguments, {})).embedded()
+    made.rotate(["127.0.0.9"])
+    Trust(load(CloudSettings, arguments, {})).embedded()
