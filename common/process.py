@@ -26,11 +26,12 @@ def run(command: Callable[[], int]) -> NoReturn:
         """A daemon thread inside a compiler cannot be stopped, and aborts the process when the interpreter goes."""
         if any(thread.daemon for thread in threading.enumerate()):
             with suppress(OSError, ValueError):
+                logging.shutdown()  # its own hook comes after this one, or never
                 sys.stdout.flush()
                 sys.stderr.flush()
             os._exit(code if isinstance(code, int) else code is not None)
 
-    atexit.register(leave)  # before all others, so that it is called last
+    atexit.register(leave)  # what registers from here on is called before it; what did at import (logging) after it
     try:
         _end(command)
     except SystemExit as ending:

@@ -6,7 +6,7 @@
 It has a network namespace and a root file system that nobody else sees (other_root.sh), so that default ports, /etc and
 names such as gpu-box are free; camera 0 and 1, which see a dark sign; a cloud node at the default address, one for
 enrolled edges at gpu-box; NATS, MQTT and a webhook's receiver at hub and example.com. `photos/`, `night.mp4` and what
-else the pages name lies on each desk. Needs Linux, root, overlayfs, a C compiler, openssl.
+else the pages name lies on each desk. Needs Linux, root, overlayfs, a C compiler, openssl, jq.
 """
 
 import fcntl
@@ -54,7 +54,7 @@ class World:
         self._folder = folder
         self._processes: list[subprocess.Popen[Any]] = []
         self._over = threading.Event()
-        for tool in ("unshare", "nsenter", "setpriv", "ip", "cc", "openssl"):
+        for tool in ("unshare", "nsenter", "setpriv", "ip", "cc", "openssl", "jq"):
             if shutil.which(tool) is None:
                 raise NotPossible(f"there is no {tool} here")
         command = ["unshare", "--net", "--mount", "--propagation", "private", "sh", str(HERE / "other_root.sh")]
@@ -63,6 +63,11 @@ class World:
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "ready\n":
             raise NotPossible(self._holder.communicate()[1].strip() or "no namespaces can be made")
+        try:
+            self._has_python()
+        except BaseException:
+            self.close()
+            raise
         # Its files, seen from here. Do not write where a symbolic link leads: that is here, not there.
         self.root = Path(f"/proc/{self._holder.pid}/root{folder}/root")
         self._env = {
@@ -73,6 +78,15 @@ class World:
             "OMP_NUM_THREADS": "1",
             "SSL_CERT_FILE": "/etc/hub.pem",
         }
+
+    def _has_python(self) -> None:
+        """Its root is an overlay over the root's file system alone: what is mounted elsewhere is not in it."""
+        inside = ["nsenter", "--mount", "--target", str(self._holder.pid), "chroot", f"{self._folder}/root"]
+        probe = [sys.executable, "-c", f"import sys; open({str(Path(__file__).resolve())!r})"]
+        ran = subprocess.run([*inside, *probe], capture_output=True, text=True)
+        if ran.returncode:
+            last = (ran.stderr.strip().splitlines() or [f"{ran.returncode}"])[-1]
+            raise NotPossible(f"{sys.executable} or {ROOT} is not on the root's file system: {last}")
 
     def __enter__(self) -> "World":
         try:
