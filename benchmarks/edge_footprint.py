@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--size", default="1280x720", help="of the frames (default: 1280x720)")
     parser.add_argument("--starts", type=int, default=5, help="(default: 5)")
     parser.add_argument("--detector-max-side", default="2048", help="(default: 2048, as the node's)")
+    parser.add_argument("--no-recognize", action="store_true", help="the detector alone")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -101,7 +102,8 @@ def main() -> None:
             dark_sign(word, tuple(map(int, given.size.split("x")))).save(photos / f"{word}.jpg", quality=92)
         node, detector = (
             Cloud("--preset", "none"),
-            ("--detector-threads", "1", "--detector-max-side", given.detector_max_side),
+            ("--detector-threads", "1", "--detector-max-side", given.detector_max_side)
+            + ("--no-recognize",) * given.no_recognize,
         )
         try:
             started = {}
@@ -127,6 +129,7 @@ def main() -> None:
     print(f"memory at {given.size}: {early:.0f} MB early, {late:.0f} MB late ({change}), {max(mb):.0f} MB peak")
     RESULTS.mkdir(exist_ok=True)
     suffix = "" if given.detector_max_side == "2048" else f"-{given.detector_max_side}"
+    suffix += "-no-recognize" * given.no_recognize
     report = {
         "disk_mb": size / MB, "largest_mb": largest, "first_frame": started, "size": given.size,
         "detector_max_side": int(given.detector_max_side), "frames": given.frames,
