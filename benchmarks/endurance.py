@@ -16,6 +16,7 @@ more than `--most` MB in such a day.
 import argparse
 import contextlib
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -206,6 +207,7 @@ def main() -> None:
     parser.add_argument("--live-port", type=int, default=8091, help="of the edge's page (default: 8091)")
     parser.add_argument("--most", type=float, default=50.0, help="MB a day that memory may grow (default: 50)")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what it started ends with it
     if not (given.minutes or given.frames):
         parser.error("give --minutes, --frames, or both")
     with tempfile.TemporaryDirectory() as name:

@@ -113,7 +113,7 @@ async def cannot_connect(carrier: MqttTopics, why: str, monkeypatch: pytest.Monk
 
 async def test_a_wrong_password_is_said(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     carrier = mqtt_topics(url(broker, "home", "wrong"), "gate-1", "reading", "off")
-    await cannot_connect(carrier, "", monkeypatch)
+    await cannot_connect(carrier, "[code:135] Not authorized", monkeypatch)
 
 
 # paho leaves a socket whose handshake failed to the garbage collector
