@@ -3,7 +3,6 @@
 References: Liao et al., DBNet, AAAI 2020; the weights are those that rapidocr's wheel carries for ONNX Runtime.
 """
 
-import importlib.util
 from collections import defaultdict
 from pathlib import Path
 
@@ -17,18 +16,6 @@ STRIDES = (4, 8, 16, 32)
 PROBE_SIDE = 64  # the smallest at which no stride looks like a global pooling
 
 
-def rapidocr_detector() -> Path:
-    """The detector's ONNX file in rapidocr's wheel, found without importing rapidocr. WeightsError if there is none."""
-    spec = importlib.util.find_spec("rapidocr")
-    if spec is None or not spec.submodule_search_locations:
-        raise WeightsError("the text detector's weights come with rapidocr: pip install 'lamplight[train]'")
-    folder = Path(next(iter(spec.submodule_search_locations))) / "models"
-    models = sorted(folder.glob("*_det_*.onnx"))
-    if not models:
-        raise WeightsError(f"no detector in {folder}: pip install --force-reinstall rapidocr")
-    return models[-1]
-
-
 class DetectorTwin(nn.Module):
     """The network of a DBNet text detector, frozen, differentiable in its input; equal to ONNX Runtime within 1e-4.
 
@@ -36,7 +23,7 @@ class DetectorTwin(nn.Module):
     autocast.
 
     Args:
-        path: the ONNX file; `rapidocr_detector()` finds the default one.
+        path: the ONNX file; `common.onnx_models.wheel_model("det", ...)` finds the default one.
         mean, std: normalisation of RGB values in [0, 1]; rapidocr's by default.
 
     Raises:
@@ -47,7 +34,10 @@ class DetectorTwin(nn.Module):
         super().__init__()
         self.network = OnnxNetwork(path)
         self.mean, self.std = mean, std
-        traced = self.network.trace(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
+        try:
+            traced = self.network.trace(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
+        except RuntimeError as error:
+            raise WeightsError(f"{path} is no text detector: it takes no square image: {error}") from error
         shape = tuple(traced[self.network.output].shape)
         if shape != (1, 1, PROBE_SIDE, PROBE_SIDE):
             raise WeightsError(f"{path} is no text detector: it gives {shape}, not a probability of each pixel")

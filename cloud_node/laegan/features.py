@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cloud_node.laegan.dbnet import DetectorTwin, rapidocr_detector
+from cloud_node.laegan.dbnet import DetectorTwin
 from cloud_node.laegan.weights_files import WeightsError
 
 # Convolutions by torchvision's numbers, up to conv5_1; a pooling stands between two groups.
@@ -114,16 +114,16 @@ class BackboneFeatures(nn.Module):
         return self.twin.features(padded, self.strides)
 
 
-def preservation_features(vgg: str | None, detector: Path | None) -> VGG16Features | BackboneFeatures:
+def preservation_features(vgg: str | None, detector: Path) -> VGG16Features | BackboneFeatures:
     """The extractor of the self-feature-preserving loss, a module on the CPU: VGG-16 where given, else the detector.
 
     vgg: file or address of torchvision's VGG-16 weights; None = the detector's maps of strides 8 and 16 instead.
-    detector: its ONNX file; None = the one in rapidocr's wheel.
+    detector: its ONNX file.
     Raises WeightsError where the weights asked for cannot be used.
     """
     if vgg is not None:
         return VGG16Features(vgg)
-    return BackboneFeatures(DetectorTwin(detector or rapidocr_detector()))
+    return BackboneFeatures(DetectorTwin(detector))
 
 
 def load_weights(source: str, cache: Path | None = None) -> dict[str, Tensor]:

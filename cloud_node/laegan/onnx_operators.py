@@ -1,4 +1,4 @@
-"""ONNX operators of convolutional networks as torch functions. Source: the ONNX specification, opsets 7 to 22."""
+"""ONNX operators of text detectors and recognisers as torch functions. Source: the ONNX specification, 7 to 22."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -115,13 +115,19 @@ def _resize(node: Node, constants: Constants) -> Callable[..., Tensor]:
     return lambda x: F.interpolate(x, scale_factor=factors, mode="bilinear", align_corners=False)
 
 
-def _mean(node: Node, constants: Constants) -> Callable[..., Tensor]:
+def _axes(node: Node, constants: Constants) -> list[int]:
+    """The axes that a node names, as an attribute or as a constant input, which is taken off."""
     axes = node.attributes.get("axes")
     if axes is None and len(node.inputs) > 1 and node.inputs[1] in constants:
         axes = constants[node.inputs[1]].tolist()
     if not axes:
-        raise node.refuse("a mean over axes that are not constant")
-    node.inputs, keep = node.inputs[:1], bool(node.attributes.get("keepdims", 1))
+        raise node.refuse("axes that are not constant")
+    node.inputs = node.inputs[:1]
+    return list(axes)
+
+
+def _mean(node: Node, constants: Constants) -> Callable[..., Tensor]:
+    axes, keep = _axes(node, constants), bool(node.attributes.get("keepdims", 1))
     return lambda x: x.mean(dim=axes, keepdim=keep)
 
 
@@ -161,6 +167,57 @@ def _leaky(node: Node, constants: Constants) -> Callable[..., Tensor]:
     return lambda x: F.leaky_relu(x, alpha)
 
 
+def _slice(node: Node, constants: Constants) -> Callable[..., Tensor]:
+    if any(name not in constants for name in node.inputs[1:]) or len(node.inputs) < 3:
+        raise node.refuse("a range that is not constant")
+    starts, ends, *rest = (constants[name].tolist() for name in node.inputs[1:])
+    axes = rest[0] if rest else list(range(len(starts)))
+    steps = rest[1] if len(rest) > 1 else [1] * len(starts)
+    if any(step < 1 for step in steps):
+        raise node.refuse("a step backwards")
+    node.inputs = node.inputs[:1]
+
+    def run(x: Tensor) -> Tensor:
+        taken = [slice(None)] * x.ndim
+        for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+            taken[axis] = slice(start, end, step)
+        return x[tuple(taken)]
+
+    return run
+
+
+def _squeeze(node: Node, constants: Constants) -> Callable[..., Tensor]:
+    axes = tuple(_axes(node, constants))
+    return lambda x: x.squeeze(axes)
+
+
+def _unsqueeze(node: Node, constants: Constants) -> Callable[..., Tensor]:
+    axes = _axes(node, constants)
+    if len(axes) != 1:
+        raise node.refuse("more than one new axis")
+    return lambda x: x.unsqueeze(axes[0])
+
+
+def _reshape(node: Node, constants: Constants) -> Callable[..., Tensor]:
+    if node.attributes.get("allowzero", 0):
+        raise node.refuse("allowzero")
+
+    def run(x: Tensor, shape: Tensor) -> Tensor:
+        return x.reshape([x.shape[i] if side == 0 else side for i, side in enumerate(shape.tolist())])
+
+    return run
+
+
+def _transpose(node: Node, constants: Constants) -> Callable[..., Tensor]:
+    order = node.attributes["perm"]
+    return lambda x: x.permute(order)
+
+
+def _softmax(node: Node, constants: Constants) -> Callable[..., Tensor]:
+    axis = node.attributes.get("axis", -1)
+    return lambda x: x.softmax(dim=axis)
+
+
 def _as(function: Callable[..., Tensor]) -> Callable[[Node, Constants], Callable[..., Tensor]]:
     return lambda node, constants: function
 
@@ -182,13 +239,22 @@ OPERATORS: dict[str, Callable[[Node, Constants], Callable[..., Tensor]]] = {
     "HardSwish": _as(F.hardswish),
     "Identity": _as(lambda x: x),
     "LeakyRelu": _leaky,
+    "MatMul": _as(torch.matmul),
     "MaxPool": _pool,
     "Mul": _as(torch.mul),
+    "Pow": _as(torch.pow),
     "ReduceMean": _mean,
     "Relu": _as(F.relu),
+    "Reshape": _reshape,
     "Resize": _resize,
+    "Shape": _as(lambda x: torch.tensor(x.shape)),
     "Sigmoid": _as(torch.sigmoid),
+    "Slice": _slice,
+    "Softmax": _softmax,
     "Sqrt": _as(torch.sqrt),
+    "Squeeze": _squeeze,
     "Sub": _as(torch.sub),
+    "Transpose": _transpose,
+    "Unsqueeze": _unsqueeze,
     "Upsample": _resize,
 }

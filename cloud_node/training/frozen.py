@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from cloud_node.laegan import PRESETS, load
 from cloud_node.laegan.attention import text_mask
-from cloud_node.laegan.dbnet import DetectorTwin, rapidocr_detector
+from cloud_node.laegan.ctc import RecognizerTwin
+from cloud_node.laegan.dbnet import DetectorTwin
 from cloud_node.laegan.features import preservation_features
 from cloud_node.training.recipes import PRESERVING_TERMS, TEXT_TERMS, Recipe
+from common.onnx_models import wheel_model
 from common.text_detection import TextDetector, create_detector
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -39,6 +41,7 @@ class Frozen:
 
     twin: DetectorTwin | None = None
     features: Callable[[Tensor], Tensor | list[Tensor]] | None = None
+    recognizer: RecognizerTwin | None = None
     boxes: TextDetector | None = None
     teacher: nn.Module | None = None
 
@@ -65,9 +68,12 @@ def gather(recipe: Recipe, aids: Aids, side: int, device: torch.device) -> Froze
     terms = {name for stage in recipe.stages for name in stage.terms}
     frozen, text = Frozen(), terms & TEXT_TERMS
     by_boxes = bool(text) and (aids.detector != "dbnet" or ("etam" in terms and recipe.etam == "paper"))
-    twin_file = aids.detector_model if aids.detector == "dbnet" else None
+    given_file = aids.detector_model if aids.detector == "dbnet" else None
+    twin_file = given_file or wheel_model("det", "the text detector")
     if terms & {"reading", "preserving"} or (text and not by_boxes):
-        frozen.twin = placed(DetectorTwin(twin_file or rapidocr_detector()), device)
+        frozen.twin = placed(DetectorTwin(twin_file), device)
+    if "words" in terms:
+        frozen.recognizer = placed(RecognizerTwin(wheel_model("rec", "the term words")), device)
     if by_boxes:
         given = {"model": aids.detector_model} if aids.detector == "east" else {"threads": 1}
         frozen.boxes = create_detector(aids.detector, limit_side=side, **given)

@@ -14,7 +14,7 @@ from cloud_node.laegan import GeneratorConfig
 from cloud_node.training.schedule import Curve
 
 CURVE_TERMS: Final = frozenset({"spatial", "exposure", "colour", "smoothness"})  # of the stage 'zero-dce'
-PAIRED_TERMS: Final = frozenset({"charbonnier", "gradient", "reading", "preserving", "tone"})  # need the clean frame
+PAIRED_TERMS: Final = frozenset({"charbonnier", "gradient", "reading", "preserving", "words", "tone"})  # need pairs
 ADVERSARIAL_TERMS: Final = frozenset({"adversarial_global", "adversarial_local"})
 PRESERVING_TERMS: Final = frozenset({"sfp_global", "sfp_local"})
 TEXT_TERMS: Final = frozenset({"etam", "edge"})
@@ -58,6 +58,7 @@ class Recipe:
     discriminator_width: int = 64  # channels of its first layer
     crops: int = 5  # random regions of a frame that the local terms see
     crop_side: int = 32  # pixels
+    lines: int = 2  # lines of text of a batch that the recogniser reads
 
     def of(self, cfg: GeneratorConfig) -> "Recipe":
         """Without the stages that a network has nothing for: a solved curve, or no body, has no parameters."""

@@ -33,7 +33,9 @@ class Sampling:
 
 
 class Batches(Dataset):
-    """Item `step` is (dark, clean, text): (B, 3, S, S), (B, 3, S, S) in [0, 1] and the text mask (B, 1, S, S)."""
+    """Item `step` is (dark, clean, text): (B, 3, S, S), (B, 3, S, S) in [0, 1], and the number of the line of text that
+    each pixel lies in, (B, 1, S, S), 0 for none.
+    """
 
     def __init__(self, pools: list[Pool], sampling: Sampling):
         self.pools, self.sampling = pools, sampling
@@ -53,16 +55,16 @@ class Batches(Dataset):
         if rng.random() < WRITTEN.get(pool.name, 0.5):
             boxes += write(image, rng, self.sampling.fonts)
         text = np.zeros((self.sampling.crop, self.sampling.crop), np.float32)
-        for left, top, right, bottom in boxes:
-            text[max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)] = 1
+        for number, (left, top, right, bottom) in enumerate(boxes, 1):
+            text[max(0, int(top)) : max(0, int(bottom) + 1), max(0, int(left)) : max(0, int(right) + 1)] = number
         clean = np.asarray(image, np.float32) / 255
-        if rng.random() < 0.5:
-            clean, text = clean[:, ::-1], text[:, ::-1]
+        if rng.random() < 0.5 and not boxes:  # nobody reads mirrored text
+            clean = clean[:, ::-1]
         tint = rng.uniform(0.92, 1.08, 3).astype(np.float32)
         clean = np.clip(clean * tint, 0, 1)
         ratio, drowned = RATIOS.get(pool.name, RATIO), DROWNED.get(pool.name, 1.0)
         dark = darken(clean, rng, ratio, self.sampling.whole, drowned)
-        return dark, clean, np.ascontiguousarray(text)
+        return dark, clean, text
 
 
 def crop(photo: Photo, size: int, rng: np.random.Generator, whole: bool = False) -> tuple[Image.Image, list[Box]]:

@@ -1,8 +1,8 @@
 """Every term of a training's loss: a small function of what one step knows. `recipes` weighs them.
 
 spatial, exposure, colour, smoothness: the curve, without reference. charbonnier, gradient, tone: towards the clean
-frame. reading, preserving: the text detector shall see in the output what it sees in the clean frame. etam, edge,
-sfp_*, adversarial_*: the paper's, without pairs.
+frame. reading, preserving: the text detector shall see in the output what it sees in the clean frame; words: and
+the recogniser shall read there what it reads here. etam, edge, sfp_*, adversarial_*: the paper's, without pairs.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,14 @@ from torch import Tensor
 from cloud_node.laegan import losses as L
 from cloud_node.laegan import text_losses as T
 from cloud_node.laegan.attention import luma
+from cloud_node.laegan.ctc import cut, lines_of
 from cloud_node.laegan.discriminators import random_crops
 from cloud_node.training.critics import Critics
 from cloud_node.training.frozen import Frozen, channels_last
 from cloud_node.training.recipes import Recipe
 
 FINE_LAYERS = 2  # of the detector's backbone, strides 4 and 8: strokes, not layout
+UNLIKELY = 1e-2  # probability spread over all letters: no single step outweighs the others
 TEACHER_SHARE = 0.5  # of the target; the rest is the clean frame
 Known = TypeVar("Known")
 
@@ -38,7 +40,7 @@ class Step:
     output: Tensor
     alpha: Tensor | None = None  # the curve's maps, where they learn
     clean: Tensor | None = None  # the target of pairs
-    text: Tensor | None = None  # where text is known to stand, (B, 1, S, S)
+    text: Tensor | None = None  # the number of the line of text that a pixel lies in, (B, 1, S, S), 0 for none
     real: Tensor | None = None  # normal light, of other photographs
     critics: Critics | None = None
     seed: int = 0  # of the random crops
@@ -50,7 +52,7 @@ class Step:
     @cached_property
     def weight(self) -> Tensor:
         """What a pixel counts, (B, 1, S, S): text more than the rest."""
-        return 1 + self.recipe.text * known(self.text)
+        return 1 + self.recipe.text * (known(self.text) > 0)
 
     @cached_property
     def sight(self) -> tuple[tuple[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]:
@@ -143,6 +145,25 @@ def preserving(step: Step) -> Tensor:
     return sum((a.float() - b.float()).abs().mean() / b.float().abs().mean() for a, b in pairs)  # type: ignore[return-value]
 
 
+def words(step: Step) -> Tensor:
+    """How far what the recogniser reads in the output is from what it reads in the clean frame: divergence, in nats.
+
+    A step's mean, of a few lines drawn at random: a line costs as much as a small frame.
+    """
+    lines = list(lines_of(known(step.text)))
+    if not lines:
+        return step.output.sum() * 0
+    order = torch.randperm(len(lines), generator=torch.Generator().manual_seed(2 * step.seed))
+    chosen = [lines[i] for i in order[: step.recipe.lines].tolist()]
+    twin = known(step.frozen.recognizer)
+    with step.autocast():
+        with torch.no_grad():
+            wanted = twin(cut(known(step.clean), chosen)).float()
+        read = twin(cut(step.output.clamp(0, 1), chosen)).float()
+    floor = UNLIKELY / wanted.shape[-1]
+    return (wanted * ((wanted + floor).log() - (read + floor).log())).sum(dim=-1).mean()
+
+
 def etam(step: Step) -> Tensor:
     form = T.etam_loss_paper if step.recipe.etam == "paper" else T.etam_loss_contrast
     return form(step.output, step.pre, step.mask)
@@ -188,7 +209,7 @@ TERMS: Final[dict[str, Callable[[Step], Tensor]]] = {
     function.__name__: function
     for function in (
         *(spatial, exposure, colour, smoothness),
-        *(charbonnier, gradient, reading, preserving, tone),
+        *(charbonnier, gradient, reading, preserving, words, tone),
         *(etam, edge, sfp_global, sfp_local, adversarial_global, adversarial_local),
     )
 }

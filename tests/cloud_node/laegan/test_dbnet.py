@@ -10,13 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cloud_node.laegan import WeightsError
-from cloud_node.laegan.dbnet import STRIDES, DetectorTwin, rapidocr_detector
+from cloud_node.laegan.dbnet import STRIDES, DetectorTwin
+from common.onnx_models import wheel_model
 from common.text_detection import DBNet
 
 
 @pytest.fixture(scope="module")
 def twin() -> DetectorTwin:
-    return DetectorTwin(rapidocr_detector())
+    return DetectorTwin(wheel_model("det", "the test"))
 
 
 def sign(width: int = 320, height: int = 160) -> Image.Image:
@@ -32,7 +33,7 @@ def tensor(image: Image.Image) -> Tensor:
 
 
 def onnxruntime_probability(rgb: Tensor) -> Tensor:
-    session = onnxruntime.InferenceSession(rapidocr_detector(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(wheel_model("det", "the test"), providers=["CPUExecutionProvider"])
     bgr = ((rgb.flip(1) - 0.5) / 0.5).numpy()
     return torch.from_numpy(session.run(None, {session.get_inputs()[0].name: bgr})[0])
 
@@ -47,7 +48,7 @@ def test_equal_to_onnxruntime_on_noise(twin: DetectorTwin, size: tuple[int, int]
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_equal_to_onnxruntime_on_text(layout: torch.memory_format) -> None:
-    twin = DetectorTwin(rapidocr_detector()).to(memory_format=layout)
+    twin = DetectorTwin(wheel_model("det", "the test")).to(memory_format=layout)
     rgb = tensor(sign())
     probability = twin(rgb)
     assert 0.02 < (probability > 0.5).float().mean() < 0.5
@@ -93,13 +94,13 @@ def test_what_the_neck_reads_decides_everything(twin: DetectorTwin) -> None:
         for step in network.steps
     ]
     expected = twin(rgb)
-    other = DetectorTwin(rapidocr_detector())
+    other = DetectorTwin(wheel_model("det", "the test"))
     other.network.steps = steps
     torch.testing.assert_close(other(torch.rand(1, 3, 64, 64)), expected)
 
 
 def test_gradient_is_the_slope() -> None:
-    twin = DetectorTwin(rapidocr_detector()).double()
+    twin = DetectorTwin(wheel_model("det", "the test")).double()
     generator = torch.Generator().manual_seed(1)
     # Noise, because on a flat ground every maximum of a pooling is a tie, which has no slope.
     rgb = tensor(sign(160, 64)).double()
@@ -142,6 +143,5 @@ def test_a_detector_without_a_neck_gives_text_but_no_features(tmp_path: Path) ->
 def test_what_is_no_detector(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no text detector"):
         DetectorTwin(save_detector(tmp_path / "own.onnx", 2))
-    recogniser = next(rapidocr_detector().parent.glob("*_rec_*.onnx"))
-    with pytest.raises(WeightsError, match="not known here: .*MatMul"):
-        DetectorTwin(recogniser)
+    with pytest.raises(WeightsError, match="no text detector"):
+        DetectorTwin(wheel_model("rec", "the test"))

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from cloud_node.laegan import WeightsError
-from cloud_node.laegan.dbnet import DetectorTwin, rapidocr_detector
+from cloud_node.laegan.dbnet import DetectorTwin
 from cloud_node.laegan.features import BackboneFeatures, VGG16Features, load_weights, preservation_features
+from common.onnx_models import wheel_model
 
 CONFIGURATION = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 
@@ -183,17 +184,17 @@ def test_an_address_that_does_not_answer(server: str, free_port: int, tmp_path: 
 
 
 def test_backbone_of_the_detector(rgb: Tensor) -> None:
-    extractor = preservation_features(None, None)
+    extractor = preservation_features(None, wheel_model("det", "the test"))
     assert isinstance(extractor, BackboneFeatures)
     features = extractor(rgb)  # 48 is padded to 64
     assert [tuple(f.shape) for f in features] == [(2, 96, 4, 8), (2, 192, 2, 4)]
     padded = F.pad(rgb, (0, 16, 0, 0), mode="replicate")
-    expected = DetectorTwin(rapidocr_detector()).features(padded)[1:3]
+    expected = DetectorTwin(wheel_model("det", "the test")).features(padded)[1:3]
     assert all(torch.equal(a, b) for a, b in zip(features, expected, strict=True))
 
 
 def test_vgg_where_it_is_given(files: Path, rgb: Tensor) -> None:
-    extractor = preservation_features(str(files / "vgg.pth"), rapidocr_detector())
+    extractor = preservation_features(str(files / "vgg.pth"), wheel_model("det", "the test"))
     assert isinstance(extractor, VGG16Features) and extractor(rgb).shape == (2, 512, 4, 6)
     with pytest.raises(WeightsError, match="there is no detector file"):
         preservation_features(None, Path("none.onnx"))

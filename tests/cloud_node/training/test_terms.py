@@ -7,12 +7,14 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cloud_node.laegan.dbnet import DetectorTwin, rapidocr_detector
+from cloud_node.laegan.ctc import RecognizerTwin
+from cloud_node.laegan.dbnet import DetectorTwin
 from cloud_node.laegan.features import BackboneFeatures
 from cloud_node.training.critics import Critics
 from cloud_node.training.frozen import Aids, Frozen, gather
 from cloud_node.training.recipes import RECIPES, UNPAIRED_TERMS, Recipe
 from cloud_node.training.terms import TERMS, Step, meet, taught
+from common.onnx_models import wheel_model
 from common.text_detection import DBNet
 
 CPU = torch.device("cpu")
@@ -21,7 +23,7 @@ DEFAULT = RECIPES["default"]
 
 @pytest.fixture(scope="module")
 def twin() -> DetectorTwin:
-    return DetectorTwin(rapidocr_detector())
+    return DetectorTwin(wheel_model("det", "the test"))
 
 
 def stripes(shift: float = 0.0) -> Tensor:
@@ -35,8 +37,8 @@ def step(twin: DetectorTwin, recipe: Recipe = DEFAULT) -> Step:
     generator = torch.Generator().manual_seed(0)
     output = (stripes() + 0.05 * torch.randn(2, 3, 64, 64, generator=generator)).requires_grad_()
     text = torch.zeros(2, 1, 64, 64)
-    text[..., :32] = 1
-    frozen = Frozen(twin=twin, features=BackboneFeatures(twin))
+    text[..., :30, :32] = 1
+    frozen = Frozen(twin, BackboneFeatures(twin), RecognizerTwin(wheel_model("rec", "the test")))
     alpha = torch.rand(2, 3, 64, 64, generator=generator).requires_grad_()
     frames = {"low": stripes() / 8, "pre": stripes() - 0.1, "clean": stripes(), "real": stripes(0.1)}
     return Step(recipe, frozen, output=output, alpha=alpha, text=text, critics=critics, seed=1, **frames)
@@ -56,7 +58,7 @@ def test_every_term_is_a_finite_number_that_teaches(name: str, twin: DetectorTwi
 
 def test_what_the_clean_frame_is_costs_nothing(twin: DetectorTwin) -> None:
     known = replace(step(twin), output=stripes())
-    for name in ("gradient", "tone", "reading", "preserving"):
+    for name in ("gradient", "tone", "reading", "preserving", "words"):
         assert TERMS[name](known).item() == pytest.approx(0, abs=1e-6)
     assert TERMS["charbonnier"](known).item() < 2e-3
 
@@ -69,7 +71,7 @@ def test_only_the_first_half_of_a_batch_is_read(twin: DetectorTwin) -> None:
 
 def test_text_counts_double(twin: DetectorTwin) -> None:
     known = step(twin)
-    assert known.weight[..., :32].unique().tolist() == [2] and known.weight[..., 32:].unique().tolist() == [1]
+    assert known.weight[..., :30, :32].unique().tolist() == [2] and known.weight[..., 32:].unique().tolist() == [1]
 
 
 def test_the_generator_teaches_no_critic_and_the_critics_no_generator(twin: DetectorTwin) -> None:
