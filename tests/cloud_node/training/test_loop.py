@@ -93,7 +93,7 @@ def test_a_run_ends_after_its_minutes(photos: Path, tmp_path: Path, small: Small
 
 def test_a_curve_alone_is_trained_without_reference(photos: Path, tmp_path: Path, small: Small) -> None:
     trainer = Trainer(small(2, preset="zero-dce-low"), open_sources(photos), tmp_path)
-    assert trainer.run().name == "zero-dce-low.safetensors" and list(trainer.frozen.__dict__.values()) == [None] * 4
+    assert trainer.run().name == "zero-dce-low.safetensors" and list(trainer.frozen.__dict__.values()) == [None] * 5
 
 
 def test_a_term_that_is_no_number_stops_with_its_name_and_keeps_the_checkpoint(

@@ -26,8 +26,23 @@ def test_batches_depend_on_seed_and_step_only() -> None:
 def test_batch_shapes_and_ranges() -> None:
     batch = Batches([Pool("photographs", 1.0, [gradient_photo()])], Sampling(batch=3, crop=64))[0]
     assert [tuple(part.shape) for part in batch] == [(3, 3, 64, 64), (3, 3, 64, 64), (3, 1, 64, 64)]
-    for part in batch:
-        assert part.dtype == torch.float32 and part.min() >= 0 and part.max() <= 1
+    dark, clean, text = batch
+    assert all(part.dtype == torch.float32 and part.min() >= 0 for part in batch)
+    assert dark.max() <= 1 and clean.max() <= 1 and torch.equal(text, text.round())
+
+
+def test_lines_are_numbered_and_never_mirrored() -> None:
+    words = [((20 * i, 8.0, 20 * i + 12.0, 24.0)) for i in range(4)]
+    stairs = np.repeat(np.arange(100, dtype=np.uint8)[None, :, None] * 2, 100, 0).repeat(3, 2)  # brighter to the right
+    photo = Photo(stairs, tuple(words))
+    batches = Batches([Pool("receipts_sroie", 1.0, [photo])], Sampling(batch=4, crop=64))
+    for step in range(4):
+        _, clean, text = batches[step]
+        for frame, numbers in zip(clean, text[:, 0], strict=True):
+            found = [int(n) for n in numbers.unique() if n]
+            assert set(found) <= set(range(1, 5))
+            if found:
+                assert frame[:, :, -1].mean() > frame[:, :, 0].mean()
 
 
 def test_boxes_follow_the_crop() -> None:
