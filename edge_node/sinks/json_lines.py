@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from common.errors import SettingsError
+from common.files import sync_folder
 from common.frame import Reading
 from common.telemetry import STAGES
 from edge_node.sinks.sink import Failures, Shown, check_writable
-from edge_node.spool.entry import sync_folder
 
 SCHEMA: Final = 1
 
