@@ -25,7 +25,11 @@ LamplightError
 └── PortInUse                the address to listen on is taken
 """
 
+from typing import Final
+
 import grpc
+
+RESTART_EXIT: Final = 75  # EX_TEMPFAIL: whoever keeps this process running shall start it again
 
 
 class LamplightError(Exception):
