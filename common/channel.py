@@ -112,17 +112,14 @@ def server_credentials(current: Callable[[], Certificates]) -> grpc.ServerCreden
     return grpc.dynamic_ssl_server_credentials(configuration(given), fetch, require_client_authentication=True)
 
 
-def with_port(address: str, default: int = DEFAULT_PORT) -> str:
-    """HOST or HOST:PORT or [IPv6]:PORT as HOST:PORT."""
-    if address.startswith("["):
-        return address if "]:" in address else f"{address}:{default}"
-    return (
-        address
-        if address.count(":") == 1
-        else (f"{address}:{default}" if ":" not in address else f"[{address}]:{default}")
-    )
+def with_port(address: str) -> str:
+    """HOST or HOST:PORT or [IPv6]:PORT as HOST:PORT; DEFAULT_PORT where there is none."""
+    if "]:" in address or address.count(":") == 1:
+        return address
+    host = f"[{address}]" if ":" in address and not address.startswith("[") else address
+    return f"{host}:{DEFAULT_PORT}"
 
 
-def with_ports(addresses: str, default: int = DEFAULT_PORT) -> str:
+def with_ports(addresses: str) -> str:
     """`with_port` for each of several addresses with commas between them."""
-    return ",".join(with_port(address.strip(), default) for address in addresses.split(",") if address.strip())
+    return ",".join(with_port(address.strip()) for address in addresses.split(",") if address.strip())

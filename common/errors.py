@@ -14,7 +14,10 @@ LamplightError
 │   ├── CloudUnavailable     no cloud node answers
 │   ├── StreamRefused        a cloud node refused the stream
 │   ├── NotAllowed           this certificate may not do that
+│   ├── Overloaded           a cloud node has too much to do: try again later
+│   ├── Draining             a cloud node is stopping: use another
 │   └── BrokerUnavailable    no NATS server answers, or it refused
+├── Expired                  a frame's deadline passed before it reached a device
 ├── SpoolError               the edge's spool of kept frames cannot be used
 │   ├── SpoolInUse           another edge node keeps its frames there
 │   └── SpoolFull            no room, even without what is less urgent or older
@@ -22,7 +25,11 @@ LamplightError
 └── PortInUse                the address to listen on is taken
 """
 
+from typing import Final
+
 import grpc
+
+RESTART_EXIT: Final = 75  # EX_TEMPFAIL: whoever keeps this process running shall start it again
 
 
 class LamplightError(Exception):

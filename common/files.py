@@ -23,7 +23,7 @@ def write_private(path: Path, content: str | bytes) -> None:
                 file.flush()
                 os.fsync(descriptor)
             os.replace(beside, path)
-            _sync(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
@@ -31,8 +31,8 @@ def write_private(path: Path, content: str | bytes) -> None:
         raise SettingsError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _sync(folder: Path) -> None:
-    """What was replaced in it stays so when the power goes."""
+def sync_folder(folder: Path) -> None:
+    """Names made, changed or removed in it are on the disk to stay. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from common.frame import FrameId
+from common.printable import printable
 
 REMEMBERED: Final = 4_096  # frames whose traces are known
 LOGIN = re.compile(r"//[^\s,]*@")  # in an address; up to the last @, whatever a password is made of
@@ -72,7 +73,7 @@ class JsonLines(logging.Formatter):
 class _Plain(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:
         # What others sent may be in it: it begins no line of its own and moves no cursor.
-        record.message = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in record.message)
+        record.message = printable(record.message)
         return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:

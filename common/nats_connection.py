@@ -194,12 +194,9 @@ class Connection:
         if checked is None:
             return
         if self._client is not None and self._client.is_connected:
-            # A ping that is given up breaks nats-py when its answer comes after all: it is left to itself.
-            ping = asyncio.create_task(self._client.flush(timeout=DIAL_TIMEOUT_S))
-            ping.add_done_callback(lambda done: done.cancelled() or done.exception())
-            await asyncio.wait({ping}, timeout=CHECK_S)
-            if ping.done() and not ping.cancelled() and ping.exception() is None:
-                return
+            with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
+                if await has_read(self._client, CHECK_S, DIAL_TIMEOUT_S):
+                    return
             log.info("NATS at %s does not answer: connecting again", self.address)
         if self._task is not checked:  # closed, or checked by another meanwhile
             return
@@ -320,6 +317,24 @@ def reset(client: Client) -> None:
         writer = client._transport._io_writer
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
+
+
+async def has_read(client: Client, within_s: float, give_up_s: float) -> bool:
+    """Whether the server tells in time that it has read all that was sent; it is waited for no longer than `within_s`.
+
+    Raises:
+        nats.errors.Error, OSError, TimeoutError: the connection is gone.
+    """
+    # A ping that is given up breaks nats-py when its answer comes after all: it is left to itself.
+    ping = asyncio.create_task(client.flush(timeout=give_up_s))
+    ping.add_done_callback(lambda done: done.cancelled() or done.exception())
+    await asyncio.wait({ping}, timeout=within_s)
+    if not ping.done():
+        return False
+    if ping.cancelled():  # by nats-py, as it closes: not for whoever waits here
+        raise nats.errors.ConnectionClosedError
+    ping.result()
+    return True
 
 
 async def close_client(client: Client) -> None:

@@ -30,7 +30,6 @@ def option(
     *,
     metavar: str = "",
     flag: str = "",
-    positional: bool = False,
     apart: str = ",",
     secret: bool = False,
 ) -> Any:
@@ -40,7 +39,7 @@ def option(
     password: it is in no repr and in no message, and its help says where it belongs.
     """
     metadata = {
-        "help": help, "metavar": metavar, "flag": flag, "positional": positional, "apart": apart, "secret": secret,
+        "help": help, "metavar": metavar, "flag": flag, "apart": apart, "secret": secret,
     }  # fmt: skip
     return dataclasses.field(default=default, repr=not secret, metadata=metadata)
 
@@ -276,7 +275,7 @@ def parser(
             sections[at] = made.add_argument_group(at[-1].replace("_", " "))
         metadata, default = leaf.field.metadata, leaf.field.default
         text = metadata["help"]
-        if metadata["secret"]:
+        if metadata["secret"] and leaf.variable not in text:
             text += f"; with a password in it use {leaf.variable} or --config"
         if default not in (None, "", (), False, dataclasses.MISSING):
             text += f" (default: {_shown(default)})"
@@ -287,12 +286,9 @@ def parser(
             arguments["metavar"] = metadata["metavar"] or leaf.path[-1].upper()
             if isinstance(leaf.kind, type) and issubclass(leaf.kind, Enum):
                 arguments["metavar"] = "{" + ",".join(member.name.lower() for member in leaf.kind) + "}"
-        if metadata["positional"]:
-            sections[at].add_argument(leaf.dest, **{k: v for k, v in arguments.items() if k != "default"})
-        else:
-            if leaf.dest in repeated or leaf.is_list:
-                arguments |= {"action": "append"}
-            sections[at].add_argument(leaf.flag, dest=leaf.dest, **arguments)
+        if leaf.dest in repeated or leaf.is_list:
+            arguments |= {"action": "append"}
+        sections[at].add_argument(leaf.flag, dest=leaf.dest, **arguments)
     return made
 
 

@@ -9,6 +9,7 @@ from common.errors import SettingsError, TransportError
 from common.frame import Priority
 
 SUBJECT = "lamplight.results"
+EDGE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ESSENTIAL_STREAM = "lamplight-essential"
 OTHER_STREAM = "lamplight-results"
 ACK_WAIT_S = 15.0  # the edge says that it is still at work every third of this
@@ -50,7 +51,7 @@ def stream_of(priority: Priority) -> str:
 
 def check_edge(edge: str) -> str:
     """The edge's name if it can be part of a subject. Raises SettingsError otherwise."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", edge):
+    if not EDGE_NAME.fullmatch(edge):
         raise SettingsError(f"edge name {edge!r} must be 1 to 64 of A-Z a-z 0-9 _ -")
     return edge
 

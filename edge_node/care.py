@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RESTART_EXIT: Final = 75  # EX_TEMPFAIL: whoever keeps this process running shall start it again
 COOLER_C: Final = 5.0  # so far below the bound the node speeds up again
 SLOWEST: Final = 32  # of so many frames one is taken at the least
 CHECK_S: Final = 0.5

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from common import memory, process, telemetry
 from common.channel import with_ports
+from common.errors import RESTART_EXIT
 from common.frame import Outcome, Route
 from edge_node import cameras
 from edge_node.exposure import check_exposure
@@ -98,7 +99,7 @@ def _watch(arguments: Sequence[str]) -> int:
 
 async def _run_each(each: Sequence[EdgeSettings]) -> int:
     """A node for each camera; they share the detector, the terminal, the care for the machine and the signals."""
-    from edge_node.care import RESTART_EXIT, Slowdown, cared_for
+    from edge_node.care import Slowdown, cared_for
     from edge_node.detector_size import common_size, rate
     from edge_node.making import Shared, make_node
     from edge_node.metrics import measured

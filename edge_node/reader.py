@@ -11,11 +11,9 @@ from common.text_crops import text_size
 from common.text_detection import TextDetector, create_detector
 from common.text_recognition import CTCRecognizer, TextRecognizer
 from edge_node.detector_size import ENLARGED, RATE, SHARE, SHARE_ALONE, Size, fit
-from edge_node.settings import Reading
+from edge_node.settings import MOST_READ, Reading
 
 log = logging.getLogger(__name__)
-
-MOST: int = 64  # regions of a frame whose text is read
 
 
 class Reader:
@@ -35,7 +33,7 @@ class Reader:
         detector: TextDetector | None,
         recognizer: TextRecognizer | None = None,
         *,
-        most: int = MOST,
+        most: int = MOST_READ,
         fit: Callable[[TextDetector], object] | None = None,
     ) -> None:
         self.detector, self.recognizer, self.most = detector, recognizer, most

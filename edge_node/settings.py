@@ -10,6 +10,7 @@ from common.frame import Priority
 from common.loopback import is_loopback
 from common.packing import ImageFormat
 from common.settings import check_least, group, host_and_port, option
+from common.subjects import EDGE_NAME
 from common.telemetry import SLOW_MS
 from edge_node.alerts.options import AlertOptions
 from edge_node.areas import Area, parse_areas
@@ -46,6 +47,7 @@ class Sending:
     attempts: int = option(5, "a frame without a result after so many of these is given up")
 
 
+MOST_READ = 64  # regions of a frame whose text is read
 OFF = "off"
 MEASURES = ("bounded", "size", "rate")
 
@@ -114,7 +116,7 @@ class Reading:
     )
     recognize: bool = option(True, "read what the regions say")
     recognize_most: int = option(
-        64, "in so many regions of a frame, those with the largest text; others have no text", metavar="N"
+        MOST_READ, "in so many regions of a frame, those with the largest text; others have no text", metavar="N"
     )
     recognize_again: int = option(
         0, "read so many lines of a frame that are in doubt again, with the dark frame beside the lit one", metavar="N"
@@ -267,7 +269,7 @@ class EdgeSettings:
             )
         if self.size and not re.fullmatch(r"\d+x\d+", self.size):
             raise ValueError(f"--size {self.size}: as 1280x720")
-        if self.edge and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", self.edge):
+        if self.edge and not EDGE_NAME.fullmatch(self.edge):
             raise ValueError(f"--edge {self.edge}: use 1 to 64 of A-Z a-z 0-9 _ -")
         check_least(
             ("--in-flight", self.sending.in_flight, 1),

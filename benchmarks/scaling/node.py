@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import simpy
 
-PRIORITIES = ("essential", "standard", "secondary")
-
 
 @dataclass(frozen=True)
 class Device:

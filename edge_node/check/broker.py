@@ -10,6 +10,7 @@ from nats.aio.client import Client
 
 from common.errors import BrokerUnavailable
 from common.identity import EDGE_API, Identity, identity_of
+from common.loopback import is_loopback
 from common.nats_connection import Connection
 from edge_node.check.clock import check_offset
 from edge_node.check.finding import Group, Mark
@@ -18,7 +19,6 @@ from edge_node.settings import EdgeSettings
 from lamplight.v1 import enhancement_pb2 as pb
 
 LOGIN_S, ASK_S = 6.0, 5.0
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 async def check_broker(given: EdgeSettings, found: Group, clock: Group, opened: pb.Opened | None) -> None:
@@ -68,9 +68,9 @@ def _advice(given: EdgeSettings, servers: list[str]) -> str:
     """Most common of all: a cloud node whose NATS is for its own machine alone."""
     if given.identity is not None:
         return "has the bundle expired, was it revoked, or is this server of another authority? enroll this edge again"
-    hosts = {urlsplit(url.strip()).hostname for item in servers for url in item.split(",")}
-    cloud = given.cloud.rpartition(":")[0].strip("[]")
-    if not given.nats and hosts <= set(LOOPBACK) and cloud not in LOOPBACK:
+    hosts = {urlsplit(url.strip()).hostname or "" for item in servers for url in item.split(",")}
+    cloud = given.cloud.rpartition(":")[0]
+    if not given.nats and all(map(is_loopback, hosts)) and not is_loopback(cloud):
         return "the cloud node names its own loopback: start it with --nats URL that this machine reaches"
     return ""
 

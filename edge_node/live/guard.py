@@ -43,7 +43,7 @@ class Guard:
     machine), an Origin that is ours for what streams or changes something, the token where there is one."""
 
     def __init__(self, app: ASGIApp, page: Page) -> None:
-        self._app, self._token = app, str(page.live_token)
+        self._app, self._token = app, page.live_token
         host = page.address[0].lower()
         self._any_address = not is_loopback(host)
         self._names = {"localhost", "127.0.0.1", "[::1]", host, f"[{host}]", *map(str.lower, page.live_names)}

@@ -10,25 +10,17 @@ LEAST_TOKEN: Final = 16  # characters; a shorter one could be guessed
 LOOPBACK: Final = "127.0.0.1"
 
 
-class Secret(str):
-    """A setting that is never printed."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'" if self else "''"
-
-
 @dataclass(frozen=True, slots=True)
 class Page:
     """A page in the browser that shows this node at work (docs/live.md)."""
 
     live: str = option("", "serve the live page, on this machine alone unless HOST says more", metavar="[HOST:]PORT")
-    live_token: Secret = option(
-        Secret(""),
+    live_token: str = option(
+        "",
         f"who opens the page must know this, {LEAST_TOKEN} characters or more; better in the environment, as "
         "LAMPLIGHT_LIVE_TOKEN",
         metavar="TOKEN",
+        secret=True,
     )
     live_names: tuple[str, ...] = option(
         (), "more names that this machine has in a browser's address bar, as that of a proxy", metavar="NAME[,NAME]"

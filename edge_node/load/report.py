@@ -15,10 +15,10 @@ from common.nats_connection import masked
 from edge_node.load.figures import Fairness, Quantiles, percentiles
 from edge_node.load.records import ENDINGS, Ending, Measured, Rows
 from edge_node.load.settings import LoadSettings
+from edge_node.sinks.json_lines import in_order
 
 SCHEMA = 1
 LATE_MS = 10.0  # a generator later than this at p99 has not offered what it says
-STAGES = ("uplink", "ingress", "scheduler", "engine", "publisher", "downlink")  # the walk, with its sub-stages
 
 Mask = npt.NDArray[np.bool_]
 
@@ -111,7 +111,7 @@ class LoadReport:
             fairness=Fairness.of(by_edge),
             served_by_edge=by_edge.tolist(),
             late_ms=Quantiles.of(counted["late_ms"]),
-            stages_ms={name: stages[name] for name in sorted(stages, key=_place)},
+            stages_ms={name: stages[name] for name in in_order(stages)},
             reasons=dict(measured.reasons.most_common()),
             models=dict(measured.models.most_common()),
             frames_per_batch=float(1 / np.mean(1 / batches)) if batches.size else math.nan,
@@ -185,12 +185,6 @@ def _sums_hold(measured: Measured) -> bool:
         and np.array_equal(measured.endings.sum(axis=0), rows)
         and np.array_equal(measured.endings.sum(axis=1), measured.offered)
     )
-
-
-def _place(stage: str) -> tuple[int, str]:
-    """Stages in the order of the walk."""
-    name = stage.partition("/")[0]
-    return (STAGES.index(name) if name in STAGES else len(STAGES)), stage
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, Final
 
+from common.frame import Priority
+from common.packing import IMAGE_SUFFIXES
 from edge_node.readings.rows import inside
 from edge_node.readings.when import iso
 
@@ -16,7 +18,6 @@ COLUMNS: Final = (
     "id", "edge", "camera", "text", "confidence", "score", "first", "last", "first_unix_ns", "last_unix_ns", "frames",
     "frame", "polygon", "width", "height", "priority", "path", "ended", "crop", "picture",
 )  # fmt: skip
-IMAGES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 Rows = Iterable[dict[str, Any]]
@@ -40,7 +41,7 @@ def plain_row(row: Any, folder: Path) -> dict[str, Any]:
         "polygon": json.loads(row["polygon"]),
         "width": row["width"],
         "height": row["height"],
-        "priority": {1: "essential", 2: "standard", 3: "secondary"}.get(row["priority"], ""),
+        "priority": Priority(row["priority"]).name.lower(),
         "path": row["path"],
         "ended": bool(row["ended"]),
         "crop": str(inside(folder, row["crop"]) or ""),
@@ -124,7 +125,9 @@ def _annotation(number: int, image: int, row: dict[str, Any]) -> dict[str, Any]:
 def _file_name(row: dict[str, Any]) -> str:
     """The image that was read, or of cameras a name for the frame: edge-session-sequence.jpg."""
     name = str(row["camera"])
-    return name if "#" in name or Path(name).suffix.lower() in IMAGES else f"{row['frame'].replace('/', '-')}.jpg"
+    return (
+        name if "#" in name or Path(name).suffix.lower() in IMAGE_SUFFIXES else f"{row['frame'].replace('/', '-')}.jpg"
+    )
 
 
 def _image(id: int, name: str, width: int, height: int) -> dict[str, Any]:

@@ -24,13 +24,13 @@ class AnnotatedImages:
         SettingsError: the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: Path | str, side_by_side: bool = True) -> None:
-        self.folder, self.side_by_side = Path(folder), side_by_side
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
         check_writable(self.folder)
         self.failures = Failures(f"pictures to {self.folder}")
 
     def write(self, shown: Shown) -> None:
-        picture = annotate(shown, self.side_by_side)
+        picture = annotate(shown)
         if picture is None:
             return
         content = io.BytesIO()

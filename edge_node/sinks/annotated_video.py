@@ -30,8 +30,8 @@ class AnnotatedVideo:
         SettingsError: the file cannot be written, or `fps` is not above 0.
     """
 
-    def __init__(self, path: Path | str, fps: float = 10.0, side_by_side: bool = True) -> None:
-        self.path, self.side_by_side = Path(path), side_by_side
+    def __init__(self, path: Path | str, fps: float = 10.0) -> None:
+        self.path = Path(path)
         if not fps > 0:
             raise SettingsError(f"a video needs a frame rate above 0, not {fps}")
         if self.path.suffix.lower() != ".mp4" or self.path.is_dir():
@@ -46,7 +46,7 @@ class AnnotatedVideo:
         self._number = 1  # of the newest file
 
     def write(self, shown: Shown) -> None:
-        picture = annotate(shown, self.side_by_side)
+        picture = annotate(shown)
         if picture is None:
             return
         picture = even(picture)

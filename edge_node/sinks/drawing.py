@@ -20,19 +20,18 @@ Rectangle = tuple[float, float, float, float]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def annotate(shown: Shown, side_by_side: bool = True) -> Bytes | None:
+def annotate(shown: Shown) -> Bytes | None:
     """The picture to keep, (H, W, 3) uint8 RGB; None if there are no pixels at all.
 
-    Left the dark frame, right the enhanced one with its regions (or only one of them, where
-    `side_by_side` is off or the other is missing), under both a caption strip.
+    Left the dark frame, right the enhanced one with its regions or why there is none (only the enhanced one, where
+    the dark one is missing), under both a caption strip.
     """
     panels = []
-    dark = to_rgb(shown.dark) if shown.dark is not None else None
-    if dark is not None and (side_by_side or shown.enhanced is None):
-        panels.append(_panel(dark, ()))
+    if shown.dark is not None:
+        panels.append(_panel(to_rgb(shown.dark), ()))
     if shown.enhanced is not None:
         panels.append(_panel(shown.enhanced, shown.reading.regions))
-    elif dark is not None and side_by_side:
+    elif panels:
         panels.append(_notice(panels[0].size, shown.reading))
     if not panels:
         return None
@@ -64,7 +63,7 @@ def _panel(rgb: Bytes, regions: tuple[Region, ...]) -> Image.Image:
     return image
 
 
-def draw_regions(image: Image.Image, regions: tuple[Region, ...], scale: float = 1.0) -> None:
+def draw_regions(image: Image.Image, regions: tuple[Region, ...], scale: float) -> None:
     """Outline regions on the image, coloured on a black halo, with labels where they hide no text."""
     draw = ImageDraw.Draw(image)
     line = max(2, round(image.width / 500))

@@ -1,17 +1,17 @@
 """readings.jsonl: one JSON object a line for every settled frame; the schema is in docs/edge.md."""
 
 import json
-import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from common.errors import SettingsError
+from common.files import sync_folder
 from common.frame import Reading
 from common.telemetry import STAGES
+from edge_node.sinks.sight_json import rounded
 from edge_node.sinks.sink import Failures, Shown, check_writable
-from edge_node.spool.entry import sync_folder
 
 SCHEMA: Final = 1
 
@@ -101,19 +101,19 @@ def reading_to_json(reading: Reading) -> dict[str, Any]:
         "reason": reading.reason,
         "model": reading.model,
         "sharpness": {
-            "before": _number(reading.sharpness_before, 6),
-            "after": _number(reading.sharpness_after, 6),
+            "before": rounded(reading.sharpness_before, 6),
+            "after": rounded(reading.sharpness_after, 6),
         },
-        "latency_ms": _number(reading.latency_ns / 1e6, 3),
-        "stages_ms": {stage: _number(reading.stages_ns[stage] / 1e6, 3) for stage in in_order(reading.stages_ns)},
+        "latency_ms": rounded(reading.latency_ns / 1e6, 3),
+        "stages_ms": {stage: rounded(reading.stages_ns[stage] / 1e6, 3) for stage in in_order(reading.stages_ns)},
         "bytes": {"raw": reading.bytes_raw, "up": reading.bytes_up, "down": reading.bytes_down},
         "sent_as": reading.sent_as,
         "regions": [
             {
-                "polygon": [[_number(x, 2), _number(y, 2)] for x, y in region.polygon],
-                "score": _number(region.score, 4),
+                "polygon": [[rounded(x, 2), rounded(y, 2)] for x, y in region.polygon],
+                "score": rounded(region.score, 4),
                 "text": region.text,
-                "confidence": _number(region.confidence, 4),
+                "confidence": rounded(region.confidence, 4),
                 "sight": region.sight,
             }
             for region in reading.regions
@@ -129,8 +129,3 @@ def in_order(stages: Iterable[str]) -> list[str]:
         return STAGES.index(name) if name in STAGES else len(STAGES), name, part
 
     return sorted(stages, key=place)
-
-
-def _number(value: float, digits: int) -> float | None:
-    """Rounded; None for NaN and infinity, which JSON does not have."""
-    return round(float(value), digits) if math.isfinite(value) else None

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from common.errors import BrokerUnavailable, SettingsError
 from common.identity import EDGE_MAX_PAYLOAD
-from common.nats_connection import Connection, Login, masked, server_list
+from common.nats_connection import Connection, Login, has_read, masked, server_list
 from common.subjects import HEADER_MESSAGE_ID, check_edge, header_bytes
 from edge_node.sinks.outlet import Message, NotDelivered, Refused
 
@@ -85,11 +85,6 @@ class NatsSubject:
 
     async def _seen(self, client: Client) -> None:
         """Wait until the server has read what was published."""
-        # A ping that is given up breaks nats-py when its answer comes after all: it is left to itself.
-        ping = asyncio.create_task(client.flush(timeout=2 * WAIT_S))
-        ping.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.wait({ping}, timeout=WAIT_S)
-        if not ping.done():
+        if not await has_read(client, WAIT_S, 2 * WAIT_S):
             await self._connection.check()
             raise NotDelivered(f"no answer within {WAIT_S:g} s")
-        ping.result()

@@ -18,8 +18,8 @@ def sight_to_json(sight: Sight) -> dict[str, Any]:
         "edge": sight.edge,
         "name": printable(sight.name)[:LONGEST_TEXT],
         "text": sight.text[:LONGEST_TEXT],
-        "confidence": _number(sight.confidence, 4),
-        "score": _number(sight.score, 4),
+        "confidence": rounded(sight.confidence, 4),
+        "score": rounded(sight.score, 4),
         "first_unix_ns": sight.first_unix_ns,
         "last_unix_ns": sight.last_unix_ns,
         "frames": sight.frames,
@@ -29,7 +29,7 @@ def sight_to_json(sight: Sight) -> dict[str, Any]:
         "best": {
             "frame": str(sight.best),
             "size": list(sight.size),
-            "polygon": [[_number(x, 2), _number(y, 2)] for x, y in sight.polygon],
+            "polygon": [[rounded(x, 2), rounded(y, 2)] for x, y in sight.polygon],
         },
     }
 
@@ -39,5 +39,6 @@ def encode(event: dict[str, Any]) -> bytes:
     return json.dumps(event, ensure_ascii=True, allow_nan=False).encode("ascii")
 
 
-def _number(value: float, digits: int) -> float | None:
+def rounded(value: float, digits: int) -> float | None:
+    """None for NaN and infinity, which JSON does not have."""
     return round(float(value), digits) if math.isfinite(value) else None

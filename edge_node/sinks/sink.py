@@ -7,15 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from common.errors import SettingsError
+from common.errors import RESTART_EXIT, SettingsError
 from common.frame import Reading
 from common.pixels import Bytes, RawImage
 
 logger = logging.getLogger(__name__)
-
-TRY_AGAIN_EXIT: Final = 75  # EX_TEMPFAIL
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ def check_writable(folder: Path) -> None:
         advice = "free space, change its permissions or choose another folder"
         refused = SettingsError(f"cannot write in {folder}: {error.strerror or error}; {advice}")
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            refused.exit_code = TRY_AGAIN_EXIT  # services start again after this, not after a setting
+            refused.exit_code = RESTART_EXIT  # not that of a setting, after which services stay ended
         raise refused from None
 
 

@@ -35,7 +35,6 @@ class TerminalLine:
         self.frames = 0
         self.regions = self.alerts = 0
         self._last_alert = ""
-        self.regions = 0
         self.signs: int | None = None  # where text is followed
         self._live_signs: set[str] = set()
         self.outcomes: Counter[Outcome] = Counter()

@@ -1,6 +1,5 @@
 """What the spool knows of a frame without opening its file: all of it is in the file's name."""
 
-import os
 import re
 import time
 from dataclasses import dataclass, field
@@ -89,12 +88,3 @@ def from_file_name(name: str, edge: str, size: int, at: Moment) -> Entry | None:
         size=size,
         since_up_s=at.up_s - age_s(stored, at),
     )
-
-
-def sync_folder(folder: Path) -> None:
-    """Names made, changed or removed in it are on the disk to stay. Raises OSError."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from common.errors import SpoolFull, SpoolInUse
+from common.files import sync_folder
 from common.frame import Frame, Priority
-from edge_node.spool.entry import SUFFIX, Entry, Moment, from_file_name, now, sync_folder
+from edge_node.spool.entry import SUFFIX, Entry, Moment, from_file_name, now
 from edge_node.spool.record import DESCRIPTION_BYTES, RECORD_BYTES, CorruptRecord, Description, decode, describe, encode
 from edge_node.spool.settled import settled_ids
 

@@ -17,7 +17,7 @@ from common.pixels import RawImage
 from common.settings import load
 from edge_node.live.app import Search
 from edge_node.live.camera import Camera
-from edge_node.live.options import Page, Secret
+from edge_node.live.options import Page
 from edge_node.live.page import LivePage
 from edge_node.node import EdgeNode
 from edge_node.reader import Reader
@@ -39,7 +39,7 @@ def live_page(
     thread.start()
 
     async def start() -> LivePage:
-        page = LivePage(Page(live=address, live_token=Secret(token)), search)
+        page = LivePage(Page(live=address, live_token=token), search)
         nodes = {}
         for name in names:
             page.camera(name)

@@ -1,10 +1,9 @@
 // Alerts: a list over the pictures, said aloud as they come; which sights they are of, for the picture and the tiles.
 
-import { element, say, time } from "./words.js";
+import { element, find, say, time } from "./words.js";
 
 const MOST = 50;
 const SHOWN = 3; // until somebody wants more
-const find = (id) => document.getElementById(id);
 
 export class Alerts extends EventTarget {
   #alerts = new Map(); // by id, the oldest first

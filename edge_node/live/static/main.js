@@ -8,9 +8,8 @@ import { Standing } from "./standing.js";
 import { Stream } from "./stream.js";
 import { Tiles } from "./tiles.js";
 import { waterfall } from "./waterfall.js";
-import { say } from "./words.js";
+import { find, say } from "./words.js";
 
-const find = (id) => document.getElementById(id);
 const stage = new Stage(), readings = new Readings(), standing = new Standing(), tiles = new Tiles();
 const search = new Search(readings), stream = new Stream(), alerts = new Alerts();
 let names = [];

@@ -1,12 +1,11 @@
 // What was read, the newest first: a bounded list, of which few rows are in the document.
 
-import { count, element, say, time } from "./words.js";
+import { count, element, find, isRead, say, time } from "./words.js";
 
 const MOST_ENTRIES = 1000;
 const ROWS = 60;
 const LEAST_SURE = 0.2; // what is less sure than this has no row
 const APART_MS = 200; // between changes of the list: it stays calm, however much is read
-const find = (id) => document.getElementById(id);
 
 export class Readings extends EventTarget {
   #entries = new Map(); // the oldest first
@@ -18,7 +17,7 @@ export class Readings extends EventTarget {
   #list = find("list");
   #limit = ROWS;
   #timer = 0;
-  #severalCameras = false;
+  severalCameras = false;
 
   constructor() {
     super();
@@ -27,14 +26,6 @@ export class Readings extends EventTarget {
       this.#fill();
     };
     this.#list.addEventListener("click", ({ target }) => this.#open(target.closest("li")));
-  }
-
-  set severalCameras(several) {
-    this.#severalCameras = several;
-  }
-
-  get size() {
-    return this.#entries.size;
   }
 
   // Entries whose text has this in it, for when nothing is kept to search in.
@@ -53,7 +44,7 @@ export class Readings extends EventTarget {
       if (region.sight) this.#merge(region.sight, { ...common, text: region.text, confidence: region.confidence });
       else untracked.push(region);
     }
-    const read = ["enhanced", "as_is"].includes(reading.outcome);
+    const read = isRead(reading);
     if (read && !untracked.length) return;
     const texts = untracked.map(({ text }) => text).filter(Boolean);
     const text = texts.join(" · ");
@@ -144,7 +135,7 @@ export class Readings extends EventTarget {
   }
 
   #update(row, entry) {
-    fill(row, { ...entry, camera: this.#severalCameras ? entry.camera : "" });
+    fill(row, { ...entry, camera: this.severalCameras ? entry.camera : "" });
     row.classList.toggle("ended", Boolean(entry.ended));
   }
 

@@ -1,10 +1,9 @@
 // The search over what is kept; where nothing is, over what this page has seen.
 
-import { count, element, say } from "./words.js";
+import { count, element, find, say } from "./words.js";
 import { fill, rowOf } from "./readings.js";
 
 const PAUSE_MS = 200; // of typing
-const find = (id) => document.getElementById(id);
 
 export class Search extends EventTarget {
   #readings;
@@ -30,7 +29,7 @@ export class Search extends EventTarget {
   async #ask() {
     this.#asking?.abort();
     const text = find("query").value.trim();
-    document.getElementById("read").classList.toggle("searching", Boolean(text));
+    find("read").classList.toggle("searching", Boolean(text));
     find("found").hidden = !text;
     find("list").hidden = Boolean(text);
     if (!text) return say(find("told"), "");

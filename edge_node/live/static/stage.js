@@ -2,11 +2,10 @@
 
 import { outline } from "./outlines.js";
 import { looking } from "./stream.js";
-import { count, ms, say, time } from "./words.js";
+import { count, find, isRead, ms, say, time } from "./words.js";
 
 const KEPT_FRAMES = 40;
 const KEPT_BYTES = 24e6;
-const find = (id) => document.getElementById(id);
 
 export class Stage extends EventTarget {
   #stage = find("stage");
@@ -18,7 +17,7 @@ export class Stage extends EventTarget {
   #split = 50;
   #next = null;
   #drawing = false;
-  #held = null;
+  #held = false;
   #alerts = new Map();
   #painted = null;
 
@@ -26,7 +25,7 @@ export class Stage extends EventTarget {
     super();
     this.#slide();
     find("outlines").onclick = () => this.toggleOutlines();
-    find("pause").onclick = () => this.hold(this.#held === null);
+    find("pause").onclick = () => this.hold(!this.#held);
   }
 
   // How many pixels of a picture's width can be shown here.
@@ -52,7 +51,7 @@ export class Stage extends EventTarget {
       this.#kept.delete(old);
       bytes -= size;
     }
-    if (this.#held !== null) return drawn();
+    if (this.#held) return drawn();
     this.#next?.drawn();
     this.#next = { picture, drawn };
     this.#draw();
@@ -81,7 +80,7 @@ export class Stage extends EventTarget {
   }
 
   hold(on) {
-    this.#held = on ? true : null;
+    this.#held = on;
     const button = find("pause");
     button.setAttribute("aria-pressed", String(on));
     say(button, on ? "Back to live" : "Hold");
@@ -156,7 +155,7 @@ export class Stage extends EventTarget {
       spooled ? "waited in the spool" : "",
       `${width} × ${height}`,
       reading.priority === "standard" ? "" : reading.priority,
-      ["enhanced", "as_is"].includes(reading.outcome)
+      isRead(reading)
         ? count(texts, "piece of text", "pieces of text")
         : `${reading.outcome}: ${reading.reason}`,
       `${ms(reading.latency_ms)} from camera to reading`,

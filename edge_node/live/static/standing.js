@@ -1,8 +1,7 @@
 // How the node stands: chips at the top, facts beside the picture, and one line when something is not as it should be.
 
-import { count, element, ms, rate, say } from "./words.js";
+import { count, element, find, ms, rate, say } from "./words.js";
 
-const find = (id) => document.getElementById(id);
 const RECENT_MS = 10_000;
 
 export class Standing {
@@ -58,7 +57,7 @@ export class Standing {
     const sorted = recent.map(([, latency]) => latency).sort((a, b) => a - b);
     const cloud = cloudWords(state);
     this.#chip("cloud", cloud.kind, cloud.short);
-    this.#chip("rate", ...this.#rate(recent.length / Math.max(1, span)));
+    this.#chip("rate", "", this.#rate(recent.length / Math.max(1, span)));
     this.#chip("latency", "", sorted.length ? `${ms(sorted[sorted.length >> 1])} a frame` : "");
     this.#chip("spool", state.spool.waiting ? "warn" : "", state.spool.waiting ? `${state.spool.waiting} on disk` : "");
 
@@ -87,9 +86,9 @@ export class Standing {
   }
 
   #rate(perSecond) {
-    if (perSecond) return ["", `${perSecond.toFixed(1)} frames/s`];
+    if (perSecond) return `${perSecond.toFixed(1)} frames/s`;
     const last = this.#last.get(this.camera);
-    return ["", last ? `no new frame for ${Math.round((performance.now() - last) / 1000)} s` : "no frame yet"];
+    return last ? `no new frame for ${Math.round((performance.now() - last) / 1000)} s` : "no frame yet";
   }
 
   #banner(state) {

@@ -1,9 +1,9 @@
 // Several cameras: a small picture of each, one of them opened.
 
-import { element, say } from "./words.js";
+import { element, find, say } from "./words.js";
 
 export class Tiles extends EventTarget {
-  #nav = document.getElementById("tiles");
+  #nav = find("tiles");
   #tiles = new Map();
   opened = "";
 

@@ -1,22 +1,22 @@
 // Where one frame's time went: a bar for each stage, one after the other.
 
-import { STAGES, element, ms, say } from "./words.js";
+import { STAGES, element, find, ms, say } from "./words.js";
 
 const APART_MS = 250; // between changes: it can be looked at
 const rows = new Map();
 let changed = 0;
 
-export function waterfall(reading, at_once = false) {
+export function waterfall(reading, atOnce) {
   const now = performance.now();
-  if (!at_once && now - changed < APART_MS) return;
+  if (!atOnce && now - changed < APART_MS) return;
   changed = now;
-  const list = document.getElementById("waterfall");
+  const list = find("waterfall");
   const spent = Object.entries(reading.stages_ms).filter(([stage, value]) => !stage.includes("/") && value !== null);
   const total = Math.max(reading.latency_ms ?? 0, spent.reduce((sum, [, value]) => sum + value, 0)) || 1;
   let start = 0;
   const shown = spent.map(([stage, value]) => {
     const [words, place] = STAGES[stage] ?? [stage, "edge"];
-    const row = row_of(stage, place);
+    const row = rowOf(stage, place);
     const [name, track, figure] = row.children;
     say(name, words);
     say(figure, ms(value));
@@ -26,7 +26,7 @@ export function waterfall(reading, at_once = false) {
     start += value;
     return row;
   });
-  const sum = row_of("total", "total");
+  const sum = rowOf("total", "total");
   say(sum.children[0], "in all");
   say(sum.children[2], ms(total));
   const wanted = [...shown, sum];
@@ -35,7 +35,7 @@ export function waterfall(reading, at_once = false) {
   }
 }
 
-function row_of(stage, place) {
+function rowOf(stage, place) {
   if (!rows.has(stage)) {
     const track = element("span", { class: "track" }, element("i"));
     rows.set(stage, element("li", { class: place }, element("span"), track, element("span", { class: "figure" })));

@@ -1,5 +1,7 @@
 // How things are said, and how elements are made: text goes in as text, never as markup.
 
+export const find = (id) => document.getElementById(id);
+
 export function element(name, properties = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
@@ -38,6 +40,11 @@ export function rate(bytesPerSecond) {
 
 export function count(number, one, many) {
   return `${number.toLocaleString()} ${number === 1 ? one : many}`;
+}
+
+// Whether there is a picture in which text was looked for.
+export function isRead({ outcome }) {
+  return outcome === "enhanced" || outcome === "as_is";
 }
 
 // The stages of a frame's walk, as people say them, and where each takes place.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from signs import HEIGHT, WIDTH, Watched
 
-from common.frame import FrameId, Outcome, Priority, Reading, Region, Route
+from common.frame import FrameId, Priority, Region, Route
 from edge_node.tracking.boxes import PATCH, Box
 from edge_node.tracking.lines import find_lines, let_go
 from edge_node.tracking.motion import Motion
@@ -18,7 +18,6 @@ BOX = Box(200.0, 100.0, (1.0, 0.0), 100.0, 20.0)
 BESIDE = replace(BOX, x=310.0)  # 10 pixels after its end, half a height
 VIEW = View(1.0, 1.0, "camera 0", FrameId("e", "s", 0), (), (0, 0), 0.9, Route.CLOUD, None)
 GRAY = np.full((HEIGHT, WIDTH, 3), 70, np.uint8)
-READING = Reading(FrameId("e", "s", 1), "camera 0", 10**18, Priority.STANDARD, Outcome.ENHANCED)
 
 
 def look(seed: int) -> np.ndarray:
