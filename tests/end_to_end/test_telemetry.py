@@ -62,6 +62,8 @@ def test_both_nodes_are_scraped_and_the_cloud_node_while_it_stops(start, photos:
     assert cloud("lamplight_cloud_received_bytes_total") >= seen("lamplight_edge_sent_bytes_total")
     assert cloud("lamplight_cloud_edges") == cloud("lamplight_cloud_ready") == 1
     assert cloud("lamplight_cloud_batch_frames_count") >= read and cloud("lamplight_process_cpu_seconds_total") > 0
+    for whose in ("process", "cloud_device"):
+        assert cloud(f"lamplight_{whose}_cpu_seconds_total") > 0.1 and cloud(f"lamplight_{whose}_resident_bytes") > 1e7
 
     request = urllib.request.Request(f"{cloud_at}/metrics", headers={"Host": "elsewhere.example"})
     try:
