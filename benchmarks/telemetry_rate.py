@@ -8,7 +8,8 @@ them as fast as its window lets it: without telemetry; with a trace of every fra
 in another process); with metrics on both sides (`--http`, `--metrics-port`) that are asked for once a second. Which
 comes first changes from round to round, and each round's three are compared with each other alone, so that what else
 the machine does meets all alike. Prints the geometric mean of the rounds' ratios with its 95 % interval (Student's t),
-of frames/s and of the CPU time of both nodes a frame, and writes benchmarks/results/telemetry_rate.json.
+of frames/s and of the CPU time of both nodes a frame, and each process' CPU time; writes
+benchmarks/results/telemetry_rate.json.
 """
 
 import argparse
@@ -71,11 +72,14 @@ def asked(*addresses: str) -> Iterator[None]:
         asking.join()
 
 
-def cpu_s(*processes: Process) -> float:
-    """Processor time so far, nats-servers included."""
-    nodes = [psutil.Process(process.pid) for process in processes]
-    every = [*nodes, *(child for node in nodes for child in node.children(recursive=True))]
-    return sum(sum(process.cpu_times()[:2]) for process in every)
+def cpu_s(cloud: Process, edge: Process) -> dict[str, float]:
+    """Processor time of each process so far."""
+    spent: dict[str, float] = {}
+    for name, node in (("cloud node", psutil.Process(cloud.pid)), ("edge node", psutil.Process(edge.pid))):
+        for process in (node, *node.children(recursive=True)):
+            part = name if process == node else "nats" if "nats" in process.name() else f"{name}'s device"
+            spent[part] = spent.get(part, 0.0) + sum(process.cpu_times()[:2])
+    return spent
 
 
 def measure(arm: str, node: Cloud, http: str, env: dict[str, str], frames: int, out: Path) -> dict[str, float]:
@@ -96,9 +100,11 @@ def measure(arm: str, node: Cloud, http: str, env: dict[str, str], frames: int, 
     lines = readings(out)[WARM_UP - 1 : WARM_UP + frames]
     assert all(line["outcome"] == "enhanced" and line["path"] == "cloud" for line in lines)
     ends_ns = sorted(line["captured_unix_ns"] + line["latency_ms"] * 1e6 for line in lines)
+    parts = {name: (spent - before[0][name]) / (after[1] - before[1]) * 1e3 for name, spent in after[0].items()}
     return {
         "served_per_s": (len(lines) - 1) / (ends_ns[-1] - ends_ns[0]) * 1e9,
-        "cpu_ms_per_frame": (after[0] - before[0]) / (after[1] - before[1]) * 1e3,
+        "cpu_ms_per_frame": sum(parts.values()),
+        **{f"{name}: cpu_ms_per_frame": spent for name, spent in parts.items()},
     }
 
 
@@ -162,6 +168,16 @@ def main() -> None:
                     ratio, low, high = paired([row[arm][what] / row["off"][what] for row in rounds])
                     body[preset]["against_off"][f"{arm} {what}"] = [ratio, low, high]
                     print(f"{preset}, {arm} against off, {what}: {ratio:.3f} [{low:.3f}, {high:.3f}]", flush=True)
+            body[preset]["cpu_ms_per_frame"] = parts = {
+                arm: {
+                    what.partition(":")[0]: statistics.median(row[arm][what] for row in rounds)
+                    for what in rounds[0][arm]
+                    if what.endswith(": cpu_ms_per_frame")
+                }
+                for arm in ARMS
+            }
+            for arm, spent in parts.items():
+                print(f"{preset}, {arm}, CPU ms a frame:", ", ".join(f"{name} {ms:.2f}" for name, ms in spent.items()))
     RESULTS.write_text(json.dumps(body, indent=1) + "\n")
 
 

@@ -28,6 +28,10 @@ class Device(Protocol):
     lost: str  # why it can be used no longer; "" while it can
     on_lost: Callable[[], None]  # called when `lost` was set
 
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 = it has none."""
+
     async def start(self) -> None:
         """Build the engine and warm it up. Raises LamplightError as the engine does."""
 

@@ -90,7 +90,7 @@ class ProcessDevice(asyncio.Protocol):
 
     @property
     def pid(self) -> int:
-        """Of the process; 0 before it was started."""
+        """Of its process; 0 before it was started."""
         return self._process.pid if self._process is not None else 0
 
     async def start(self) -> None:

@@ -12,6 +12,7 @@ from cloud_node.publisher import Publisher
 from cloud_node.scheduler import Scheduler
 from cloud_node.streams import Streams
 from cloud_node.supervisor import Supervisor
+from common import usage
 from common.frame import Outcome, Priority, Result
 from common.metrics import Observe, Points, Sources, discard
 from lamplight.v1 import enhancement_pb2 as pb
@@ -115,6 +116,8 @@ def sources(
             for worker in workers
             for fault in ("lost", "out of memory", "not numbers")
         ],
+        "device.cpu": lambda: _of_processes(supervisor, 0),
+        "device.resident": lambda: _of_processes(supervisor, 1),
         "device.healthy": lambda: [(int(worker.healthy), worker.name) for worker in workers],
         "ready": lambda: [(int(ready()),)],
         "nats.connected": lambda: [(int(connected()),)],
@@ -123,6 +126,11 @@ def sources(
         "streams.opened": lambda: [(traffic.opened,)],
     }
     return {name(key): source for key, source in read.items()}
+
+
+def _of_processes(supervisor: Supervisor, which: int) -> Points:
+    used = [(usage.of_process(worker.pid), worker.name) for worker in supervisor.workers if worker.pid]
+    return [(told[which], name) for told, name in used if told is not None]
 
 
 def _dropped(publisher: Publisher) -> Points:

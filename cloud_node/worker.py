@@ -136,6 +136,12 @@ class Worker:
         self._set_health(True)
         return time.monotonic() - start_s
 
+    @property
+    def pid(self) -> int:
+        """Of the device's process; 0 = there is none now."""
+        device = self._device
+        return 0 if device is None else device.pid
+
     async def run(self) -> None:
         """Work until cancelled; starts, unless that was done.
 

@@ -1,49 +1,31 @@
-"""The SDK's span objects, filled in by hand once a frame's end is known (`common.telemetry`)."""
+"""Spans of a frame, noted once its end is known (`common.telemetry`); `common.span_encoding` writes them."""
 
 import random
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, TraceFlags
 
 Value = str | int | float
-SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
-WELL: Final = Status()
+Context = tuple[int, int]  # numbers of a trace and of a span in it
+PREFIX: Final = "lamplight."
 
 
-def context(trace_id: int, span_id: int) -> SpanContext:
-    """Of a span that goes out."""
-    return SpanContext(trace_id, span_id, False, SAMPLED)
+@dataclass(slots=True)
+class Span:
+    """A span that goes out; `attributes` get `PREFIX` unless they have it."""
 
+    own: Context
+    parent_id: int  # 0 = it is a root
+    name: str
+    start_unix_ns: int
+    duration_ns: int
+    attributes: Mapping[str, Value]
+    links: Iterable[Context] = ()
+    error: str = ""
 
-def span(
-    make: "Callable[..., ReadableSpan]",
-    name: str,
-    own: SpanContext,
-    start_unix_ns: int,
-    duration_ns: int,
-    attributes: Mapping[str, Value],
-    *,
-    parent: SpanContext | None = None,
-    links: Iterable[SpanContext] = (),
-    root: bool = False,
-    error: str = "",
-) -> "ReadableSpan":
-    """A finished span, made by `Sender.make`."""
-    return make(
-        name,
-        own,
-        parent=parent,
-        attributes=attributes,
-        links=[Link(linked) for linked in links],
-        kind=SpanKind.PRODUCER if root else SpanKind.INTERNAL,
-        status=Status(StatusCode.ERROR, error) if error else WELL,
-        start_time=start_unix_ns,
-        end_time=start_unix_ns + duration_ns,
-    )
+    context: ClassVar = SpanContext(1, 1, False, TraceFlags(TraceFlags.SAMPLED))  # asked for by the SDK's processor
 
 
 def sampled(trace: Mapping[str, str]) -> Mapping[str, str]:
@@ -57,12 +39,12 @@ class Batch:
 
     def __init__(
         self,
-        frames: list[SpanContext],
+        frames: list[Context],
         start_unix_ns: int,
         duration_ns: int,
         attributes: Mapping[str, Value],
     ) -> None:
-        self.context = context(random.getrandbits(128) or 1, random.getrandbits(64) or 1)
+        self.context: Context = random.getrandbits(128) or 1, random.getrandbits(64) or 1
         self._frames, self._sent = frames, False
         self._times, self._attributes = (start_unix_ns, duration_ns), attributes
 
@@ -71,6 +53,5 @@ class Batch:
         sent, self._sent = self._sent, True
         return not sent
 
-    def span(self, make: "Callable[..., ReadableSpan]") -> "ReadableSpan":
-        attributes = {f"lamplight.{name}": value for name, value in self._attributes.items()}
-        return span(make, "batch", self.context, *self._times, attributes, links=self._frames)
+    def span(self) -> Span:
+        return Span(self.context, 0, "batch", *self._times, self._attributes, self._frames)

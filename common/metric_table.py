@@ -94,7 +94,12 @@ CLOUD: Final = (
         ("results.published", "results that NATS has", ()),
         ("results.dropped", "results given up, by reason", ("reason",)),
     ),
-    *_of("lamplight.cloud.", Kind.COUNTER, "s", ("device.busy", "time that batches took on a device", ("device",))),
+    *_of(
+        "lamplight.cloud.", Kind.COUNTER, "s",
+        ("device.busy", "time that batches took on a device", ("device",)),
+        ("device.cpu", "processor time of a device's process", ("device",)),
+    ),
+    *_of("lamplight.cloud.", Kind.GAUGE, "By", ("device.resident", "memory of a device's process", ("device",))),
     *_of("lamplight.cloud.", Kind.COUNTER, "{pixel}", ("device.pixels", "pixels lit up", ("device",))),
     *_of("lamplight.cloud.", Kind.COUNTER, "{fault}", ("device.faults", "faults of a device", ("device", "fault"))),
     *_of(

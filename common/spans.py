@@ -5,11 +5,12 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
+
+    from common.frame_spans import Span
 
 STOP_S = 3.0  # to send what is left; an OTLP exporter alone would try for longer
 QUEUE: Final = 8_192  # spans that wait, at most
@@ -22,20 +23,13 @@ def resource(service: str, instance: str) -> Any:
     """Who reports; OTEL_RESOURCE_ATTRIBUTES adds to it."""
     from opentelemetry.sdk.resources import Resource
 
-    class Known(Resource):
-        """The exporter asks for the hash with every span, and the SDK's makes JSON of everything for it."""
-
-        def __hash__(self) -> int:
-            return id(self)
-
-    made = Resource.create(
+    return Resource.create(
         {
             "service.name": os.environ.get("OTEL_SERVICE_NAME", service),
             "service.namespace": "lamplight",
             "service.instance.id": instance,
         }
     )
-    return Known(made.attributes, made.schema_url)
 
 
 def hush_exporters() -> None:
@@ -71,20 +65,20 @@ def within_limit(action: Callable[[], Any], words: str) -> None:
 class Sender:
     """Takes the finished spans of a frame together, so that a full queue leaves out whole frames.
 
-    The SDK's span objects are filled here and handed to its batch processor without its tracer: what a frame's spans
-    are is known only once it ended (`common.telemetry`).
+    They go to the SDK's batch processor and its exporter without its tracer: what a frame's spans are is known only
+    once it ended (`common.telemetry`).
     """
 
     def __init__(self, service: str, instance: str) -> None:
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
-        from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-        sender = self
+        from common.span_encoding import encoder
+
+        sender, encode = self, encoder(resource(service, instance))
 
         class Exporter(OTLPSpanExporter):
-            def export(self, spans: Sequence["ReadableSpan"]) -> SpanExportResult:
+            def export(self, spans: Any) -> SpanExportResult:
                 sender._taken += len(spans)
                 result = super().export(spans)
                 failed = result is not SpanExportResult.SUCCESS
@@ -92,13 +86,14 @@ class Sender:
                 sender._away.note(failed)
                 return result
 
+            def _translate_data(self, data: Any) -> Any:
+                return encode(data)
+
         hush_exporters()
-        scope = InstrumentationScope("lamplight")
-        self.make = partial(ReadableSpan, resource=resource(service, instance), instrumentation_scope=scope)
         self._away, self._offered, self._taken, self._lock = Away("spans"), 0, 0, threading.Lock()
         self._processor = BatchSpanProcessor(Exporter(), max_queue_size=QUEUE + 1)
 
-    def send(self, spans: Sequence["ReadableSpan"]) -> None:
+    def send(self, spans: Sequence["Span"]) -> None:
         """Never waits."""
         with self._lock:
             if self._offered - self._taken + len(spans) > QUEUE:
@@ -106,7 +101,7 @@ class Sender:
                 return
             self._offered += len(spans)
             for span in spans:
-                self._processor.on_end(span)
+                self._processor.on_end(cast("ReadableSpan", span))
 
     def stop(self) -> None:
         """Send what is left, for `STOP_S` at most."""

@@ -13,15 +13,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from common.errors import SettingsError
-from common.frame_spans import Batch, Value, context, span
+from common.frame_spans import Batch, Span, Value
 from common.logs import LOGIN
 from common.spans import Sender
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan
 
 STAGES = (
     "source",
@@ -218,27 +215,23 @@ class Timeline:
             self._waiting = None
         self.end("", {})
 
-    def _spans(self, stages: Iterable[_Stage]) -> "list[ReadableSpan]":
-        assert self._ids is not None and _sender is not None
-        (trace_id, _), parent, make = self._ids, context(*self._ids), _sender.make
-        made = []
+    def _spans(self, stages: Iterable[_Stage]) -> list[Span]:
+        assert self._ids is not None
+        (trace_id, parent_id), made = self._ids, []
         for stage in stages:
-            attributes = {f"lamplight.{name}": value for name, value in stage.attributes.items()}
+            attributes = stage.attributes
             if stage.name in TELLING:
-                attributes |= {name: self._attributes[name] for name in SHARED if name in self._attributes}
-            own, times = context(trace_id, random.getrandbits(64) or 1), (stage.start_unix_ns, stage.duration_ns)
+                attributes = {**attributes, **{key: self._attributes[key] for key in SHARED if key in self._attributes}}
+            own, times = (trace_id, random.getrandbits(64) or 1), (stage.start_unix_ns, stage.duration_ns)
             links = [batch.context for batch in stage.batches]
-            made.append(span(make, stage.name, own, *times, attributes, parent=parent, links=links))
-            made += [batch.span(make) for batch in stage.batches if batch.first()]
+            made.append(Span(own, parent_id, stage.name, *times, attributes, links))
+            made += [batch.span() for batch in stage.batches if batch.first()]
         return made
 
-    def _root(self, error: str) -> "ReadableSpan":
-        assert self._ids is not None and _sender is not None
+    def _root(self, error: str) -> Span:
+        assert self._ids is not None
         took_ns = max(0, time.time_ns() - self._captured_unix_ns)
-        own = context(*self._ids)
-        return span(
-            _sender.make, "frame", own, self._captured_unix_ns, took_ns, self._attributes, root=True, error=error
-        )
+        return Span(self._ids, 0, "frame", self._captured_unix_ns, took_ns, self._attributes, error=error)
 
 
 SHARED: Final = ("lamplight.edge", "lamplight.priority")  # attributes of a frame that its root has, and...
@@ -261,5 +254,5 @@ def batch_link(
     """The batch of these frames, to be given to `Timeline.add`; none when tracing is off."""
     if _sender is None:
         return []
-    frames = [context(*timeline._ids) for timeline in timelines if timeline._ids is not None]
+    frames = [timeline._ids for timeline in timelines if timeline._ids is not None]
     return [Batch(frames, start_unix_ns, duration_ns, attributes)] if frames else []

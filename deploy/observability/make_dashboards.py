@@ -105,7 +105,24 @@ FLEET = (
         "short",
         (("increase(lamplight_cloud_device_faults_total[$__rate_interval])", "{{instance}} {{device}} {{fault}}"),),
     ),
-    Panel("Memory", "bytes", (("lamplight_process_resident_bytes", "{{job}} {{instance}}"),)),
+    Panel(
+        "Memory",
+        "bytes",
+        (
+            ("lamplight_process_resident_bytes", "{{job}} {{instance}}"),
+            ("lamplight_cloud_device_resident_bytes", "{{job}} {{instance}} {{device}}"),
+        ),
+    ),
+    Panel(
+        "Processors",
+        "short",
+        (
+            ("rate(lamplight_process_cpu_seconds_total[$__rate_interval])", "{{job}} {{instance}}"),
+            ("rate(lamplight_cloud_device_cpu_seconds_total[$__rate_interval])", "{{job}} {{instance}} {{device}}"),
+        ),
+        "A cloud node's own process and that of each device. Its own has little more than one processor: near 1 it "
+        "is what bounds the node, and another node helps where another device does not.",
+    ),
 )
 
 ONE = '{edge="$edge"}'

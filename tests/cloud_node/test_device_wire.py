@@ -1,6 +1,8 @@
 """What goes between a node and the process of its device."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +31,24 @@ def test_memory_grows_under_the_eyes_of_the_other() -> None:
     assert theirs.read(3, 5) == b"frame" and theirs.read(theirs.size - 4, 4) == b"last"
     ours.close()
     theirs.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is a file in the temporary folder")
+def test_memory_is_no_file_of_dev_shm_which_is_64_mb_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(name: str) -> int:
+        raise PermissionError
+
+    memories = [Memory()]
+    monkeypatch.setattr(os, "memfd_create", forbidden)
+    memories.append(Memory())
+    for memory, place in zip(memories, ("/memfd:lamplight-frames", "/"), strict=True):
+        memory.grow(100 << 20)
+        memory.write((100 << 20) - 4, b"last")
+        name = os.readlink(f"/proc/self/fd/{memory.descriptor}")
+        assert name.startswith(place) and name.endswith("(deleted)"), "nothing is left of it"
+        assert not name.startswith("/dev/shm")
+        assert Path(f"/proc/self/fd/{memory.descriptor}").stat().st_size >= 100 << 20
+        memory.close()
 
 
 def test_nothing_can_be_written_first() -> None:

@@ -33,6 +33,14 @@ def test_it_renders_to_what_kubernetes_knows(overlay: str) -> None:
         assert thing["kind"] == "Namespace" or thing["metadata"]["namespace"] == "lamplight"
 
 
+def test_an_overlay_that_does_not_render_fails_with_the_reason(tmp_path: Path) -> None:
+    copy = shutil.copytree(FOLDER, tmp_path / "kubernetes") / "overlays" / "one-gpu"
+    file = copy / "kustomization.yaml"
+    file.write_text(file.read_text().replace("path: /spec/strategy", "path: /spec/no/such/place"))
+    with pytest.raises(AssertionError, match="/spec/no/such/place"):
+        rendered(str(copy))
+
+
 @each
 def test_the_cloud_node_understands_its_flags(overlay: str) -> None:
     template = of(overlay, "Deployment", "cloud")["spec"]["template"]["spec"]

@@ -39,15 +39,30 @@ def address_in(process: Process, what: str) -> str:
     ].strip('"}')
 
 
-def test_both_nodes_are_scraped_and_the_cloud_node_while_it_stops(start, photos: Path, tmp_path: Path) -> None:
-    node = start(Cloud, "--preset", "none", "--http", "0", "--grace-s", "60", "--log-json")
+def not_taken(address: str) -> float:
+    return Scrape(address)("lamplight_process_spans_total", outcome="failed")
+
+
+def test_both_nodes_are_scraped_and_the_cloud_node_while_it_stops(
+    start, photos: Path, tmp_path: Path, free_port: int
+) -> None:
+    """The collector is away all the time."""
+    env = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port}",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+        "OTEL_BSP_SCHEDULE_DELAY": "200",
+        "OTEL_METRIC_EXPORT_INTERVAL": "500",
+    }
+    node = start(Cloud, "--preset", "none", "--http", "0", "--grace-s", "60", "--log-json", env=env)
     cloud_at = address_in(node, "health and status")
     out = tmp_path / "out"
     more = ("--loop", "--metrics-port", "0", "--log-json", "--detector", "none", "--local", "off")
-    edge = start(Process, *edge_arguments(node.address, photos, out, *more))
-    edge.wait_until(lambda: len(readings(out)) >= 8)
+    edge = start(Process, *edge_arguments(node.address, photos, out, *more), env=env)
+    edge.wait_for("metrics on")
     edge_at = address_in(edge, "metrics on")
+    edge.wait_until(lambda: min(not_taken(edge_at), not_taken(cloud_at)) > 0 and len(readings(out)) >= 8)
     seen, cloud = Scrape(edge_at), Scrape(cloud_at)
+    assert {line["outcome"] for line in readings(out)} == {"enhanced"}, "frames do not wait for a collector"
 
     assert seen.names == {metric.prometheus for metric in METRICS["edge"]}, "all that is documented, and no more"
     assert cloud.names == {metric.prometheus for metric in METRICS["cloud"]}
@@ -62,6 +77,8 @@ def test_both_nodes_are_scraped_and_the_cloud_node_while_it_stops(start, photos:
     assert cloud("lamplight_cloud_received_bytes_total") >= seen("lamplight_edge_sent_bytes_total")
     assert cloud("lamplight_cloud_edges") == cloud("lamplight_cloud_ready") == 1
     assert cloud("lamplight_cloud_batch_frames_count") >= read and cloud("lamplight_process_cpu_seconds_total") > 0
+    for whose in ("process", "cloud_device"):
+        assert cloud(f"lamplight_{whose}_cpu_seconds_total") > 0.1 and cloud(f"lamplight_{whose}_resident_bytes") > 1e7
 
     request = urllib.request.Request(f"{cloud_at}/metrics", headers={"Host": "elsewhere.example"})
     try:
@@ -84,6 +101,8 @@ def test_both_nodes_are_scraped_and_the_cloud_node_while_it_stops(start, photos:
     for process, service in ((node, "lamplight-cloud"), (edge, "lamplight-edge")):
         logged = [json.loads(line) for line in process.lines]
         assert logged and {line["service"] for line in logged} == {service}
+        away = [line["message"] for line in logged if "collector does not take" in line["message"]]
+        assert len(away) == 2 and "spans" in " ".join(away) and "metrics" in " ".join(away), "said once of each"
 
 
 def test_a_frame_that_fails_is_traced_though_none_is_sampled(otlp, start, photos: Path, tmp_path: Path) -> None:

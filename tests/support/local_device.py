@@ -31,6 +31,8 @@ class LocalDevice:
         cpus: processors of its thread; None = all.
     """
 
+    pid = 0
+
     def __init__(
         self,
         make_engine: Callable[[], Engine],
