@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 DESCRIPTION = """Light up the dark frames of edge nodes.
 
 Frames come in over gRPC, are batched by priority and enhanced with LAE-GAN, and the
-results are published over NATS. Enhance files on this machine with
-`python -m cloud_node enhance IN OUT`, millions of them with `... archive SRC DST`;
-let edges on other machines in with `... enroll` (see their own --help)."""
+results are published over NATS.
+
+other commands, each with a --help of its own:
+  enroll              let edges on other machines in, and out
+  enhance             light up files on this machine
+  archive             light up millions of them
+  alive               whether the node on this machine is alive, for containers"""
 
 EPILOG = """examples:
   python -m cloud_node                        first GPU, else the CPU; own NATS server

@@ -7,6 +7,7 @@ a class is a group: a heading in `--help` and a table in the file. Flags win ove
 
 import argparse
 import dataclasses
+import difflib
 import math
 import os
 import tomllib
@@ -257,12 +258,26 @@ def _other_name(name: str, former: Mapping[str, str]) -> str:
     return former.get(name) or next((old for old, now in former.items() if now == name), name)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong: a hundred flags in brackets help nobody."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        said = message.removeprefix("unrecognized arguments: ")
+        if said != message:
+            first = said.split()[0].partition("=")[0]
+            near = difflib.get_close_matches(first, self._option_string_actions, 1, 0.75)
+            message = f"there is no flag {first}" if first.startswith("-") else f"nothing here takes '{first}'"
+            message += f"; is {near[0]} meant?" if near else ""
+        self.exit(2, f"lamplight: {message} (`{self.prog} --help` names all there is)\n")
+
+
 def parser(
     cls: type, prog: str, description: str, epilog: str = "", repeated: Sequence[str] = ()
 ) -> argparse.ArgumentParser:
     """The command line of a settings class; the `repeated` flags may come several times and give a list."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         prog=prog,
+        usage="%(prog)s [FLAGS]",
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,

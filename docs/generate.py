@@ -1,10 +1,11 @@
-"""Writes docs/reference/ from the code: the command line of both nodes, and the messages between them.
+"""Writes docs/reference/ from the code: the command line of both nodes, the messages between them, the modules.
 
     python docs/generate.py
 
 A test fails when what is there is not what this makes.
 """
 
+import ast
 import contextlib
 import io
 import os
@@ -18,6 +19,7 @@ FOLDER = ROOT / "docs" / "reference"
 COLUMNS = "100"
 CLOUD = ("", "enroll", "enhance", "archive", "alive")
 EDGE = ("", "check", "search", "export", "listen", "spool", "trace", "enhance", "load")
+PACKAGES = ("common", "cloud_node", "edge_node")
 FILES = ("enhancement", "frame", "image", "result")
 
 
@@ -104,6 +106,26 @@ def _proto(file: Path) -> str:
     return "\n".join(out)
 
 
+def modules_page() -> str:
+    """What each module says it is, folder by folder."""
+    parts = [
+        "# Modules\n",
+        "Every file of the code and the first sentence in it; how they hang together is in\n"
+        "[architecture](../architecture.md).\n",
+    ]
+    for folder in sorted({file.parent for top in PACKAGES for file in (ROOT / top).rglob("*.py")}):
+        files = sorted(folder.glob("*.py"))
+        rows = [(f"`{file.name}`", said) for file in files if (said := _first_sentence(file))]
+        if rows:
+            parts.append(f"## {folder.relative_to(ROOT)}/\n\n" + _table(("file", "what it is"), rows))
+    return "\n".join(parts)
+
+
+def _first_sentence(file: Path) -> str:
+    said = (ast.get_docstring(ast.parse(file.read_text())) or "").split("\n\n")[0]
+    return re.split(r"(?<=[.?])\s", " ".join(said.split()))[0]
+
+
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *([row[0], *(f"`{cell}`" for cell in row[1:-1]), row[-1]] for row in rows)]
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
@@ -111,7 +133,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def pages() -> dict[str, str]:
     """File name -> text."""
-    return {"commands.md": command_page(), "messages.md": wire_page()}
+    return {"commands.md": command_page(), "messages.md": wire_page(), "modules.md": modules_page()}
 
 
 if __name__ == "__main__":

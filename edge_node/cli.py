@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from common import memory, process, telemetry
 from common.channel import with_ports
-from common.errors import RESTART_EXIT
+from common.errors import RESTART_EXIT, SettingsError
 from common.frame import Outcome, Route
 from edge_node import cameras
 from edge_node.exposure import check_exposure
@@ -26,9 +26,15 @@ DESCRIPTION = """Read text in the dark.
 
 Takes frames from a camera, stream, file or folder, has a cloud node light them up,
 finds the text in what comes back, and writes it down in DIR/readings.jsonl.
-What works and what does not: `python -m edge_node check`, with the same flags; what is kept and not yet read:
-`... spool`; what was read: `... search TEXT` and `... export`; what edges publish on NATS: `... listen`; where a
-frame's time went: `... trace`; one picture: `... enhance IN OUT`; load on a cloud node: `... load` (their --help)."""
+
+other commands, each with a --help of its own:
+  check               what would work and what would not, and what to do: takes the flags below
+  search, export      what was read
+  spool               frames that are kept and not yet read
+  trace               where a frame's time went
+  listen              what edges publish on NATS
+  enhance             one picture
+  load                load on a cloud node, and how it holds up"""
 
 EPILOG = """examples:
   python -m edge_node --camera 0
@@ -83,6 +89,8 @@ def _command(arguments: Sequence[str]) -> int:
             from edge_node.listen import listen
 
             return listen(rest)
+        case [word, *_] if not word.startswith("-"):
+            raise SettingsError(f"there is no command '{word}' (--help names them); to read a file: --source {word}")
     return _watch(arguments)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import edge_node.cli
 from cloud_node.settings import CloudSettings
 from common.errors import SettingsError
 from common.packing import ImageFormat
@@ -47,6 +48,22 @@ def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> N
 def test_every_kind_of_value_from_flags() -> None:
     made = load(Outer, ["--loud", "--colour", "blue", "--numbers", "1,2", "--path", "/x", "--depth-ms", "9"], {})
     assert made == Outer(loud=True, colour=Colour.BLUE, numbers=(1, 2), path=Path("/x"), inner=Inner(9))
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--nmae", "y"], "there is no flag --nmae; is --name meant?"),
+        (["--zzz=1"], "there is no flag --zzz (`lamp --help`"),
+        (["stray"], "nothing here takes 'stray' (`lamp --help`"),
+        (["--size"], "argument --size: expected one argument (`lamp --help`"),
+    ],
+)
+def test_a_wrong_flag_is_one_line(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        load(Outer, argv, {}, prog="lamp")
+    said = capsys.readouterr().err
+    assert exit.value.code == 2 and message in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -214,3 +231,10 @@ def test_a_secret_is_shown_nowhere(tmp_path: Path, capsys: pytest.CaptureFixture
         load(Settings, ["--help"], {"LAMPLIGHT_URL": "nats://me:hush@host"})
     shown = capsys.readouterr().out
     assert "hush" not in shown and "LAMPLIGHT_URL" in shown
+
+
+def test_a_word_that_is_no_command_of_an_edge(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        edge_node.cli.main(["night.mp4"])
+    assert exit.value.code == 2
+    assert "--source night.mp4" in capsys.readouterr().err

@@ -48,6 +48,28 @@ def test_links_of_the_readme_lead_somewhere() -> None:
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
+def test_what_the_architecture_names_is_there() -> None:
+    """Files and folders by their paths, or by their names in the folder that heads their table; names "`of` a file"."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    below = [ROOT, *(ROOT / name for name in ("cloud_node", "edge_node", "proto/lamplight/v1"))]
+    path = r"`([\w./-]+(?:\.(?:py|proto|md|yml)|/))`"
+    folder, named = None, 0
+    for line in page.splitlines():
+        if head := re.match(r"\| files in `([^`]+)` \|", line):
+            folder = ROOT / head[1]
+            assert folder.is_dir(), folder
+            continue
+        if not line.startswith("|"):
+            folder = None
+        for name in re.findall(path, line.split("|")[1] if folder else line):
+            assert any((each / name).exists() for each in ([folder] if folder else below)), f"{name} in: {line}"
+            named += 1
+    assert named > 150
+    for name, file in re.findall(rf"`(\w+)` of {path}", page):
+        [found] = [each / file for each in below if (each / file).is_file()][:1]
+        assert re.search(rf"\b{name}\b", found.read_text()), f"{name} is not in {file}"
+
+
 def typed() -> Iterator[tuple[str, str]]:
     """(page, command) of what calls Python or make: in blocks, and between backticks."""
     for page in page_commands.PAGES:
