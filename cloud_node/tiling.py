@@ -1,9 +1,8 @@
 """Large frames in overlapping tiles, without seams: what the network takes from the whole frame is taken once.
 
-Three things reach further than a convolution: the solved curve and its strength, which are computed for the whole
-frame; SKFF's pooled means, which are those of a sample of windows spread over it; and the reflection at the border,
-which is added before the cuts. Everything else depends on the pixels within `margin` around it, and that much each
-tile sees and throws away.
+Three things reach further than a convolution: the solved curve, which is computed for the whole frame; SKFF's pooled
+means, which are those of a sample of windows spread over it; and the reflection at the border, which is added before
+the cuts. Everything else depends on the pixels within `margin` around it, and that much each tile sees and throws away.
 """
 
 import math
@@ -66,17 +65,14 @@ def light_in_tiles(network: LAEGAN, low: Tensor, tile_pixels: int) -> Iterator[t
     cfg, (height, width) = network.cfg, low.shape[-2:]
     padded = network.pad(low)
     alpha = network.curve(padded) if cfg.exposure or cfg.curve_side else None
-    strength = 1.0 if alpha is None else network.strength(alpha, low)
 
     def develop(spots: list[Spot]) -> Tensor:
         tiles = torch.cat([padded[..., rows, columns] for rows, columns in spots])
         if alpha is None:
             curve = network.curve(tiles)
-        elif alpha.shape[-2:] == (1, 1):
-            curve = alpha
         else:
             curve = torch.cat([alpha[..., rows, columns] for rows, columns in spots])
-        return network.develop(tiles, curve, strength)
+        return network.develop(tiles, curve)
 
     with one_image(network):
         if any(isinstance(module, SKFF) for module in network.modules()):

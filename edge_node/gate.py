@@ -19,7 +19,7 @@ from common.pixels import RawImage
 from edge_node.areas import Area
 from edge_node.change import has_changed
 from edge_node.glance import Glance, glance, thumbnail
-from edge_node.local_enhancer import SOLVER_SIDE, solve_curve
+from edge_node.solved_curve import SOLVER_SIDE, solve_curve
 
 EXPOSURE: Final = 0.45  # the mean luma that the enhancers' presets aim at; a test holds it to the weights
 FLAT: Final = 0.05  # alpha of the steepest curve that is not worth a journey; of 0..1

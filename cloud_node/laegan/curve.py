@@ -1,6 +1,8 @@
-"""The Zero-DCE stage: one curve lifts the exposure of a frame, solved for it or predicted by DCE-Net.
+"""The Zero-DCE stage: a curve lifts the exposure of a frame, solved for it or predicted by DCE-Net.
 
-Zero-DCE (CVPR 2020) and Zero-DCE++ (TPAMI 2021), Guo, Li et al.
+References:
+1) Zero-DCE (CVPR 2020) and Zero-DCE++ (TPAMI 2021), Guo, Li et al.
+2) He, Sun: Fast Guided Filter, arXiv 1505.00996 (2015): where light parts end, the flatter curve ends too.
 
 Shapes at line ends: B batch, H and W the frame, h and w the view of it that is looked at.
 """
@@ -15,7 +17,10 @@ from cloud_node.laegan.attention import LUMA, luma
 from cloud_node.laegan.presets import GeneratorConfig
 
 CURVE_ITERATIONS = 8
-PAGE, DUSK = 0.70, 0.22  # mean luma of a page, and of a scene that was half lit already
+PAGE, LAMPS, DAY = 0.70, 0.30, 0.25  # mean luma of a page, of a scene with lamps in it, and of one that is lit already
+KNEE, KNEE_LAMPS, SLOPE = 0.75, 0.5, 0.3  # where the shoulder for light parts begins, and how steep it is
+CELLS = 96  # of the shorter side, in which the light of a part is measured
+SMOOTHEST = 3e-3  # variance of the luma in 3x3 cells, of 0..1, above which the curve follows the pixels
 SOLVER_SIDE = 48  # pixels of the shorter side that the exposure solver looks at
 SOLVER_STEPS, SOLVER_REACH = 25, 3.2  # curves it tries, and atanh of the steepest
 
@@ -36,23 +41,24 @@ def enhance_curve(low: Tensor, alpha: Tensor) -> Tensor:
     return low
 
 
-def exposure_level(view: Tensor, level: float) -> Tensor:
-    """The mean luma that a frame shall get: RGB (B, 3, h, w) in [0, 1], h and w at least 4 -> (B, 1).
+def exposure_level(view: Tensor, level: float) -> tuple[Tensor, Tensor]:
+    """What a frame shall become: RGB (B, 3, h, w) in [0, 1], h and w at least 4 -> mean luma and knee, both (B, 1).
 
-    `level` for a dark scene. PAGE for a frame as even as a page or a plate that fills it, which is white by day; less
-    as it nears black, where any frame is even. DUSK for a scene that is half lit already, or has lamps in it: what can
-    be read there stands near the lamps, and lifting everything burns them out. Chosen by
-    detection and real pairs on training scenes (docs/network.md).
+    The mean is `level` for a dark scene. PAGE for a frame as even as a page or a plate that fills it, which is white
+    by day; less as it nears black, where any frame is even. LAMPS for a scene with lamps in it, and its own mean for
+    one that is lit already. Parts that the curve lifts above the knee are lifted less (`local_curve`): those of a scene
+    with lamps soonest, those of a page never. Chosen by detection and real pairs on training scenes (docs/network.md).
     """
     y = luma(view)
     mean = y.mean(dim=(1, 2, 3))
     areas = F.avg_pool2d(y, 4).flatten(1)  # neither noise nor ink makes a frame uneven
     page = (2 - areas.std(dim=1) / areas.mean(dim=1).clamp(min=1e-3) / 0.16).clamp(0, 1)
     page = page * (mean * 255 / 4).clamp(0, 1)
-    lamps = (view.amax(dim=1) >= 0.9).float().mean(dim=(1, 2))  # share of the frame
-    lit = torch.maximum((mean - 0.12) / 0.08, lamps / 0.015).clamp(0, 1)
-    scene = level - max(0.0, level - DUSK) * lit
-    return torch.lerp(scene, torch.full_like(scene, PAGE), page)[:, None]
+    lamps = ((view.amax(dim=1) >= 0.9).float().mean(dim=(1, 2)) / 0.008).clamp(0, 1)  # by their share of the frame
+    scene = level - max(0.0, level - LAMPS) * lamps
+    scene = scene - (scene - DAY).clamp(min=0) * ((mean - 0.18) / 0.07).clamp(0, 1)
+    knee = KNEE + (KNEE_LAMPS - KNEE) * lamps
+    return torch.lerp(scene, torch.full_like(scene, PAGE), page)[:, None], (knee + (1 - knee) * page)[:, None]
 
 
 def solve_curve(low: Tensor, level: float) -> Tensor:
@@ -63,20 +69,86 @@ def solve_curve(low: Tensor, level: float) -> Tensor:
     A longer exposure is one monotone curve for the whole frame; on real pairs this one comes closer to it than any
     gain, gamma or local map (docs/network.md). Its only free number follows from the level: solved, not learned.
     """
+    view = _view(low)
+    return _solve(view, exposure_level(view, level)[0]).to(low.dtype)
+
+
+def local_curve(low: Tensor, level: float) -> Tensor:
+    """`solve_curve`, with a flatter curve for parts that are light already: (B, 3, H, W) in [0, 1] -> (B, 1, H, W).
+
+    The frame's curve, and above the knee a shoulder, says how light a cell of the view shall become, yet never darker
+    than it was; the curve that does so is the cell's. It is brought to the pixels by a guided filter: it changes where
+    the light does, so that neither a lamp nor the dark beside it gets a halo; within a sign or a plate it is one curve,
+    so that strokes keep their contrast. alpha is in [0, that of `solve_curve`].
+    """
+    view = _view(low)
+    target, knee = exposure_level(view, level)
+    alpha, knee = _solve(view, target), knee[..., None, None]  # (B, 1, 1, 1)
+    guide = luma(low.float())
+    height, width = guide.shape[-2:]
+    stride = max(1, min(height, width) // CELLS)
+    whole = F.pad(guide, (0, -width % stride, 0, -height % stride), mode="replicate")
+    cells = F.avg_pool2d(whole, stride)  # (B, 1, h, w)
+    slope, offset = guided(cells, _looked_up(flatter_curves(alpha, knee), cells))
+    maps = F.interpolate(torch.cat([slope, offset], dim=1), scale_factor=float(stride), mode="bilinear")
+    slope, offset = maps[..., :height, :width].split(1, dim=1)
+    local = torch.addcmul(offset, slope, guide).clamp(min=0)
+    return torch.minimum(local, alpha).to(low.dtype)
+
+
+def flatter_curves(alpha: Tensor, knee: Tensor) -> Tensor:
+    """The curve of a part for each of 256 levels that it may have, given the frame's: two (B, 1, 1, 1) -> (B, 256)."""
+    levels = torch.linspace(0, 1, 256, device=alpha.device).view(1, 1, 1, -1)
+    lit = enhance_curve(levels, alpha)  # (B, 1, 1, 256)
+    wanted = torch.minimum(lit, torch.maximum(levels, knee + SLOPE * (lit - knee)))
+    curves = enhance_curve(levels[:, None], torch.tanh(_shifts(alpha)).view(1, -1, 1, 1, 1))  # (1, K, 1, 1, 256)
+    flatter = _meet(curves[:, :, 0].expand(len(alpha), -1, -1, -1), wanted)
+    return torch.where(wanted < lit, torch.minimum(flatter, alpha), alpha).flatten(1)
+
+
+def _looked_up(table: Tensor, cells: Tensor) -> Tensor:
+    """The table (B, 256) at levels (B, 1, h, w) in [0, 1], linear in between."""
+    place = cells.flatten(1) * 255
+    below = place.long().clamp(max=254)
+    return torch.lerp(table.gather(1, below), table.gather(1, below + 1), place - below).view_as(cells)
+
+
+def guided(guide: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope and offset, smoothed, with which `values` are linear in the guide in each 3x3: all (B, 1, h, w)."""
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+
+    guides, others = mean(guide), mean(values)
+    slope = (mean(guide * values) - guides * others) / (mean(guide * guide) - guides * guides + SMOOTHEST)
+    return mean(slope), mean(others - slope * guides)
+
+
+def _view(low: Tensor) -> Tensor:
     stride = max(1, min(low.shape[-2:]) // SOLVER_SIDE)
-    view = low[..., ::stride, ::stride].float()  # picked, not averaged: the mean of curves needs the real levels
-    target = exposure_level(view, level)  # (B, 1)
-    shifts = torch.linspace(0, SOLVER_REACH, SOLVER_STEPS, device=low.device)
-    lit = enhance_curve(view[:, None], torch.tanh(shifts).view(1, -1, 1, 1, 1))  # (B, K, 3, h, w)
+    return low[..., ::stride, ::stride].float()  # picked, not averaged: the mean of curves needs the real levels
+
+
+def _shifts(low: Tensor) -> Tensor:
+    return torch.linspace(0, SOLVER_REACH, SOLVER_STEPS, device=low.device)
+
+
+def _solve(view: Tensor, target: Tensor) -> Tensor:
+    """The curve that gives a view (B, 3, h, w) the mean luma `target` (B, 1): alpha (B, 1, 1, 1)."""
+    lit = enhance_curve(view[:, None], torch.tanh(_shifts(view)).view(1, -1, 1, 1, 1))  # (B, K, 3, h, w)
     # Not a matrix product, which autocast would run in half precision, nor a tensor of weights, which would be copied
     # to the device in the middle of a CUDA graph.
     red, green, blue = lit.mean(dim=(-2, -1)).unbind(dim=-1)
-    means = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue  # (B, K), rising along K
-    upper = (means < target).sum(dim=1, keepdim=True).clamp(1, SOLVER_STEPS - 1)
-    below, above = means.gather(1, upper - 1), means.gather(1, upper)
+    means = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue  # (B, K)
+    return _meet(means, target).view(-1, 1, 1, 1)
+
+
+def _meet(values: Tensor, target: Tensor) -> Tensor:
+    """The alpha at which `values` (B, K, ...) of the K curves, rising along K, meet the target (B, 1, ...)."""
+    upper = (values < target).sum(dim=1, keepdim=True).clamp(1, SOLVER_STEPS - 1)
+    below, above = values.gather(1, upper - 1), values.gather(1, upper)
     part = ((target - below) / (above - below).clamp(min=1e-6)).clamp(0, 1)
-    shift = (upper - 1 + part) * (SOLVER_REACH / (SOLVER_STEPS - 1))
-    return torch.tanh(shift).view(-1, 1, 1, 1).to(low.dtype)
+    return torch.tanh((upper - 1 + part) * (SOLVER_REACH / (SOLVER_STEPS - 1)))
 
 
 class ZeroDCE(nn.Module):
@@ -119,12 +191,13 @@ class ZeroDCE(nn.Module):
 
 
 class SolvedCurve(nn.Module):
-    """In DCE-Net's place: one curve for the frame, solved for its exposure. No parameters."""
+    """In DCE-Net's place: a curve solved for the frame's exposure, flatter where it is light. No parameters."""
 
     def __init__(self, level: float):
         super().__init__()
         self.level = level
 
     def forward(self, low: Tensor) -> Tensor:
-        """(B, 3, H, W) in [0, 1] -> alpha (B, 1, 1, 1) in [0, 1)."""
-        return solve_curve(low, self.level)
+        """(B, 3, H, W) in [0, 1] -> alpha (B, 1, H, W) in [0, 1); 0 for a frame without a single photon."""
+        signal = (low.amax(dim=(1, 2, 3), keepdim=True) * 255).clamp(0, 1)
+        return local_curve(low, self.level) * signal

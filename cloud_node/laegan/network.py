@@ -265,24 +265,21 @@ class LAEGAN(nn.Module):
         """
         padded = self.pad(low)
         alpha = self.curve(padded)
-        out = self.develop(padded, alpha, self.strength(alpha, low))[..., : low.shape[-2], : low.shape[-1]]
+        out = self.develop(padded, alpha)[..., : low.shape[-2], : low.shape[-1]]
         return out if self.training else out.clamp(0, 1)
 
-    def develop(self, padded: Tensor, alpha: Tensor, strength: Tensor | float) -> Tensor:
+    def develop(self, padded: Tensor, alpha: Tensor) -> Tensor:
         """What is left to do once the frame's curve is known: of a padded frame or a tile of one, not clamped."""
         out = enhance_curve(padded, alpha)
-        return out if self.body is None else out + strength * self.body(out, padded)
+        return out if self.body is None else out + self.strength(alpha) * self.body(out, padded)
 
-    def strength(self, alpha: Tensor, low: Tensor) -> Tensor | float:
-        """How much of the residual counts, (B, 1, 1, 1) in [0, 1]: what the curve did not lift has no noise to remove.
+    def strength(self, alpha: Tensor) -> Tensor | float:
+        """How much of the residual counts, (B, 1, H, W) in [0, 1]: what the curve did not lift has no noise to remove.
 
         So a frame that is bright enough comes back as it is, and so does one without a single photon. 1 where DCE-Net
         predicts the curve.
         """
-        if not self.cfg.exposure:
-            return 1.0
-        signal = (low.amax(dim=(1, 2, 3), keepdim=True) * 255).clamp(0, 1)
-        return (alpha / FULL_STRENGTH).clamp(0, 1) * signal
+        return (alpha / FULL_STRENGTH).clamp(0, 1) if self.cfg.exposure else 1.0
 
     def pre_enhance(self, low: Tensor) -> Tensor:
         """The Zero-DCE stage alone: RGB (B, 3, H, W) in [0, 1] -> lit but still noisy RGB, same shape."""

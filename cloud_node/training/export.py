@@ -2,9 +2,9 @@
 
 The graph takes planar frames, H and W multiples of `GeneratorConfig.multiple`:
     low (1, 3, H, W) uint8, the dark frame; pre (1, 3, H, W) float32 in [0, 1], the frame after the curve;
-    strength (1, 1, 1, 1) float32 in [0, 1], how much of the body's residual counts
+    strength (1, 1, H, W) float32 in [0, 1], how much of the body's residual counts
     -> lit (1, 3, H, W) uint8.
-The curve stays outside: with one alpha for the frame it is a table of 256 levels (edge_node/local_enhancer.py).
+The curve stays outside: on 256 levels it is a table (edge_node/solved_curve.py).
 """
 
 import argparse
@@ -72,11 +72,11 @@ def _write(model: LAEGAN, path: Path, version: str) -> None:
         warnings.simplefilter("ignore")  # of the exporter's own making
         torch.onnx.export(
             Deployed(model).eval(),
-            (low, low.float() / 255, torch.ones(1, 1, 1, 1)),
+            (low, low.float() / 255, torch.ones(1, 1, *low.shape[2:])),
             path,
             input_names=["low", "pre", "strength"],
             output_names=["lit"],
-            dynamic_shapes={"low": shape, "pre": shape, "strength": None},
+            dynamic_shapes={"low": shape, "pre": shape, "strength": shape},
             dynamo=True,
             external_data=False,
             verbose=False,

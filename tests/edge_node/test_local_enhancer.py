@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from common.errors import ImageError, WeightsError
-from edge_node.local_enhancer import BYTE_LEVELS, LocalEnhancer, curve
+from edge_node.local_enhancer import LocalEnhancer
+from edge_node.solved_curve import BYTE_LEVELS, curve
 
 
 def night(height: int = 96, width: int = 144) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,8 @@ from cloud_node.laegan import create, load, weights_version
 from cloud_node.laegan import save as write_weights
 from cloud_node.laegan.network import LAEGAN
 from cloud_node.training.export import ExportError, export, main
-from edge_node.local_enhancer import LocalEnhancer, solve_curve
+from edge_node.local_enhancer import LocalEnhancer
+from edge_node.solved_curve import solve_curve
 
 
 @pytest.fixture(scope="module")
