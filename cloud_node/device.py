@@ -1,7 +1,7 @@
 """What a worker has of a device."""
 
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +43,9 @@ class Device(Protocol):
 
     async def reload(self, preset: str, weights: Path | None) -> str:
         """Other weights for a preset, beside the batches; returns the model's version. Raises WeightsError."""
+
+    def held(self) -> Collection[Job]:
+        """What its threads are at, or were when it ended: one of these may be why it did."""
 
     def leave(self) -> None:
         """No more batches, and nothing is waited for; a device that hangs is left behind."""

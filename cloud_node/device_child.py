@@ -1,6 +1,6 @@
 """The process of one device: unpacks, enhances and encodes what its node sends (docs/engine.md).
 
-    python -m cloud_node.device_child SOCKET PARENT MEMORY,MEMORY CLAIM,CLAIM
+    python -m cloud_node.device_child SOCKET PARENT FRAMES,FRAMES CLAIM,CLAIM RESULTS HANDS
 
 The node starts it; the numbers are open files that it hands down. It ends when the node does, however that happens:
 the socket closes.
@@ -18,33 +18,37 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from queue import SimpleQueue
 
 from cloud_node import batches
 from cloud_node.batches import Pixels
+from cloud_node.device_memory import Arena, Claim, Hands, Stretch
 from cloud_node.device_wire import (
+    INLINE,
     Batch,
-    Claim,
     EngineSpec,
     Fault,
+    Fetched,
     FrameSpec,
     Image,
     Line,
     Lit,
-    Memory,
     Models,
     Ran,
     Reload,
     Reloaded,
     Revoked,
     Said,
+    Stored,
+    Tidy,
+    content_of,
+    with_content,
 )
 from cloud_node.engine import Engine, engine_of
 from cloud_node.outputs import Enhanced
 from common import memory, packing
 from common.child import PR_SET_PDEATHSIG
-from common.packing import EncodedImage
+from common.packing import EncodedImage, PackedImage
 from common.pixels import RawImage
 
 log = logging.getLogger(__name__)
@@ -55,8 +59,9 @@ FORMAT = logging.Formatter("%(message)s")  # with the traceback
 class Child:
     """Serves one node until its end of the socket closes."""
 
-    def __init__(self, line: Line, memories: list[Memory], claims: list[Claim]) -> None:
-        self._line, self._memories, self._claims = line, memories, claims
+    def __init__(self, line: Line, frames: list[Stretch], claims: list[Claim], results: Arena, hands: Hands) -> None:
+        self._line, self._frames, self._claims = line, frames, claims
+        self._results, self._hands = results, hands
         self._queue: SimpleQueue[tuple[Batch, Callable[[], list[Pixels]]]] = SimpleQueue()
         self._unpackers: ThreadPoolExecutor | None = None
         self._encoders: ThreadPoolExecutor | None = None  # apart: a batch's results hold up no frame of the next
@@ -71,10 +76,13 @@ class Child:
                 case EngineSpec():
                     self._begin(message)
                 case Batch():
-                    self._memories[message.slot].see(message.slot_bytes)
                     self._queue.put((message, self._unpacking(message)))
                 case Revoked():
                     drop(self._begun.pop(message.number, []))
+                case Fetched():
+                    self._results.free(message.start)
+                case Tidy():
+                    self._results.tidy()
                 case Reload():
                     threading.Thread(target=self._reload, args=(message,), daemon=True).start()
 
@@ -117,8 +125,10 @@ class Child:
                 drop(unpacking)
                 self._line.send(Ran(batch.number, None))
                 continue
+            self._hands.take(batch.number)
             ran = batches.run(engine, batch.preset, unpack)
             self._answer(batch, ran)
+            self._hands.empty()
             if ran.result.lost:  # what is in line is for the node to take back
                 return
             del batch, unpack, unpacking, ran
@@ -135,7 +145,8 @@ class Child:
             if output.finite and self._encoders is not None:
                 later.append((index, output))
             elif output.finite:
-                encoded = _encode(frame, output)
+                self._hands.take(batch.number, index)
+                encoded = self._encode(frame, output)
                 if isinstance(encoded, Fault):
                     results.append(encoded)
                     continue
@@ -153,10 +164,13 @@ class Child:
 
     def _unpacking(self, batch: Batch) -> Callable[[], list[Pixels]]:
         """Begin to unpack where there are helpers; what this returns gives the pixels, on the device's thread."""
-        area, most = self._memories[batch.slot], self._max_pixels
+        area, most = self._frames[batch.slot], self._max_pixels
         if self._unpackers is None:
             return lambda: [_unpack(frame, area, most) for frame in batch.frames]
-        futures = [self._unpackers.submit(_unpack, frame, area, most) for frame in batch.frames]
+        futures = [
+            self._unpackers.submit(self._unpack_early, batch.number, index, area, most, frame)
+            for index, frame in enumerate(batch.frames)
+        ]
         self._begun[batch.number] = futures
 
         def pixels() -> list[Pixels]:
@@ -169,17 +183,35 @@ class Child:
 
         return pixels
 
+    def _unpack_early(self, number: int, index: int, area: Stretch, max_pixels: int, frame: FrameSpec) -> Pixels:
+        self._hands.take(number, index)
+        pixels = _unpack(frame, area, max_pixels)
+        self._hands.empty()
+        return pixels
+
     def _encode_later(self, batch: Batch, index: int, output: Enhanced) -> None:
         try:
-            image = _encode(batch.frames[index], output)
+            self._hands.take(batch.number, index)
+            image = self._encode(batch.frames[index], output)
             try:
                 self._line.send(Image(batch.number, index, image))
             except MemoryError as error:  # before a byte of it went
                 self._line.send(Image(batch.number, index, Fault.of(error)))
+            self._hands.empty()
         except Exception:
             with suppress(Exception):
                 log.exception("a frame cannot be sent")
             os._exit(1)  # nobody else would hear of it, and the frame be held for ever
+
+    def _encode(self, frame: FrameSpec, output: Enhanced) -> PackedImage | EncodedImage | Stored | Fault:
+        try:
+            image = packing.encode(output.rgb, frame.encoding.image_format, frame.encoding.quality)
+            content = content_of(image)
+            if len(content) <= INLINE:
+                return image
+            return Stored(with_content(image, b""), self._results.put(content), len(content))
+        except Exception as error:
+            return Fault.of(error)
 
     def _reload(self, asked: Reload) -> None:
         engine = self._engine
@@ -200,22 +232,15 @@ def drop(unpacking: list[Future[Pixels]]) -> None:
     unpacking.clear()
 
 
-def _unpack(frame: FrameSpec, area: Memory, max_pixels: int) -> Pixels:
+def _unpack(frame: FrameSpec, area: Stretch, max_pixels: int) -> Pixels:
     try:
         data = area.read(frame.start, frame.size)
-        if isinstance(frame.image, EncodedImage):
-            whole = replace(frame.image, data=data)
-            return RawImage.from_rgb(packing.decode(whole, max_pixels=max_pixels))
-        return packing.unpack(replace(frame.image, payload=data), max_pixels=max_pixels)
+        image = with_content(frame.image, data)
+        if isinstance(image, EncodedImage):
+            return RawImage.from_rgb(packing.decode(image, max_pixels=max_pixels))
+        return packing.unpack(image, max_pixels=max_pixels)
     except Exception as error:
         return error
-
-
-def _encode(frame: FrameSpec, output: Enhanced) -> "packing.PackedImage | EncodedImage | Fault":
-    try:
-        return packing.encode(output.rgb, frame.encoding.image_format, frame.encoding.quality)
-    except Exception as error:
-        return Fault.of(error)
 
 
 def pin(name: str, cpus: frozenset[int]) -> None:
@@ -249,15 +274,17 @@ def _tied_to(parent: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    connection, parent, memories, claims = arguments
+    connection, parent, frames, claims, results, hands = arguments
     _tied_to(int(parent))
     os.environ.pop("PYTHONPATH", None)  # the node's search path, for this process alone
     memory.tune_malloc()
     line = Line(socket.socket(fileno=int(connection)))
     child = Child(
         line,
-        [Memory(int(number)) for number in memories.split(",")],
+        [Stretch(int(number)) for number in frames.split(",")],
         [Claim(int(number)) for number in claims.split(",")],
+        Arena(Stretch(int(results))),
+        Hands(Stretch(int(hands))),
     )
     code = 1
     try:

@@ -1,16 +1,11 @@
-"""What a node and the process of its device tell each other: messages over a socket, frames in shared memory."""
+"""What a node and the process of its device tell each other, over a socket; large things are in `device_memory`."""
 
-import mmap
-import os
 import pickle
 import socket
 import struct
-import sys
-import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,9 +14,8 @@ from common.errors import CorruptImage, DeviceError, DeviceLost, ImageError, Lam
 from common.packing import EncodedImage, PackedImage
 
 LENGTH: Final = struct.Struct("<Q")
-NUMBER: Final = struct.Struct("<Q")
 SLOTS: Final = 2  # batches that a process has at once: on the device, and next
-LEAST_SLOT: Final = 1 << 20
+INLINE: Final = 64 * 1024  # bytes of an image that goes in a message; a larger one would hold up those behind it
 KINDS: Final = (WeightsError, SettingsError, DeviceLost, DeviceError, CorruptImage, ImageError, LamplightError)
 
 
@@ -55,7 +49,6 @@ class FrameSpec:
 class Batch:
     number: int
     slot: int
-    slot_bytes: int  # its size by now
     preset: str
     expires_ns: int
     frames: list[FrameSpec]
@@ -69,10 +62,31 @@ class Revoked:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """An image without its bytes, and where these are until `Fetched`."""
+
+    image: PackedImage | EncodedImage
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The bytes that begin at `start` are needed no more."""
+
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tidy:
+    """Memory that has not been needed lately can go."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lit:
     """What came of one frame; `image` is None where it is still to be encoded, and comes by itself."""
 
-    image: PackedImage | EncodedImage | None
+    image: PackedImage | EncodedImage | Stored | None
     sharpness_before: float
     sharpness_after: float
     finite: bool
@@ -115,7 +129,7 @@ class Image:
 
     number: int
     index: int
-    image: PackedImage | EncodedImage | Fault
+    image: PackedImage | EncodedImage | Stored | Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,81 +204,11 @@ class Line:
             yield from inbox.add(data)
 
 
-class Memory:
-    """A stretch of memory that two processes see; it grows, and never shrinks."""
-
-    def __init__(self, descriptor: int = -1) -> None:
-        self.descriptor = _nameless_file() if descriptor < 0 else descriptor
-        self._map: mmap.mmap | None = None
-        self.size = 0
-
-    def grow(self, size: int) -> None:
-        """Have room for `size` bytes. By the one that writes."""
-        if size > self.size or self._map is None:  # also for nothing: an empty image is a broken one, no more
-            size = max(LEAST_SLOT, 1 << max(0, size - 1).bit_length())
-            os.ftruncate(self.descriptor, size)
-            self.see(size)
-
-    def see(self, size: int) -> None:
-        """It has this size by now."""
-        if size != self.size:
-            self._map, self.size = mmap.mmap(self.descriptor, size), size
-
-    def write(self, start: int, data: bytes) -> None:
-        assert self._map is not None
-        self._map[start : start + len(data)] = data
-
-    def read(self, start: int, size: int) -> bytes:
-        assert self._map is not None
-        return self._map[start : start + size]
-
-    def close(self) -> None:
-        if self._map is not None:
-            self._map.close()
-            self._map, self.size = None, 0
-        os.close(self.descriptor)
+def content_of(image: PackedImage | EncodedImage) -> bytes:
+    return image.data if isinstance(image, EncodedImage) else image.payload
 
 
-def _nameless_file() -> int:
-    if sys.platform == "linux":
-        with suppress(OSError):  # where a sandbox forbids it
-            return os.memfd_create("lamplight-frames")
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
-class Claim:
-    """Of a batch in a slot, by the first that asks: the process that begins it, or the node that takes it back.
-
-    Its number in a pipe that both can read: whoever reads it has it. So few bytes are written and read whole.
-    """
-
-    def __init__(self, descriptor: int = -1) -> None:
-        self.descriptor, self._offers = os.pipe() if descriptor < 0 else (descriptor, -1)
-        if descriptor < 0:
-            os.set_blocking(self.descriptor, False)
-        self._taken = -1
-
-    def offer(self, number: int) -> None:
-        os.write(self._offers, NUMBER.pack(number))
-
-    def take(self, number: int) -> bool:
-        """Whether batch `number` is ours. One that was taken back may have been followed in its slot by another."""
-        if self.descriptor < 0:
-            return False
-        if self._taken < 0:
-            try:
-                (self._taken,) = NUMBER.unpack(os.read(self.descriptor, NUMBER.size))
-            except BlockingIOError:
-                return False
-        if self._taken != number:
-            return False
-        self._taken = -1
-        return True
-
-    def close(self) -> None:
-        """Nobody gets what is left."""
-        os.close(self.descriptor)
-        if self._offers >= 0:
-            os.close(self._offers)
-        self.descriptor = self._offers = -1
+def with_content(image: PackedImage | EncodedImage, content: bytes) -> PackedImage | EncodedImage:
+    if isinstance(image, EncodedImage):
+        return replace(image, data=content)
+    return replace(image, payload=content)

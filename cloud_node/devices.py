@@ -1,8 +1,47 @@
-"""Which devices a node uses. Torch is imported where it is asked for what is there, and not for the CPU alone."""
+"""Which devices and processors a node uses. Torch is imported to ask what is there, and not for the CPU alone."""
 
+import logging
+import os
 from collections.abc import Sequence
 
-from common.errors import DeviceError
+from cloud_node.settings import CloudSettings
+from common.errors import DeviceError, SettingsError
+
+log = logging.getLogger(__name__)
+
+
+def devices_of(settings: CloudSettings) -> list[str]:
+    """The devices that the settings ask for, one of them as often as it has engines.
+
+    Raises:
+        DeviceError: if one is not there.
+        SettingsError: if it cannot have so many engines.
+    """
+    devices, note = device_names(settings.gpus, settings.device)
+    engines = settings.network.engines
+    if engines > 1:
+        if devices[0] != "cpu":
+            raise SettingsError(f"--engines {engines}: a GPU has one engine; leave it out")
+        devices *= engines
+    if note:
+        log.warning(note)
+    return devices
+
+
+def leave_cpus(device_cpus: Sequence[int]) -> None:
+    """Keep off the processors that are for the network alone; all threads and children from now on do so.
+
+    Raises:
+        SettingsError: if this process may not use them.
+    """
+    wanted = set(device_cpus)
+    if not wanted or not hasattr(os, "sched_setaffinity"):
+        return
+    mine = os.sched_getaffinity(0)
+    if not wanted <= mine:
+        raise SettingsError(f"--device-cpus {','.join(map(str, sorted(wanted)))}: this process may use {sorted(mine)}")
+    if mine - wanted:
+        os.sched_setaffinity(0, mine - wanted)
 
 
 def device_names(gpus: Sequence[int] | None, device: str) -> tuple[list[str], str]:

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from cloud_node.batches import Done, Ran
 from cloud_node.device import Device
 from cloud_node.jobs import Job
 from cloud_node.outputs import Away, Enhanced
+from cloud_node.suspects import Suspects
 from common.errors import DeviceLost, LamplightError
 from common.frame import Outcome, Result
 from common.frame_spans import Batch
@@ -28,6 +29,7 @@ class Handover:
         on_crash: called when `settle` failed; `crash` is the error then. Also when a device got `stuck`.
         counts: gets "not numbers", the frames for which the network gave NaN or infinity.
         encoded_within_s: a device that takes longer to encode a frame is `stuck`; 0 = never.
+        suspects: get what a device was at when it was lost.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class Handover:
         on_crash: Callable[[], None],
         counts: Counter[str],
         encoded_within_s: float = 0.0,
+        *,
+        suspects: Suspects,
     ) -> None:
         self.crash: BaseException | None = None
         self.stuck: Device | None = None
         self.on_encoded: Callable[[], None] = lambda: None  # called when a frame waits for its encoding no longer
-        self._counts, self._encoded_within_s = counts, encoded_within_s
+        self.encoded_within_s, self._counts, self._suspects = encoded_within_s, counts, suspects
         self._settle, self._give_back, self._on_crash = settle, give_back, on_crash
         self._held: set[Job] = set()  # neither settled nor given back
         self._encoding: set[asyncio.Task[None]] = set()
@@ -103,6 +107,14 @@ class Handover:
                 self._held.remove(job)
                 self._give_back(job, reason)
 
+    def part_with(self, jobs: Iterable[Job], blamed: Collection[Job], reason: str) -> None:
+        """Give back what was on a device that is lost; what must be the cause fails."""
+        for job in jobs:
+            if job in self._held and job in blamed and self._suspects.blame(job):
+                self.settle(job, Outcome.FAILED, f"the device was lost twice with this frame on it: {reason}")
+            else:
+                self.give_back([job], reason)
+
     def cancel(self, reason: str) -> None:
         """Give everything back."""
         for task in self._encoding:
@@ -113,14 +125,14 @@ class Handover:
         self, job: Job, output: Enhanced | Away, device: Device, ran: Ran, size: int, links: list[Batch]
     ) -> None:
         try:
-            async with asyncio.timeout(self._encoded_within_s or None):
+            async with asyncio.timeout(self.encoded_within_s or None):
                 image = await device.encode(output, job.encoding)
         except TimeoutError:
             self.stuck = device
-            self.give_back([job], f"it was not encoded within {self._encoded_within_s:g} s")
+            self.part_with([job], device.held(), f"it was not encoded within {self.encoded_within_s:g} s")
             self._on_crash()
         except DeviceLost as error:
-            self.give_back([job], str(error))
+            self.part_with([job], device.held(), str(error))
         except Exception as error:
             self._fail(job, error)
         else:
@@ -166,4 +178,6 @@ class Handover:
     def _finish(self, job: Job, result: Result) -> None:
         if job in self._held:
             self._held.remove(job)
+            if job.alone:
+                self._suspects.clear(job)
             self._settle(job, result)

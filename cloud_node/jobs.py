@@ -33,6 +33,7 @@ class Job:
     release: Callable[[], None] = lambda: None  # credit returns to the edge; harmless when called again
     reply: "asyncio.Future[Result] | None" = None  # for the unary call; else the result is published
     encoded: EncodedImage | None = None  # the picture of a unary call that came as a file
+    alone: bool = False  # it shares no batch: a device was lost with such a frame (`suspects`)
     image_broken: bool = False  # it failed because of what came, not because of this node
     arrived_unix_ns: int = field(default_factory=time.time_ns)
     arrived_ns: int = field(default_factory=time.monotonic_ns)
@@ -86,7 +87,7 @@ def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
         edge=job.frame.id.edge,
         priority=job.frame.priority,
         # A file may be turned when it is decoded: it goes alone.
-        bucket=(job.preset, width, height) if job.encoded is None else id(job),
+        bucket=(job.preset, width, height) if job.encoded is None and not job.alone else id(job),
         pixels=width * height,
         arrived_ns=job.arrived_ns,
         job=job,

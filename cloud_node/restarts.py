@@ -1,15 +1,7 @@
-"""How often a device that was lost is tried again, and which frames may be why it was."""
+"""How often a device that was lost is tried again."""
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
-
-from common.frame import FrameId
-
-REMEMBERED = 1_024  # frames
-
-J = TypeVar("J")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +19,3 @@ class RestartLimit:
 
     def __str__(self) -> str:
         return f"{self.most} restarts within {self.within_s:g} s"
-
-
-class Suspects:
-    """Frames that were on a device when it was lost, the last `REMEMBERED`."""
-
-    def __init__(self) -> None:
-        self._frames: OrderedDict[FrameId, None] = OrderedDict()
-
-    def add(self, jobs: Mapping[FrameId, J]) -> list[J]:
-        """Note another loss; returns what was there at an earlier one, too: it may be the cause."""
-        again = [job for frame, job in jobs.items() if frame in self._frames]
-        self._frames.update(dict.fromkeys(jobs))
-        while len(self._frames) > REMEMBERED:
-            self._frames.popitem(last=False)
-        return again

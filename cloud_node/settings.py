@@ -58,7 +58,9 @@ class Network:
     device_cpus: tuple[int, ...] = option((), "processors for the network alone, as 0 or 0,1", metavar="N[,N]")
     backend: str = option("auto", "how the network runs on a CPU: auto takes the fastest that is installed")
     tile_pixels: int = option(0, "larger frames are lit in tiles of so many pixels, without seams; 0 = by device")
-    stuck_after_s: float = option(120.0, "a batch that takes longer means that the device is lost; 0 = never")
+    stuck_after_s: float = option(
+        120.0, "a batch, or encoding one frame, that takes longer means that the device is lost; 0 = never"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,9 @@ class Supervisor:
         self._was_healthy = False
         for worker in self.workers:
             worker.on_health = self._changed
-            worker.on_returned, worker.on_free = self.wake, partial(self._relieve, worker)
-            worker.ahead_elsewhere = partial(self._ahead_of_others, worker)
+            dispatch = worker.dispatch
+            dispatch.on_returned, dispatch.on_free = self.wake, partial(self._relieve, worker)
+            dispatch.ahead_elsewhere = partial(self._ahead_of_others, worker)
 
     @property
     def devices(self) -> int:
@@ -138,10 +139,11 @@ class Supervisor:
         """A device is free: a batch in line behind another goes back to the queue for it, unless more urgent wait."""
         waits, ahead = self._scheduler.most_urgent, self._ahead_of_others(free)
         if ahead is not None and (waits is None or ahead <= waits):
-            any(worker.step_back() for worker in self.workers if worker is not free and worker.ahead_priority == ahead)
+            others = (worker.dispatch for worker in self.workers if worker is not free)
+            any(other.step_back() for other in others if other.ahead_priority == ahead)
 
     def _ahead_of_others(self, worker: Worker) -> int | None:
-        others = (other.ahead_priority for other in self.workers if other is not worker)
+        others = (other.dispatch.ahead_priority for other in self.workers if other is not worker)
         return min((priority for priority in others if priority is not None), default=None)
 
     def _changed(self) -> None:

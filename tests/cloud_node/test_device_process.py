@@ -109,7 +109,7 @@ async def test_what_cannot_be_handed_over_fails_alone(monkeypatch: pytest.Monkey
         house.submit(empty)
         await house.settled()
         with monkeypatch.context() as patch:
-            patch.setattr(os, "ftruncate", full)
+            patch.setattr(os, "pwrite", full)
             large = [make_job(n, size=(2_000, 1_000), payload=os.urandom(3_000_000)) for n in range(1, 6)]
             house.submit(*large)
             await house.settled()
@@ -121,7 +121,7 @@ async def test_what_cannot_be_handed_over_fails_alone(monkeypatch: pytest.Monkey
     assert house.results[9].outcome is Outcome.ENHANCED
 
 
-def full(descriptor: int, size: int) -> None:
+def full(descriptor: int, data: bytes, start: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -130,7 +130,7 @@ async def test_a_frame_that_cannot_be_encoded_beside_the_device_fails_alone() ->
     too_wide = [make_job(n, size=(16_384, 2)) for n in range(3)]
     for job in too_wide:
         job.encoding = Encoding(ImageFormat.WEBP, 50)
-    house = House(devices=[partial(StoppedWhileItSays, HELPED, "cpu")], max_frames=3)
+    house = House(devices=[partial(HearsAllAtOnce, HELPED, "cpu")], max_frames=3)
     async with house.running():
         await house.until(lambda: house.supervisor.healthy)
         house.submit(*too_wide)
@@ -142,7 +142,7 @@ async def test_a_frame_that_cannot_be_encoded_beside_the_device_fails_alone() ->
     assert "16383" in house.results[0].reason
 
 
-class StoppedWhileItSays(ProcessDevice):
+class HearsAllAtOnce(ProcessDevice):
     """Hears of a batch and of its images at once, as a node does whose loop was busy."""
 
     def data_received(self, data: bytes) -> None:
@@ -204,7 +204,7 @@ async def test_a_process_that_hangs_or_dies_is_replaced_and_its_frames_go_elsewh
 def patient(house: House) -> None:
     """From now on a busy machine is no hung device."""
     [worker] = house.workers
-    worker._stuck_after_s = worker._handover._encoded_within_s = 60.0
+    worker.dispatch.stuck_after_s = worker.handover.encoded_within_s = 60.0
 
 
 def over(pid: int) -> bool:
@@ -257,8 +257,9 @@ async def test_a_process_that_stops_with_images_outstanding_is_replaced() -> Non
 class KeepsImages(ProcessDevice):
     """Its images never come."""
 
-    def _image(self, message: Image) -> None:
-        pass
+    def _received(self, message: object) -> None:
+        if not isinstance(message, Image):
+            super()._received(message)
 
 
 async def test_a_process_that_does_not_take_weights_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ import pytest
 from hand_edges import good, hand_edges, rules, serving
 from results import make_result
 
-from cloud_node.node import CloudNode
+from cloud_node.fates import Fates
+from cloud_node.metrics import Activity
 from cloud_node.settings import CloudSettings, Window
 from cloud_node.streams import Streams
 from common import telemetry
@@ -42,9 +43,8 @@ async def test_a_frame_that_is_refused_is_kept_with_the_reason(tracing) -> None:
 
 @pytest.mark.parametrize(("waited_ms", "kept"), [(10, 0), (990, 1), (5_000, 1)])
 def test_a_result_that_waited_for_nats_is_slow(tracing, waited_ms: int, kept: int) -> None:
-    node = CloudNode(CloudSettings())
-    node._streams = Streams(Window(), 1)
+    fates = Fates(CloudSettings(), Activity(), Streams(Window(), 1))
     made = make_result(0, trace={"traceparent": TRACEPARENT})
-    node._published(replace(made, stages_ns={"engine": 20_000_000, "engine/enhance": 10**9}), 0, waited_ms * 1_000_000)
+    fates.published(replace(made, stages_ns={"engine": 20_000_000, "engine/enhance": 10**9}), 0, waited_ms * 1_000_000)
     telemetry.stop()
     assert [span.name for span in tracing.spans()] == ["publisher"] * kept

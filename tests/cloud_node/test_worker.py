@@ -265,7 +265,9 @@ async def test_whichever_device_is_free_first_takes_the_essential_frame() -> Non
         await house.until(lambda: all(gate.reached.is_set() for gate in gates))
         house.submit(make_job(2), make_job(3, edge="other", priority=Priority.ESSENTIAL))
         await house.until(lambda: house.supervisor.pending == 3)
-        [busy] = (index for index, worker in enumerate(house.workers) if worker.ahead_priority == Priority.ESSENTIAL)
+        [busy] = (
+            index for index, worker in enumerate(house.workers) if worker.dispatch.ahead_priority == Priority.ESSENTIAL
+        )
         gates[1 - busy].open.set()
         await house.until(lambda: 2 in house.results)
         assert not engines[busy].batches and engines[1 - busy].batches[1:] == [[3], [2]]
@@ -299,7 +301,7 @@ async def test_what_lined_up_behind_one_device_goes_to_another_that_is_idle() ->
         await house.until(lambda: all(gate.reached.is_set() for gate in gates))
         house.submit(make_job(2))
         await house.until(lambda: house.supervisor.pending == 3)
-        [busy] = (index for index, worker in enumerate(house.workers) if worker._ahead)
+        [busy] = (index for index, worker in enumerate(house.workers) if worker.dispatch._ahead)
         gates[1 - busy].open.set()
         await house.until(lambda: 2 in house.results)
         assert not engines[busy].batches

@@ -14,10 +14,11 @@ from local_device import LocalDevice
 
 from cloud_node.device import Device
 from cloud_node.engine import Engine
-from cloud_node.jobs import Encoding, Job, ticket
+from cloud_node.jobs import Encoding, Job
 from cloud_node.outputs import Enhanced
 from cloud_node.scheduler import Scheduler
 from cloud_node.supervisor import Supervisor
+from cloud_node.suspects import Suspects
 from cloud_node.worker import Worker
 from common import packing
 from common.frame import Frame, FrameId, Outcome, Priority, Result
@@ -106,6 +107,7 @@ class House:
         self.fates: Counter[int] = Counter()  # how often a frame was settled or given back
         self.credits: set[int] = set()
         self.jobs: dict[int, Job] = {}
+        self.suspects = Suspects()
         self._encoders = encoders or ThreadPoolExecutor(2)
         devices = devices or [
             partial(LocalDevice, make, self._encoders, f"device {index}", cpus) for index, make in enumerate(engines)
@@ -117,6 +119,7 @@ class House:
                 self._settle,
                 give_back=self._give_back,
                 name=f"device {index}",
+                suspects=self.suspects,
                 **options,
             )
             for index, make in enumerate(devices)
@@ -128,7 +131,7 @@ class House:
             sequence, image = job.frame.id.sequence, job.frame.image
             self.jobs[sequence] = job
             job.release = lambda sequence=sequence: self.credits.add(sequence)  # harmless when called again
-            self.scheduler.submit(ticket(job, image.width, image.height, expires_ns))
+            self.scheduler.submit(self.suspects.ticket(job, image.width, image.height, expires_ns))
         self.supervisor.wake()
 
     async def until(self, condition: Callable[[], object]) -> None:

@@ -45,6 +45,7 @@ class LocalDevice:
         self.on_lost: Callable[[], None] = lambda: None
         self._make_engine, self._encoders = make_engine, encoders
         self._name, self._thread = name, DeviceThread(name, cpus)
+        self._held: list[Job] = []
 
     async def start(self) -> None:
         self._engine = await self._thread.call(self._build)
@@ -59,6 +60,7 @@ class LocalDevice:
         def work() -> Done | None:
             if expires_ns and time.monotonic_ns() >= expires_ns:
                 return None
+            self._held = jobs
             ran = batches.run(engine, jobs[0].preset, unpack)
             if ran.result.lost:
                 thread.halt()
@@ -80,6 +82,9 @@ class LocalDevice:
         gc.unfreeze()  # what the process kept for good at its start may be the model that was replaced
         self.models = dict(self._engine.models)
         return version
+
+    def held(self) -> list[Job]:
+        return self._held
 
     def leave(self) -> None:
         self._thread.leave()
