@@ -24,7 +24,7 @@ class GeneratorConfig:
 
 PRESETS: dict[str, GeneratorConfig] = {
     "reference": GeneratorConfig(width=32, exposure=0.45),
-    "fast": GeneratorConfig(width=32, block="plain", stem=2, level_hints=True, exposure=0.45),
+    "fast": GeneratorConfig(width=24, block="plain", stem=2, level_hints=True, exposure=0.45),
     "edge": GeneratorConfig(width=32, levels=1, body="student", stem=4, level_hints=True, exposure=0.45),
     "paper": GeneratorConfig(width=32),  # the paper to the letter, to compare with
     "unet": GeneratorConfig(width=32, levels=5, body="unet", exposure=0.45),

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from cloud_node.laegan.network import LAEGAN, create
 from cloud_node.laegan.presets import config_of
@@ -29,26 +28,12 @@ def load(
     config_of(preset)
     path = _path(preset, path)
     model = create(preset, attention=_metadata(preset, path).get("attention") != "off")
-    fill(model, read_tensors(preset, path), preset, path)
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"weights of preset {preset!r}: {path} does not fit the network: {error}") from error
     model = model.to(device=device, dtype=dtype).eval()
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def read_tensors(preset: str, path: Path) -> dict[str, Tensor]:
-    """The tensors of a file of the preset's weights by their names, as stored. Raises as `load` does."""
-    _metadata(preset, _path(preset, path))
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise WeightsError(f"weights of preset {preset!r}: {path} is truncated: {error}") from error
-
-
-def fill(model: LAEGAN, tensors: dict[str, Tensor], preset: str, path: Path) -> None:
-    """Put tensors read from `path` into a generator. WeightsError where they do not fit it."""
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(f"weights of preset {preset!r}: {path} does not fit the network: {error}") from error
 
 
 def save(model: LAEGAN, preset: str, path: Path, version: str, steps: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cloud_node.laegan import create
+from cloud_node.laegan import create, load
 from cloud_node.laegan.curve import enhance_curve
 from cloud_node.training.checkpoint import TrainingError, check_numbers, load_state, save_state, save_weights
 from cloud_node.training.critics import Critics
@@ -29,7 +29,6 @@ from cloud_node.training.settings import Settings, fitting, saw_non_commercial
 from cloud_node.training.sources import Sources, first_cause, stream
 from cloud_node.training.terms import TERMS, Step, meet, taught
 from cloud_node.training.unpaired import Batch
-from cloud_node.training.widening import begin
 
 __all__ = ["Progress", "Settings", "Stopped", "Trainer", "TrainingError", "meet"]
 
@@ -67,7 +66,7 @@ class Trainer:
         torch.manual_seed(settings.sampling.seed)
         self.model = placed(create(settings.preset, settings.attention), self.group.device)
         if settings.start:
-            begin(self.model, settings.preset, settings.start)
+            self.model.load_state_dict(load(settings.preset, settings.start).state_dict())
         self.average = copy.deepcopy(self.model).eval()
         self.frozen = gather(self.recipe, settings.aids, settings.sampling.crop, self.group.device)
         self.commercial = sources.commercial and not saw_non_commercial(settings)

@@ -37,8 +37,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
 
     net = p.add_argument_group("network")
     net.add_argument("--preset", choices=list(PRESETS), default="fast", help="which network (default: fast)")
-    start = "start from these weights of the preset, or from those of a narrower network of its kind"
-    net.add_argument("--from", dest="start", type=Path, metavar="FILE", help=start)
+    net.add_argument("--from", dest="start", type=Path, metavar="FILE", help="start from these weights of the preset")
     net.add_argument("--attention", choices=("on", "off"), default="on", help="off: the ablation without A = 1 - L")
     net.add_argument(
         "--teacher", metavar="PRESET[:FILE]", help="distil: half of the target is this network's output (stage pairs)"
