@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import disk_of
 from results import running_server
 from running import run_node
 from scripted import Script, rejected, serving
@@ -371,12 +371,8 @@ async def test_a_line_that_is_there_is_not_written_again(tmp_path: Path) -> None
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no right to mount a disk")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    with disk_of("128k", tmp_path / "disk") as disk:
+        yield disk
 
 
 async def test_a_reading_that_cannot_be_written_comes_later(small_disk: Path, tmp_path: Path) -> None:
