@@ -138,11 +138,11 @@ async def test_live_frames_wait_in_the_spool_while_there_is_no_cloud_node(free_p
     """Then stop, start again, and each has one reading."""
     here = tmp_path / "spool" / "e"
     node = await run(
-        f"127.0.0.1:{free_port}", Camera(), tmp_path, "--priority", "essential",
-        stop_when=lambda: len(list(here.glob("*.frame"))) >= 8,
+        f"127.0.0.1:{free_port}", Camera(node_module.KEPT_WAITING), tmp_path, "--priority", "essential",
+        stop_when=lambda: len(list(here.glob("*.frame"))) == node_module.KEPT_WAITING,
     )  # fmt: skip
     waiting = held(tmp_path)
-    assert len(waiting) >= 8 and lines(tmp_path) == [] and node.captured.dropped == 0
+    assert len(waiting) == node_module.KEPT_WAITING and lines(tmp_path) == [] and node.captured.dropped == 0
     async with serving(Script(refuse), free_port) as address:
         await run(address, Camera(2), tmp_path, "--priority", "essential")
     read = [line["frame"] for line in lines(tmp_path)]
