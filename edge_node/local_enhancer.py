@@ -6,13 +6,13 @@ The same two stages as in the cloud: a curve solved for the frame's exposure, th
 
 import threading
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from common.errors import ImageError, SettingsError, WeightsError
 from common.onnx_models import lean_options
-from common.pixels import Bytes
+from common.pixels import Bytes, Levels
 
 COMMITTED: Final = Path(__file__).parent / "weights" / "edge.onnx"
 CURVE_ITERATIONS: Final = 8
@@ -22,7 +22,6 @@ SOLVER_SIDE: Final = 48  # pixels of the shorter side that the exposure solver l
 SOLVER_STEPS: Final = 25  # curves it tries
 SOLVER_REACH: Final = 3.2  # atanh of the steepest
 LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
-Levels = np.ndarray[Any, np.dtype[np.float32]]
 BYTE_LEVELS: Final[Levels] = np.linspace(0, 1, 256, dtype=np.float32)
 
 
