@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from edge_node.machine import MIB
 from edge_node.readings.clock import Clock
 from edge_node.readings.pictures import old_files, remove_crop
 from edge_node.readings.writer import Writer
@@ -13,7 +14,6 @@ STEP: Final = 100  # rows at a time: some milliseconds
 LOOK_EVERY_S: Final = 10.0
 STRAYS_EVERY_S: Final = 6 * 3600.0
 DAY_NS: Final = 86_400 * 10**9
-MIB: Final = 2**20
 TIDY: Final = 0.9  # of the bound, down to which rows go once it is reached
 
 
