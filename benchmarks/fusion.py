@@ -25,6 +25,7 @@ from fusion_picture import draw
 
 from cloud_node.evaluation.cases import DARKNESS, dark_receipts, read_image, thinned
 from cloud_node.evaluation.detection import count
+from cloud_node.evaluation.metrics import luma
 from cloud_node.laegan import load
 from common.color import to_rgb
 from common.packing import pack
@@ -81,10 +82,6 @@ def ghost(luma: np.ndarray, clean: np.ndarray, where: np.ndarray) -> float:
     return float(np.sqrt(np.mean(error[where] ** 2)))
 
 
-def luma_of(rgb: np.ndarray) -> np.ndarray:
-    return rgb.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
-
-
 def measure_scene(scene: Burst, truth: Any, enhancers: Enhancers, numbers: tuple[int, ...]) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for number in numbers:
@@ -105,13 +102,13 @@ def measure_moving(scene: Burst, numbers: tuple[int, ...]) -> dict[str, Any]:
     rows: dict[str, Any] = {}
     for number in numbers:
         out, fuser = fused(scene.frames, number)
-        clean = luma_of(at_offset(scene.clean, fuser))
+        clean = luma(at_offset(scene.clean, fuser))
         newest = at_offset(planes_of(scene.frames[-1])[0].astype(np.float32), fuser)
         mean = np.mean([planes_of(frame)[0] for frame in scene.frames[-number:]], axis=0, dtype=np.float32)
         rows[str(number)] = {
             "fused": ghost(planes_of(out)[0], clean, scene.moved),
             "newest": ghost(newest, clean, scene.moved),
-            "mean": ghost(mean, luma_of(scene.clean), scene.moved),
+            "mean": ghost(mean, luma(scene.clean), scene.moved),
         }
     return rows
 

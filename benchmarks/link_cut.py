@@ -13,7 +13,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,12 +23,10 @@ sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT / "tests" / "links"), 
 os.environ["PYTHONPATH"] = f"{ROOT}:{ROOT / 'proto'}"
 
 from laboratory import Laboratory, Shape  # noqa: E402
-from processes import Cloud, Process, dark_sign, edge_arguments, readings  # noqa: E402
-
-from common.nats_server import find_server  # noqa: E402
+from processes import Process, dark_photos, edge_arguments, readings  # noqa: E402
+from two_clouds import two_clouds  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results" / "link_cut.json"
-NATS_PORT, PORT = 4222, 50051
 STEADY_S = 4.0
 HANG_S = 60.0
 
@@ -47,28 +44,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cuts", default="2,6,20,60", help="seconds (default: 2,6,20,60)")
     given = parser.parse_args()
-    with Laboratory() as laboratory, tempfile.TemporaryDirectory() as folder:
-        broker = laboratory.host("broker")
-        nats = ("-js", "-a", "0.0.0.0", "-p", str(NATS_PORT), "-sd", f"{folder}/store")
-        broker.start(str(find_server()), *nats, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        arguments = (
-            "--preset",
-            "none",
-            "--host",
-            "0.0.0.0",
-            "--insecure",
-            "--nats",
-            f"nats://{broker.address}:{NATS_PORT}",
-        )
-        nodes = {}
-        for name in ("a", "b"):
-            host = laboratory.host(name)
-            nodes[f"{host.address}:{PORT}"] = Cloud(*arguments, port=PORT, prefix=host.prefix)
+    with (
+        Laboratory() as laboratory,
+        tempfile.TemporaryDirectory() as folder,
+        two_clouds(laboratory, Path(folder)) as nodes,
+    ):
         edge_host = laboratory.host("edge", Shape(rate_mbit=20, delay_ms=10))
-        photos, out = Path(folder, "photos"), Path(folder, "out")
-        photos.mkdir()
-        for number, text in enumerate(("STATION", "EXIT 12", "MAIN ROAD", "PARKING")):
-            dark_sign(text).save(photos / f"{number}.png")
+        photos, out = dark_photos(Path(folder, "photos")), Path(folder, "out")
         play = edge_arguments(",".join(nodes), photos, out, "--loop", "--fps", "5", "--retry-s", "600", "--insecure")
         edge = Process(*play, "--detector", "none", prefix=edge_host.prefix)
         found: dict[str, float] = {}
@@ -89,8 +71,7 @@ def main() -> None:
             print(f"node killed: back after {found['node killed']:.2f} s")
             edge.end(signal.SIGTERM)
         finally:
-            for process in (edge, *nodes.values()):
-                process.end(signal.SIGKILL)
+            edge.end(signal.SIGKILL)
         lines = readings(out)
         assert sorted(line["sequence"] for line in lines) == list(range(len(lines))), "each once, and none missing"
         lost = [line["reason"] for line in lines if line["outcome"] != "enhanced"]

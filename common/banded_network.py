@@ -3,18 +3,17 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from common.errors import WeightsError
 from common.onnx_models import lean_session, lean_sessions
 from common.onnx_split import STEM_STRIDE, halves
-from common.pixels import Bytes
+from common.pixels import Bytes, Levels
 
 log = logging.getLogger(__name__)
 
-Levels = np.ndarray[Any, np.dtype[np.float32]]
 BAND: Final = 192  # rows of the image; its early layers then take less than the later ones of the whole image
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from common.errors import CorruptImage, ImageError
 
 Bytes = npt.NDArray[np.uint8]
+Levels = npt.NDArray[np.float32]
 
 MAX_SIDE = 65_535
 

@@ -73,7 +73,6 @@ class _Leaf:
     path: tuple[str, ...]
     field: "dataclasses.Field[Any]"
     kind: Any
-    optional: bool
 
     @property
     def flag(self) -> str:
@@ -106,14 +105,13 @@ def _leaves(cls: type, path: tuple[str, ...] = ()) -> list[_Leaf]:
     hints = typing.get_type_hints(cls)
     leaves = []
     for field in dataclasses.fields(cls):
-        kind, optional = hints[field.name], False
+        kind = hints[field.name]
         if isinstance(kind, types.UnionType):
             (kind,) = [part for part in typing.get_args(kind) if part is not types.NoneType]
-            optional = True
         if dataclasses.is_dataclass(kind):
             leaves += _leaves(typing.cast(type, kind), (*path, field.name))
         else:
-            leaves.append(_Leaf((*path, field.name), field, kind, optional))
+            leaves.append(_Leaf((*path, field.name), field, kind))
     return leaves
 
 

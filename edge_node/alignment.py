@@ -9,8 +9,9 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
+from common.pixels import Levels
+
 Plane = np.ndarray[Any, Any]  # (H, W), uint8 or float32
-Levels = np.ndarray[Any, np.dtype[np.float32]]
 Shift = tuple[float, float]  # right and down, in pixels
 
 FINE: Final = 4  # pixels of luma in one, per side

@@ -9,7 +9,8 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-Levels = np.ndarray[Any, np.dtype[np.float32]]
+from common.pixels import Levels
+
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 BLOCK: Final = 8  # pixels of luma, per side

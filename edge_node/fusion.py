@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from common.filters import components
-from common.pixels import Bytes, RawImage
-from edge_node.alignment import Levels, find_shift, resampled, rolled
+from common.pixels import Bytes, Levels, RawImage
+from edge_node.alignment import find_shift, resampled, rolled
 from edge_node.changes import BLOCK, changed_blocks, grid_of
 
 CUT_SHARE: Final = 0.5  # of the blocks; when more changed, it is another scene, light or exposure

@@ -1,18 +1,17 @@
 """A cheap look at a frame: brightness on a coarse grid, and how noisy it is. A millisecond for 1280x720."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from common.color import LUMA_WEIGHTS
-from common.pixels import Bytes, ColorRange, PixelFormat, RawImage
+from common.pixels import Bytes, ColorRange, Levels, PixelFormat, RawImage
 
 TILE: Final = 16  # pixels of a tile's side
 ROWS_APART: Final = 16  # noise is taken from every so many-th row
 MAD: Final = 0.6745  # of a normal distribution with sigma 1
 SECOND_DIFFERENCE: Final = 6**0.5  # sigma of x[i-1] - 2 x[i] + x[i+1]
-Levels = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

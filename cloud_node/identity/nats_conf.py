@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 from common.nats_server import LIMITS, MAX_PAYLOAD_BYTES
 
+TLS_FILES = {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"}
 HANDSHAKE_S = 10.0  # with NATS, over a slow link too: its own limit is 2 s
 
 
@@ -16,11 +18,18 @@ def nats_conf(nats: Mapping[str, object]) -> str:
         "max_payload": MAX_PAYLOAD_BYTES,
         **LIMITS,
         "jetstream": {"store_dir": "nats-store"},
-        "tls": {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt", "timeout": HANDSHAKE_S},
-        "resolver": {"type": "full", "dir": "nats-accounts", "allow_delete": False, "interval": "2m"},
-        **_operator(nats),
+        **secured(nats, Path(), Path("nats-accounts")),
     }
     return json.dumps(body, indent=1) + "\n"
+
+
+def secured(nats: Mapping[str, object], folder: Path, kept: Path) -> dict[str, object]:
+    """TLS by the files in `folder`, and an operator's accounts, whose newest claims nats-server has in `kept`."""
+    return {
+        "tls": {**{name: str(folder / file) for name, file in TLS_FILES.items()}, "timeout": HANDSHAKE_S},
+        "resolver": {"type": "full", "dir": str(kept), "allow_delete": False, "interval": "2m"},
+        **_operator(nats),
+    }
 
 
 def operator_conf(nats: Mapping[str, object]) -> str:

@@ -12,11 +12,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from cloud_node.identity import claims
-from cloud_node.identity.nats_conf import HANDSHAKE_S
+from cloud_node.identity.nats_conf import secured
 from cloud_node.watch import FileWatch
 from common.channel import Certificates
 from common.errors import SettingsError
 from common.identity import read_private, trusting
+from common.loopback import is_loopback
 from common.nats_connection import Login
 
 log = logging.getLogger(__name__)
@@ -96,19 +97,9 @@ class NodeIdentity:
 
     def nats_settings(self, folder: Path) -> dict[str, Any]:
         """Settings of a nats-server that keeps what it is told in `folder`."""
-        return {
-            "tls": {
-                **{name: str((self.folder / file).resolve()) for name, file in TLS_FILES.items()},
-                "timeout": HANDSHAKE_S,
-            },
-            "operator": self.now.operator,
-            "system_account": self.now.system_account,
-            "resolver": {"type": "full", "dir": str(folder), "allow_delete": False, "interval": "2m"},
-            "resolver_preload": self.now.accounts,
-        }
-
-
-TLS_FILES = {"cert_file": "server.crt", "key_file": "server.key", "ca_file": "ca.crt"}
+        now = self.now
+        nats = {"operator": now.operator, "system_account": now.system_account, "accounts": now.accounts}
+        return secured(nats, self.folder.absolute(), folder)  # links stay: Kubernetes changes what is behind them
 
 
 def _read(folder: Path) -> Secrets:
@@ -147,6 +138,6 @@ def _host(certificate: x509.Certificate) -> str:
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     for name in names:
         host = str(name.value)
-        if host not in ("localhost", "127.0.0.1", "::1"):
+        if not is_loopback(host):
             return f"[{host}]" if ":" in host else host
     return ""

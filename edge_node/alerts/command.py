@@ -12,13 +12,13 @@ from typing import Final
 
 from common.errors import SettingsError
 from common.printable import printable
+from common.settings import PREFIX
 from edge_node.sinks.outlet import Message, NotDelivered
 
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 4
 OUTPUT_BYTES: Final = 4096  # that are logged; more is read and forgotten
-PREFIX: Final = "LAMPLIGHT_"
 
 
 class Command:

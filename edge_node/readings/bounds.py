@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from edge_node.machine import MIB
 from edge_node.readings.clock import Clock
 from edge_node.readings.pictures import old_files, remove_crop
 from edge_node.readings.writer import Writer
@@ -13,7 +14,6 @@ STEP: Final = 100  # rows at a time: some milliseconds
 LOOK_EVERY_S: Final = 10.0
 STRAYS_EVERY_S: Final = 6 * 3600.0
 DAY_NS: Final = 86_400 * 10**9
-MIB: Final = 2**20
 TIDY: Final = 0.9  # of the bound, down to which rows go once it is reached
 
 
@@ -32,7 +32,6 @@ class Bounds:
         self._not_before_s = self._strays_not_before_s = 0.0
         self._to_go = 0  # rows
         self._merged, self._merging = True, False  # the indexes, since rows went
-        self.removed = 0  # rows, in all
 
     def opened(self, writer: Writer) -> None:
         """A database was opened: where its newest reading is of another time, either the node was off or the clock
@@ -52,7 +51,6 @@ class Bounds:
         if keys := self._too_old(writer) or self._too_much(writer):
             for name in writer.remove(keys):
                 remove_crop(self._folder, name)
-            self.removed += len(keys)
             self._merged, self._merging = False, False
             return True
         if self._merging:

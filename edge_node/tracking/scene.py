@@ -2,15 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
 
-from common.pixels import Bytes
+from common.pixels import Bytes, Levels
 
 Shift = tuple[float, float]
-Levels = np.ndarray[Any, np.dtype[np.float32]]
 
 SIDE: Final = 256  # pixels of its longer side
 DETAIL: Final = 3.0  # sigma in its pixels: what is coarser is light, not things

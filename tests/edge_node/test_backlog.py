@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import disk_of
 from results import running_server
 from running import run_node
 from scripted import Script, rejected, serving
@@ -138,11 +138,11 @@ async def test_live_frames_wait_in_the_spool_while_there_is_no_cloud_node(free_p
     """Then stop, start again, and each has one reading."""
     here = tmp_path / "spool" / "e"
     node = await run(
-        f"127.0.0.1:{free_port}", Camera(), tmp_path, "--priority", "essential",
-        stop_when=lambda: len(list(here.glob("*.frame"))) >= 8,
+        f"127.0.0.1:{free_port}", Camera(node_module.KEPT_WAITING), tmp_path, "--priority", "essential",
+        stop_when=lambda: len(list(here.glob("*.frame"))) == node_module.KEPT_WAITING,
     )  # fmt: skip
     waiting = held(tmp_path)
-    assert len(waiting) >= 8 and lines(tmp_path) == [] and node.captured.dropped == 0
+    assert len(waiting) == node_module.KEPT_WAITING and lines(tmp_path) == [] and node.captured.dropped == 0
     async with serving(Script(refuse), free_port) as address:
         await run(address, Camera(2), tmp_path, "--priority", "essential")
     read = [line["frame"] for line in lines(tmp_path)]
@@ -371,12 +371,8 @@ async def test_a_line_that_is_there_is_not_written_again(tmp_path: Path) -> None
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no right to mount a disk")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    with disk_of("128k", tmp_path / "disk") as disk:
+        yield disk
 
 
 async def test_a_reading_that_cannot_be_written_comes_later(small_disk: Path, tmp_path: Path) -> None:

@@ -35,6 +35,11 @@ class Kept:
         pass
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_module, "STOP_GRACE_S", 0.3)
+
+
 @pytest.fixture
 async def serve() -> AsyncIterator[Callable[..., Awaitable[tuple[Script, str]]]]:
     async with AsyncExitStack() as servers:
@@ -118,11 +123,7 @@ async def test_what_the_node_would_refuse_is_not_sent(serve, photos: Path) -> No
     assert all("3,072 pixels, the limit is 3,071" in reading.reason for reading in node.kept)
 
 
-async def test_stopping_ends_soon_and_what_is_on_its_way_is_a_reading(
-    serve, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edge_node.node.STOP_GRACE_S", 0.3)
-
+async def test_stopping_ends_soon_and_what_is_on_its_way_is_a_reading(serve, photos: Path) -> None:
     async def silence(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
         return []
 
@@ -132,8 +133,7 @@ async def test_stopping_ends_soon_and_what_is_on_its_way_is_a_reading(
     assert all("stopped before its result came" in reading.reason for reading in node.kept)
 
 
-async def test_stopping_without_a_cloud_node(free_port: int, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_node.node.STOP_GRACE_S", 0.3)
+async def test_stopping_without_a_cloud_node(free_port: int, photos: Path) -> None:
     node = await run(f"127.0.0.1:{free_port}", photos, stop_when=lambda: True)
     assert node.kept == []
 
@@ -151,7 +151,7 @@ async def test_no_cloud_node_in_time(free_port: int, photos: Path) -> None:
 
 
 async def test_the_deadline_runs_while_a_frame_waits_for_the_cloud(serve, photos: Path) -> None:
-    """Two frames fill the window and never return; the others expire on the edge."""
+    """What is sent says how much of it is left."""
 
     async def silence(frame: frame_pb2.Frame) -> list[pb.CloudMessage]:
         return []

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from processes import Cloud, Process, dark_sign
+from processes import Cloud, Process, dark_photos
 
 
 @pytest.fixture(scope="session")
@@ -33,8 +33,4 @@ def start() -> Iterator[Callable[..., Process]]:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder of four dark photographs with text."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number, text in enumerate(("STATION", "EXIT 12", "MAIN ROAD", "PARKING")):
-        dark_sign(text).save(folder / f"{number}.png")
-    return folder
+    return dark_photos(tmp_path / "photos")

@@ -117,6 +117,14 @@ def readings(output: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
+def dark_photos(folder: Path) -> Path:
+    """A new folder with four of `dark_sign`."""
+    folder.mkdir()
+    for number, text in enumerate(("STATION", "EXIT 12", "MAIN ROAD", "PARKING")):
+        dark_sign(text).save(folder / f"{number}.png")
+    return folder
+
+
 def dark_sign(text: str, size: tuple[int, int] = (600, 400)) -> Image.Image:
     """A photograph with large words on it, darkened twelve times."""
     photo = Image.fromarray(data.astronaut()).resize(size)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,17 @@ def test_an_address_that_the_certificate_lacks_is_named_before_nats_starts(tmp_p
         Trust(load(CloudSettings, arguments, {})).embedded()
     made.rotate(["127.0.0.9"])
     Trust(load(CloudSettings, arguments, {})).embedded()
+
+
+def test_nats_is_told_of_files_by_names_that_stay(tmp_path: Path) -> None:
+    """As Kubernetes mounts a secret: each name is a link through ..data, which leads elsewhere once that changes."""
+    made, mounted = authority(tmp_path), tmp_path / "mounted"
+    shutil.copytree(made.node, mounted / "..1")
+    for file in (mounted / "..1").iterdir():
+        (mounted / file.name).symlink_to(f"..data/{file.name}")
+    (mounted / "..data").symlink_to("..1")
+    tls = NodeIdentity(mounted).nats_settings(tmp_path / "accounts")["tls"]
+    (mounted / "..1").rename(mounted / "..2")
+    (mounted / "..data").unlink()
+    (mounted / "..data").symlink_to("..2")
+    assert all(Path(tls[name]).is_file() for name in ("cert_file", "key_file", "ca_file"))

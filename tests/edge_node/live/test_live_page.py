@@ -159,7 +159,8 @@ async def test_a_wrong_token_is_answered_late_wherever_it_is_shown(
         await asyncio.gather(guess, return_exceptions=True)
 
 
-def test_with_a_token_nothing_is_seen_without_it(tmp_path: Path) -> None:
+def test_with_a_token_nothing_is_seen_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_node.live.guard.GUESS_S", 0.01)
     with live_page(tmp_path, "gate", token=TOKEN, address="0.0.0.0:0") as page:
         origin = f"http://127.0.0.1:{page.url.split(':')[-1].rstrip('/')}"
         for path in ("/search?text=a", *(f"/{name}" for name in FILES), "/crop?id=1", "/nothing"):

@@ -1,9 +1,9 @@
 import logging
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from disks import disk_of
 
 from edge_node.sinks import AnnotatedImages, Shown, WhileRoom
 
@@ -12,18 +12,8 @@ MakeShown = Callable[..., Shown]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB; skips where none may be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "lamplight-test", str(folder)]
-    try:
-        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        mounted = False
-    if not mounted:
-        pytest.skip("no file system may be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    with disk_of("8m", tmp_path / "disk") as disk:
+        yield disk
 
 
 def pictures(folder: Path) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import disk_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -247,13 +248,8 @@ def test_a_model(data: st.DataObject, tmp_path_factory, make_frame, clock) -> No
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 1 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True).returncode:
-        pytest.skip("no right to mount a disk")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    with disk_of("1m", tmp_path / "disk") as disk:
+        yield disk
 
 
 def test_a_full_and_a_read_only_disk(small_disk: Path, make_frame) -> None:
