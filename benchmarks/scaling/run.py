@@ -31,9 +31,9 @@ MEASURED, SIMULATED, PICTURE = (
     ROOT / "docs/images/scaling.png",
 )
 CLOSE, RUNS = 0.10, 60
-# Measured elsewhere in this repository (docs/serving.md): what one node's process carries whatever its device, and what
-# a connected edge costs it.
-HOST_FPS, EDGE_BYTES = 140.0, 49_000
+# Measured elsewhere in this repository (docs/serving.md): what one node's processes carry on two cores whatever its
+# network, and what a connected edge costs it.
+HOST_FPS, EDGE_BYTES = 161.0, 49_000
 EDGES, REGIONS, EDGE_FPS, SECONDS = 1_000_000, 5, 0.1, 120.0
 FAILURES = (Failure(20, 30, 0, 0.1), Failure(60, 40, 1, 1.0))
 
@@ -79,7 +79,7 @@ def bounds(fleet: Fleet, measured: dict, cost_per_hour: float) -> dict:
     return {
         "frames/s": frames,
         "cloud nodes": nodes,
-        "bound of a node": "its process" if fleet.most_node_fps <= fleet.device.most_fps else "its device",
+        "bound of a node": "its processes" if fleet.most_node_fps <= fleet.device.most_fps else "its device",
         "edges of a node": round(fleet.edges / nodes),
         "memory of a node's connections, MB": round(fleet.edges / nodes * EDGE_BYTES / 1e6, 1),
         "consumers in NATS": 3 * fleet.edges,
@@ -141,7 +141,7 @@ def main() -> None:
     device = device_of(measured)
     out: dict = {"validation": rows, "fleets": {}}
     fleets = {}
-    # Of a GPU nothing has been measured; but as fast as it may be, a node's process carries no more than HOST_FPS.
+    # Of a GPU nothing has been measured; but as fast as it may be, a node on two cores carries no more than HOST_FPS.
     unbounded = Device((1 / HOST_FPS,), 1)
     for name, of, spare in (("fleet", device, 0.3), ("no spare", device, 0.05), ("faster devices", unbounded, 0.3)):
         fleet = Fleet(EDGES, REGIONS, EDGE_FPS, of, measured["beside_s"], HOST_FPS, spare)
