@@ -106,7 +106,8 @@ def draw(rows: list[dict], fleets: dict[str, list[Region]]) -> None:
     left.legend()
     for name, label in (("fleet", "30 % spare"), ("no spare", "5 % spare")):
         queues = np.mean([[queue for _, queue, _ in region.seconds] for region in fleets[name]], axis=0)
-        right.plot(np.convolve(queues, np.ones(5) / 5, "same"), label=label)
+        smooth = np.convolve(queues, np.ones(5) / 5, "valid")  # at the ends a mean of five would need more seconds
+        right.plot(np.arange(len(smooth)) + 2, smooth, label=label)
     right.axvspan(20, 50, color="tab:red", alpha=0.1)
     right.axvspan(60, 100, color="tab:red", alpha=0.2)
     right.set(xlabel="s", ylabel="frames that wait in a node, mean")
