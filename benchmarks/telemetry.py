@@ -175,8 +175,9 @@ def network_ms(preset: str) -> float:
 
 
 def trivial_ms() -> float:
-    """CPU milliseconds of a frame in a cloud node without a network, all of its process."""
-    node = [sys.executable, "-m", "cloud_node", "--preset", "none", "--port", "0", "--http", "0", "--device", "cpu"]
+    """CPU milliseconds of a frame in a cloud node without a network, all of its two processes."""
+    flags = ["--preset", "none", "--port", "0", "--http", "0", "--device", "cpu", "--threads", "1"]
+    node = [sys.executable, "-m", "cloud_node", *flags]
     with subprocess.Popen(node, stderr=subprocess.PIPE, text=True) as served, TemporaryDirectory() as folder:
         try:
             assert served.stderr is not None
@@ -186,7 +187,7 @@ def trivial_ms() -> float:
             noise = np.random.default_rng(0).integers(0, 30, (400, 600, 3), np.uint8)
             Image.fromarray(noise).save(Path(folder, "dark.png"))
             before = scraped(http)
-            load = ["-m", "edge_node", "load", "--edges", "4", "--fps", "10", "--duration", "15", "--warm-up", "1"]
+            load = ["-m", "edge_node", "load", "--edges", "4", "--fps", "1.5", "--duration", "15", "--warm-up", "1"]
             where = ["--source", folder, "--cloud", cloud, "--output", str(Path(folder, "out"))]
             subprocess.run([sys.executable, *load, *where], check=True, capture_output=True)
             (cpu, frames), (cpu_before, frames_before) = scraped(http), before
@@ -196,12 +197,13 @@ def trivial_ms() -> float:
 
 
 def scraped(address: str) -> tuple[float, float]:
-    """CPU seconds and enhanced frames so far."""
+    """CPU seconds, of the device's process too, and enhanced frames so far."""
     with urllib.request.urlopen(f"{address}/metrics") as answer:
         text = answer.read().decode()
-    cpu = re.findall(r"^lamplight_process_cpu_seconds_total (\S+)", text, re.MULTILINE)
+    cpu = re.findall(r"^lamplight_(?:process|cloud_device)_cpu_seconds_total(?:{.*})? (\S+)", text, re.MULTILINE)
+    assert len(cpu) == 2, cpu
     done = re.findall(r'^lamplight_cloud_frames_settled_total{outcome="enhanced".*} (\S+)', text, re.MULTILINE)
-    return float(cpu[0]), sum(map(float, done))
+    return sum(map(float, cpu)), sum(map(float, done))
 
 
 def by_turns(rounds: int, ways: dict[str, Callable[[], float]]) -> dict[str, float]:

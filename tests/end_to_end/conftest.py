@@ -11,7 +11,7 @@ from processes import Cloud, Process, dark_photos
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[Cloud]:
     """One node for every test that does not harm it."""
-    node = Cloud()
+    node = Cloud("--grace-s", "1")  # at the end, for results of edges that are gone
     yield node
     assert node.end() == 0, node.output
 

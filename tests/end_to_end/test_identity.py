@@ -26,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def node(made: Authority) -> Iterator[Cloud]:
     """One for all tests here, on every interface."""
-    cloud = Cloud("--preset", "none", *OPEN, "--identity", str(made.node), "--verbose")
+    cloud = Cloud("--preset", "none", *OPEN, "--grace-s", "1", "--identity", str(made.node), "--verbose")
     yield cloud
     assert cloud.end() == 0, cloud.output
     assert all(secret not in cloud.output for secret in secrets_of(made))

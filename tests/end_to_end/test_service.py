@@ -22,7 +22,7 @@ UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """A cloud node without a network, which is looked after as well."""
     manager = NotifySocket(tmp_path_factory.mktemp("cloud") / "notify", watchdog_s=0.4)
-    node = Cloud("--preset", "none", env=manager.environ)
+    node = Cloud("--preset", "none", "--grace-s", "1", env=manager.environ)
     yield node
     node.wait_until(lambda: manager.count("READY") == 1 and manager.count("WATCHDOG") > 1)
     assert node.end() == 0, node.output
