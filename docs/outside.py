@@ -8,7 +8,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
-WORD = re.compile(r"<code>(?=[^<]*[-_])([\w./=-]{1,24})</code>")  # flags and keys, which a browser would break in two
+WORD = re.compile(r"<code>([\w./=-]{1,24})</code>")  # flags and keys, which a browser would break in two
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(\.\./([^)#\s]+)[^)]*\)")
 
 
