@@ -1,4 +1,4 @@
-"""Hook of the site: what pages link to outside docs/ is named there by its path, pictures are taken along."""
+"""Hook of the site: links out of docs/ become the names of what is there, pictures come along, flags stay whole."""
 
 import re
 from pathlib import Path
@@ -8,6 +8,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
+WORD = re.compile(r"<code>([\w./=-]{1,24})</code>")  # flags and keys, which a browser would break in two
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(\.\./([^)#\s]+)[^)]*\)")
 
 
@@ -30,3 +31,7 @@ def on_page_markdown(markdown: str, *, page: Any, **others: Any) -> str:
         return text if target in text else f"{text} (`{target}`)"
 
     return markdown if "/" in page.file.src_uri else LINK.sub(named, markdown)
+
+
+def on_page_content(html: str, **others: Any) -> str:
+    return WORD.sub(r'<code class="word">\1</code>', html)

@@ -102,6 +102,8 @@ def _enroll(authority: Authority, given: argparse.Namespace) -> int:
         raise SettingsError(f"--days {given.days:g}: more than 0, and 36500 at most")
     edges = [edge.strip() for edge in given.edge.split(",")]
     out = given.out or Path(f"{edges[0]}.bundle")
+    if given.out and not given.out.parent.is_dir():  # before anything is issued
+        raise SettingsError(f"--out {given.out}: there is no folder {given.out.parent}")
     bundle: Bundle = authority.enroll(edges, given.days)  # checks the names, before one becomes a path
     write_private(out, bundle.to_json())
     print(

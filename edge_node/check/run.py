@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edge_node.check.broker import check_broker
+from edge_node.check.bundle import check_bundle
 from edge_node.check.clock import check_ntp
 from edge_node.check.cloud import check_cloud
 from edge_node.check.disk import check_disk
@@ -26,6 +27,7 @@ async def check(each: Sequence[EdgeSettings]) -> list[Finding]:
     no result: a node that runs meanwhile loses nothing.
     """
     given, groups = each[0], {name: Group(name) for name in GROUPS}
+    check_bundle(given, groups["cloud"])
     check_ntp(groups["clock"])
     check_host(given, groups["machine"])
     await asyncio.gather(

@@ -24,6 +24,16 @@ def enroll(*arguments: str) -> int:
     return _command(["enroll", *arguments])
 
 
+def test_nothing_is_issued_that_has_nowhere_to_go(tmp_path: Path) -> None:
+    made = authority(tmp_path)
+    out = tmp_path / "bundles" / "edge-17.bundle"
+    with pytest.raises(SettingsError, match="there is no folder .*bundles"):
+        enroll("edge-17", "--folder", str(made.folder), "--out", str(out))
+    assert not Authority(made.folder).entries
+    out.parent.mkdir()
+    assert enroll("edge-17", "--folder", str(made.folder), "--out", str(out)) == 0
+
+
 def test_the_commands_from_nothing_to_revocation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

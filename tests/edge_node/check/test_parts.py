@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from enrolled import authority, bundle
 from PIL import Image
 from results import running_server
 
@@ -21,6 +22,7 @@ from edge_node.check import broker as broker_part
 from edge_node.check import clock as clock_part
 from edge_node.check import cloud as cloud_part
 from edge_node.check.broker import check_broker
+from edge_node.check.bundle import check_bundle
 from edge_node.check.clock import check_ntp, check_offset, kernel_clock
 from edge_node.check.cloud import check_cloud
 from edge_node.check.disk import check_disk
@@ -40,6 +42,24 @@ def settings(tmp_path: Path, **more: object) -> EdgeSettings:
 def only(found: Group, name: str) -> Finding:
     [finding] = [finding for finding in found.findings if finding.name == name]
     return finding
+
+
+@pytest.mark.parametrize(("days", "mark"), [(365, Mark.OK), (20, Mark.WARN), (0.00001, Mark.FAIL)])
+def test_a_bundle_that_runs_out_is_told(tmp_path: Path, days: float, mark: Mark) -> None:
+    file = bundle(authority(tmp_path), "pole-1", days=days)
+    found = Group("cloud")
+    if mark is Mark.FAIL:
+        time.sleep(1.1)
+    check_bundle(settings(tmp_path, identity=file), found)
+    finding = only(found, "bundle")
+    assert finding.mark is mark and "pole-1" in finding.value
+    assert finding.mark is Mark.OK or "enroll pole-1" in finding.advice
+
+
+def test_without_a_bundle_nothing_is_said_of_it(tmp_path: Path) -> None:
+    found = Group("cloud")
+    check_bundle(settings(tmp_path), found)
+    assert not found.findings
 
 
 async def test_a_camera_is_measured() -> None:
