@@ -30,8 +30,8 @@ from common.text_detection import DBNet
 from edge_node.change import has_changed
 from edge_node.gate import EXPOSURE, FLAT, Gate
 from edge_node.glance import glance
-from edge_node.solved_curve import solve_curve
 from edge_node.selection import Selection
+from edge_node.solved_curve import solve_curve
 from edge_node.sources.planes import to_raw
 
 matplotlib.use("Agg")
