@@ -40,7 +40,7 @@ CURVES: Final[Levels] = curve(BYTE_LEVELS, np.tanh(SHIFTS)[:, None])  # (K, 256)
 def exposure_level(rgb: Bytes, level: float) -> tuple[float, float]:
     """(mean luma, knee) that an (H, W, 3) uint8 view shall get, both 0..1."""
     y = (rgb / np.float32(255)) @ LUMA
-    lamps = np.clip(((rgb.max(axis=-1) >= 0.9 * 255).mean() - 0.004) / 0.004, 0, 1)
+    lamps = np.clip(((rgb.max(axis=-1) >= 0.9 * 255).mean() - 0.004) / 0.011, 0, 1)
     rows, columns = (side // 4 for side in y.shape)
     areas = y[: rows * 4, : columns * 4].reshape(rows, 4, columns, 4).mean(axis=(1, 3))
     mean = float(y.mean())

@@ -54,7 +54,7 @@ def exposure_level(view: Tensor, level: float) -> tuple[Tensor, Tensor]:
     areas = F.avg_pool2d(y, 4).flatten(1)  # neither noise nor ink makes a frame uneven
     page = (2 - areas.std(dim=1) / areas.mean(dim=1).clamp(min=1e-3) / 0.16).clamp(0, 1)
     page = page * (mean * 255 / 4).clamp(0, 1)
-    lamps = (((view.amax(dim=1) >= 0.9).float().mean(dim=(1, 2)) - 0.004) / 0.004).clamp(0, 1)  # by share of the frame
+    lamps = (((view.amax(dim=1) >= 0.9).float().mean(dim=(1, 2)) - 0.004) / 0.011).clamp(0, 1)  # by share of the frame
     scene = level - max(0.0, level - LAMPS) * lamps
     scene = scene - (scene - DAY).clamp(min=0) * ((mean - 0.18) / 0.07).clamp(0, 1)
     knee = KNEE + (KNEE_LAMPS - KNEE) * lamps
