@@ -102,9 +102,8 @@ def guided(guide: Levels, values: Levels) -> tuple[Levels, Levels]:
         return np.asarray(cv2.blur(x, (3, 3), borderType=cv2.BORDER_REPLICATE), np.float32)
 
     guides, others = mean(guide), mean(values)
-    slope: Levels = (mean(guide * values) - guides * others) / (
-        mean(guide * guide) - guides * guides + np.float32(SMOOTHEST)
-    )
+    variance = mean(guide * guide) - guides * guides
+    slope = np.asarray((mean(guide * values) - guides * others) / (variance + SMOOTHEST), np.float32)
     return mean(slope), mean(others - slope * guides)
 
 
