@@ -101,7 +101,7 @@ def stage_one() -> None:
     title(26, 29, "Stage 1: the curve")
     frame(FRAME, 88, "#12161c", "#2c333c")
     label(FRAME, 126, "dark frame I")
-    box(206, 94, 128, 56, "exposure level: page\n0.65, scene 0.45,\nhalf lit already 0.22", size=9.5)
+    box(206, 94, 128, 56, "exposure level: page\n0.70, scene 0.45,\nwith lamps 0.22", size=9.5)
     box(373, 94, 134, 56, "solve the curve:\nthe one α that brings\nmean luma to the level")
     box(552, 94, 136, 56, "enhance, 8 times\nx ← x + α x (1 − x)")
     across(94, 104, 142, 270, 306, 620, 672)

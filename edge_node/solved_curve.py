@@ -10,10 +10,10 @@ import numpy as np
 from common.pixels import Bytes
 
 CURVE_ITERATIONS: Final = 8
-PAGE, LAMPS, DAY = 0.70, 0.30, 0.25  # mean luma of a page, of a scene with lamps in it, and of one that is lit already
+PAGE, LAMPS, DAY = 0.70, 0.22, 0.25  # mean luma of a page, of a scene with lamps in it, and of one that is lit already
 KNEE, KNEE_LAMPS, SLOPE = 0.75, 0.5, 0.3  # where the shoulder for light parts begins, and how steep it is
 CELLS: Final = 96  # of the shorter side, in which the light of a part is measured
-SMOOTHEST: Final = np.float32(3e-3)  # variance of the luma above which the curve follows the pixels
+SMOOTHEST: Final = 3e-3  # variance of the luma above which the curve follows the pixels
 SOLVER_SIDE: Final = 48  # pixels of the shorter side that the exposure solver looks at
 SOLVER_STEPS: Final = 25  # curves it tries
 SOLVER_REACH: Final = 3.2  # atanh of the steepest
@@ -40,7 +40,7 @@ CURVES: Final[Levels] = curve(BYTE_LEVELS, np.tanh(SHIFTS)[:, None])  # (K, 256)
 def exposure_level(rgb: Bytes, level: float) -> tuple[float, float]:
     """(mean luma, knee) that an (H, W, 3) uint8 view shall get, both 0..1."""
     y = (rgb / np.float32(255)) @ LUMA
-    lamps = np.clip((rgb.max(axis=-1) >= 0.9 * 255).mean() / 0.008, 0, 1)
+    lamps = np.clip(((rgb.max(axis=-1) >= 0.9 * 255).mean() - 0.004) / 0.011, 0, 1)
     rows, columns = (side // 4 for side in y.shape)
     areas = y[: rows * 4, : columns * 4].reshape(rows, 4, columns, 4).mean(axis=(1, 3))
     mean = float(y.mean())
@@ -79,7 +79,7 @@ def local_curve(rgb: Bytes, level: float) -> Levels:
     slope, offset = (
         cv2.resize(each, whole.shape[::-1], interpolation=cv2.INTER_LINEAR)[:height, :width] for each in maps
     )
-    return np.clip(slope * luma + offset, 0, np.float32(alpha))
+    return np.asarray(np.clip(slope * luma + offset, 0, np.float32(alpha)), np.float32)
 
 
 def flatter_curves(alpha: float, knee: float) -> Levels:
@@ -102,7 +102,8 @@ def guided(guide: Levels, values: Levels) -> tuple[Levels, Levels]:
         return np.asarray(cv2.blur(x, (3, 3), borderType=cv2.BORDER_REPLICATE), np.float32)
 
     guides, others = mean(guide), mean(values)
-    slope = (mean(guide * values) - guides * others) / (mean(guide * guide) - guides * guides + SMOOTHEST)
+    variance = mean(guide * guide) - guides * guides
+    slope = np.asarray((mean(guide * values) - guides * others) / (variance + SMOOTHEST), np.float32)
     return mean(slope), mean(others - slope * guides)
 
 

@@ -1,6 +1,7 @@
 """Mixed light: what happens to lamps and lit signs in a dark picture, and around them.
 
-What is bright already (luma of 0.75 or more in the dark picture) should stay as it is and gain no halo.
+What is bright already (luma of 0.75 or more in the dark picture) should stay as it is and gain no halo; what is half
+bright (0.4 and more), as a lit window or a sign, should not be lifted to white either.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from cloud_node.evaluation.metrics import luma
 from common.errors import ImageError
 from common.pixels import Bytes
 
-BRIGHT = 0.75  # of the luma's 0..1
+BRIGHT, HALF = 0.75, 0.4  # of the luma's 0..1
 CLIPPED = 254  # of 255: burnt out
 RING = (3, 12)  # pixels from a bright region: where a halo would stand
 SURROUNDINGS = 40  # pixels from a bright region: where the mapping that a halo departs from is taken
@@ -31,6 +32,7 @@ class MixedLight:
     spread: float  # share 0..1 of the pixels within 40 around them that are burnt white, all channels, and were not
     overshoot: float  # how far the ring is brighter than a monotone mapping makes it
     undershoot: float  # how far it is darker
+    half: float  # mean absolute change of R, G, B in half bright regions; 0 where there is none
 
 
 def mixed_light(dark: Bytes, lit: Bytes) -> MixedLight:
@@ -45,16 +47,25 @@ def mixed_light(dark: Bytes, lit: Bytes) -> MixedLight:
     if dark.shape != lit.shape:
         raise ImageError(f"the lit picture is {lit.shape}, the dark one {dark.shape}")
     before, after = luma(dark).astype(np.float64), luma(lit).astype(np.float64)
-    bright = cv2.morphologyEx((before >= BRIGHT * 255).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    bright = _regions(before >= BRIGHT * 255)
     if not bright.any():
-        return MixedLight(*[float("nan")] * 5)
-    change = float(np.abs(lit[bright].astype(np.float64) - dark[bright]).mean())
+        return MixedLight(*[float("nan")] * 6)
+    half = _regions((before >= HALF * 255) & (before < BRIGHT * 255))
+    change, lift = _change(dark, lit, bright), _change(dark, lit, half) if half.any() else 0.0
     burnt = (lit.max(axis=2) >= CLIPPED) & (dark.max(axis=2) < CLIPPED)
     distance = cv2.distanceTransform((~bright).astype(np.uint8), cv2.DIST_L2, 5)
     around = (distance > 0) & (distance <= SURROUNDINGS)
     white = (lit.min(axis=2) >= CLIPPED) & (dark.min(axis=2) < CLIPPED)
     spread = float(white[around].mean()) if around.any() else 0.0
-    return MixedLight(change, float(burnt[bright].mean()), spread, *halo(before, after, distance))
+    return MixedLight(change, float(burnt[bright].mean()), spread, *halo(before, after, distance), lift)
+
+
+def _regions(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    return cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+
+
+def _change(dark: Bytes, lit: Bytes, where: npt.NDArray[np.bool_]) -> float:
+    return float(np.abs(lit[where].astype(np.float64) - dark[where]).mean())
 
 
 def halo(before: Floats, after: Floats, distance: npt.NDArray[np.float32]) -> tuple[float, float]:

@@ -157,7 +157,7 @@ def no_harm(summary: Summary) -> Table | None:
 
 def mixed(summary: Summary) -> Table | None:
     """Lamps and lit signs beside darkness."""
-    keys = (("change", 1), ("clipped", 4), ("spread", 4), ("overshoot", 1), ("undershoot", 1))
+    keys = (("change", 1), ("clipped", 4), ("spread", 4), ("overshoot", 1), ("undershoot", 1), ("half", 1))
     columns = [Column(key, digits, 0) for key, digits in keys]
     lines: dict[str, list[Cell]] = {}
     for row in summary.names:
@@ -168,7 +168,7 @@ def mixed(summary: Summary) -> Table | None:
         "Real dusk and night photographs. Where luma is 0.75 or more already: mean change in levels of 255, and the "
         "share of pixels newly burnt out; spread is the share of those within 40 pixels around that are newly white. "
         "In the ring of 3 to 12 pixels around: how far the output is above or below the best monotone mapping, in "
-        "levels. All best at 0."
+        "levels. Half is the mean change where luma is 0.4 to 0.75. All best at 0."
     )
     return _table("Mixed light", about, columns, lines)
 

@@ -11,9 +11,10 @@ from cloud_node.evaluation.tables import Cell, Column, Table
 
 SHARE_CLOSED = 0.75
 HARM = 0.01  # of the raw H-mean
+STAYS = 1.0  # level of 255 by which what is bright already may change on average
 NOT_COVERED = (
-    "not covered here: frames a second at the edge (benchmarks/local_enhancer.py), speed on a GPU, and mixed light, "
-    "which has a table of its own"
+    "not covered here: frames a second at the edge (benchmarks/local_enhancer.py), and speed on a GPU; halos stand in "
+    "the table of mixed light"
 )
 KEYS = ("psnr", "ssim", "psnr_gt_mean", "ssim_gt_mean")
 
@@ -50,6 +51,8 @@ def _answers(summary: Summary, row: str, costs: Sequence[Cost]) -> Iterator[tupl
     for name in ("plates dark", "plates bright"):
         if (lost := summary.lost(name, row)) is not None:
             yield f"{name}: no plate lost", _answer(not lost, str(sum(lost.values())))
+    if change := summary.figure("plates dark", row, "change", mean):
+        yield "plates dark: what is bright stays", _answer(change.value <= STAYS, f"{change.value:.1f} levels")
     by_name = {cost.name: cost for cost in costs}
     if row in by_name and PEER in by_name:
         for size, ms in by_name[row].ms.items():

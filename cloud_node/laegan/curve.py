@@ -17,7 +17,7 @@ from cloud_node.laegan.attention import LUMA, luma
 from cloud_node.laegan.presets import GeneratorConfig
 
 CURVE_ITERATIONS = 8
-PAGE, LAMPS, DAY = 0.70, 0.30, 0.25  # mean luma of a page, of a scene with lamps in it, and of one that is lit already
+PAGE, LAMPS, DAY = 0.70, 0.22, 0.25  # mean luma of a page, of a scene with lamps in it, and of one that is lit already
 KNEE, KNEE_LAMPS, SLOPE = 0.75, 0.5, 0.3  # where the shoulder for light parts begins, and how steep it is
 CELLS = 96  # of the shorter side, in which the light of a part is measured
 SMOOTHEST = 3e-3  # variance of the luma in 3x3 cells, of 0..1, above which the curve follows the pixels
@@ -54,7 +54,7 @@ def exposure_level(view: Tensor, level: float) -> tuple[Tensor, Tensor]:
     areas = F.avg_pool2d(y, 4).flatten(1)  # neither noise nor ink makes a frame uneven
     page = (2 - areas.std(dim=1) / areas.mean(dim=1).clamp(min=1e-3) / 0.16).clamp(0, 1)
     page = page * (mean * 255 / 4).clamp(0, 1)
-    lamps = ((view.amax(dim=1) >= 0.9).float().mean(dim=(1, 2)) / 0.008).clamp(0, 1)  # by their share of the frame
+    lamps = (((view.amax(dim=1) >= 0.9).float().mean(dim=(1, 2)) - 0.004) / 0.011).clamp(0, 1)  # by share of the frame
     scene = level - max(0.0, level - LAMPS) * lamps
     scene = scene - (scene - DAY).clamp(min=0) * ((mean - 0.18) / 0.07).clamp(0, 1)
     knee = KNEE + (KNEE_LAMPS - KNEE) * lamps

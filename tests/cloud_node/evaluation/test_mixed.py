@@ -23,7 +23,7 @@ def curve(rgb: np.ndarray) -> np.ndarray:
 
 def test_a_picture_left_alone_is_perfect(night: np.ndarray) -> None:
     one = mixed_light(night, night)
-    assert (one.change, one.clipped) == (0, 0)
+    assert (one.change, one.clipped, one.half) == (0, 0, 0)
     assert max(one.overshoot, one.undershoot) < 0.2
 
 
@@ -53,6 +53,13 @@ def test_a_dark_band_and_a_bright_band_are_halos(night: np.ndarray) -> None:
 def test_local_equalisation_haloes_more_than_a_curve(night: np.ndarray) -> None:
     local, whole = mixed_light(night, clahe(night)), mixed_light(night, curve(night))
     assert local.overshoot + local.undershoot > 3 * (whole.overshoot + whole.undershoot)
+
+
+def test_a_lit_window_that_becomes_white_is_told(night: np.ndarray) -> None:
+    night[120:150, 20:60] = 130
+    lit = night.copy()
+    lit[120:150, 20:60] = 240
+    assert mixed_light(night, lit).change == 0 and mixed_light(night, lit).half > 60
 
 
 def test_a_picture_without_lamps_has_no_figures() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cloud_node.laegan import PRESETS, create, load, save, weights_version
 from cloud_node.laegan.attention import luma
-from cloud_node.laegan.curve import ZeroDCE, enhance_curve, solve_curve
+from cloud_node.laegan.curve import ZeroDCE, enhance_curve, local_curve, solve_curve
 from cloud_node.laegan.network import LAEGAN, SKFF
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-2}
@@ -116,14 +116,57 @@ def test_the_solved_curve_meets_its_exposure(light: float) -> None:
     torch.testing.assert_close(means, torch.full((2,), 0.45), atol=0.01, rtol=0)
 
 
-def test_pages_become_whiter_than_scenes_and_dusk_stays_dim() -> None:
+def test_pages_become_whiter_than_scenes_and_what_is_lit_stays() -> None:
     page = scene(0.1).mean(dim=-1, keepdim=True).expand(-1, -1, -1, 300)
     assert level_of(page) == pytest.approx(0.70, abs=0.01)
-    assert level_of(scene(0.21)) == pytest.approx(0.22, abs=0.01)
-    assert 0.30 < level_of(scene(0.16)) < 0.45
+    assert level_of(scene(0.16)) == pytest.approx(0.45, abs=0.01)
+    assert 0.25 < level_of(scene(0.22)) < 0.45
+    assert level_of(scene(0.26)) == pytest.approx(0.26, abs=0.005)
     lamps = scene(0.08)
     lamps[..., :40, :40] = 1
     assert level_of(lamps) == pytest.approx(0.22, abs=0.01)
+
+
+def mixed_scene(height: int = 240, width: int = 360) -> Tensor:
+    """A dark street with a lamp, a half bright window that has a pattern, and noise."""
+    night = 0.06 + torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(3)) * 0.006
+    night[..., 40:80, 40:80] += 0.84
+    night[..., 100:180, 200:300] += 0.40
+    night[..., 100:180, 200:300:8] -= 0.1
+    return night.clamp(0, 1)
+
+
+@pytest.mark.parametrize("preset", ["fast", "edge"])
+def test_what_is_bright_stays_and_the_dark_beside_it_is_lit(preset: str) -> None:
+    night, lamp, window = mixed_scene(), (slice(44, 76), slice(44, 76)), (slice(108, 172), slice(208, 292))
+    with torch.inference_mode():
+        lit = load(preset)(night)
+    assert (lit - night)[..., lamp[0], lamp[1]].abs().mean() < 2 / 255
+    before, after = night[..., window[0], window[1]], lit[..., window[0], window[1]]
+    assert after.mean() < 0.7 and after.std() > 0.7 * before.std()  # not burnt: its pattern keeps its contrast
+    assert lit[..., 200:, :150].mean() > 2 * night[..., 200:, :150].mean()
+
+
+def test_a_lamp_has_no_halo() -> None:
+    """Rings around it, of the dark that follows the lamp's edge, are as light as the dark far away."""
+    night = mixed_scene()
+    with torch.inference_mode():
+        lit = luma(create("fast").eval().pre_enhance(night))[0, 0]
+    far = lit[200:230, 20:150].mean()
+    for ring in range(2, 20, 3):
+        left = lit[45:75, 40 - ring - 3 : 40 - ring].mean()
+        assert abs(left - far) < 0.02
+
+
+def test_within_a_sign_there_is_one_curve() -> None:
+    """Strokes of a letter are as much lifted as what they stand on: a curve of the pixel would take their contrast."""
+    sign = torch.full((1, 3, 240, 360), 0.05)
+    sign[..., 60:180, 80:280] = 0.5
+    sign[..., 70:170, 90:270:3] = 0.35
+    with torch.inference_mode():
+        alpha = local_curve(sign, 0.45)
+    inside = alpha[..., 90:150, 110:250]
+    assert inside.max() < 0.8 * alpha.max() and inside.std() < 0.1 * inside.mean()
 
 
 @pytest.mark.parametrize("preset", ["reference", "fast", "edge"])

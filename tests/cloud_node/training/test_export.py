@@ -47,6 +47,19 @@ def test_the_edge_sees_what_the_cloud_would(network: LAEGAN, exported: Path, siz
     assert edge.mean() > 3 * frame.mean()
 
 
+@pytest.mark.parametrize("size", [(33, 47), (200, 300)])
+def test_both_see_lamps_alike(network: LAEGAN, exported: Path, size: tuple[int, int]) -> None:
+    frame = dark(*size)
+    rows, columns = size
+    frame[: rows // 6, : columns // 5] = 250
+    frame[rows // 2 :, columns // 2 :] += 100
+    with torch.inference_mode():
+        low = torch.from_numpy(frame).movedim(-1, 0)[None].float() / 255
+        cloud, alpha = (network(low)[0].movedim(0, -1) * 255).round().numpy(), network.curve(low)
+    assert alpha.max() > 2 * alpha.min()
+    assert np.abs(LocalEnhancer(exported).enhance(frame) - cloud).max() <= 1
+
+
 @pytest.mark.parametrize("even", [False, True])
 @pytest.mark.parametrize("light", [2, 20, 120, 255])
 def test_both_solve_the_same_curve(light: int, even: bool) -> None:
