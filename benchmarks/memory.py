@@ -3,8 +3,9 @@
     python benchmarks/memory.py --frames 10000
 
 Starts a cloud node and an edge node without a detector as two processes, sends small real frames through both, and
-samples the memory (RSS) of the node, its nats-server, and the edge. Prints the growth from the second tenth of the run
-to the last, writes benchmarks/results/memory.json, and a plot beside it.
+samples the memory (RSS) of the node, the processes of its devices, what they share, its nats-server, and the edge.
+Prints the growth from the second tenth of the run to the last, writes benchmarks/results/memory.json, and a plot beside
+it.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from rich.progress import Progress
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
+from node_memory import PARTS, memory_of  # noqa: E402
 from processes import Cloud, Process, dark_sign, edge_arguments  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -44,8 +46,7 @@ def main() -> None:
         edge = Process(
             *edge_arguments(node.address, photos, out, "--loop", "--limit", str(given.frames), "--detector", "none")
         )
-        cloud_process, edge_process = psutil.Process(node.pid), psutil.Process(edge.pid)
-        [nats] = [child for child in cloud_process.children(True) if "nats" in child.name()]
+        edge_process = psutil.Process(edge.pid)
         task, done = progress.add_task("frames", total=given.frames), 0
         try:
             while done < given.frames and edge_process.is_running() and edge_process.status() != "zombie":
@@ -57,7 +58,7 @@ def main() -> None:
                     row = {"frames": done, "edge": edge_process.memory_info().rss}
                 except psutil.NoSuchProcess:
                     break
-                samples.append(row | {"cloud": cloud_process.memory_info().rss, "nats": nats.memory_info().rss})
+                samples.append(row | memory_of(node.pid))
             if edge.wait():
                 sys.exit(edge.output)
         finally:
@@ -65,12 +66,13 @@ def main() -> None:
     report = {"frames": given.frames, "size": given.size}
     samples = [row for row in samples if row["frames"] and row["edge"]]  # an edge that has ended counts 0
     print(f"{given.frames} frames of {given.size}, MiB")
-    for part in ("cloud", "nats", "edge"):
+    for part in (*PARTS, "all", "edge"):
         mib = [row[part] / 2**20 for row in samples]
         tenth = max(1, len(mib) // 10)
         early, late = statistics.median(mib[tenth : 2 * tenth + 1]), statistics.median(mib[-tenth:])
-        report[part] = {"early_mib": early, "late_mib": late, "growth": late / early - 1, "peak_mib": max(mib)}
-        print(f"{part:>6}: {early:7.1f} early, {late:7.1f} late ({late / early - 1:+.1%}), peak {max(mib):7.1f}")
+        growth = late / early - 1 if early else 0.0
+        report[part] = {"early_mib": early, "late_mib": late, "growth": growth, "peak_mib": max(mib)}
+        print(f"{part:>8}: {early:7.1f} early, {late:7.1f} late ({growth:+.1%}), peak {max(mib):7.1f}")
         plt.plot([row["frames"] for row in samples], mib, label=part)
     plt.xlabel("frames")
     plt.ylabel("memory, MiB")

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 
 from cloud_node import batches
 from cloud_node.batches import Pixels
-from cloud_node.device_memory import Arena, Claim, Hands, Stretch
+from cloud_node.device_memory import Arena, Burst, Claim, Hands, Stretch
 from cloud_node.device_wire import (
     INLINE,
     Batch,
@@ -61,7 +61,7 @@ class Child:
 
     def __init__(self, line: Line, frames: list[Stretch], claims: list[Claim], results: Arena, hands: Hands) -> None:
         self._line, self._frames, self._claims = line, frames, claims
-        self._results, self._hands = results, hands
+        self._results, self._hands, self._burst = results, hands, Burst()
         self._queue: SimpleQueue[tuple[Batch, Callable[[], list[Pixels]]]] = SimpleQueue()
         self._unpackers: ThreadPoolExecutor | None = None
         self._encoders: ThreadPoolExecutor | None = None  # apart: a batch's results hold up no frame of the next
@@ -76,6 +76,7 @@ class Child:
                 case EngineSpec():
                     self._begin(message)
                 case Batch():
+                    self._burst.note(sum(frame.image.width * frame.image.height for frame in message.frames))
                     self._queue.put((message, self._unpacking(message)))
                 case Revoked():
                     drop(self._begun.pop(message.number, []))
@@ -83,6 +84,8 @@ class Child:
                     self._results.free(message.start)
                 case Tidy():
                     self._results.tidy()
+                    if self._burst.over():
+                        memory.give_back()
                 case Reload():
                     threading.Thread(target=self._reload, args=(message,), daemon=True).start()
 

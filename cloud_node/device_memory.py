@@ -112,6 +112,24 @@ class Arena:
             self._most = max((start + size for start, size in self._taken.items()), default=0)
 
 
+class Burst:
+    """Notices when much smaller things follow large ones, whose memory a process still holds."""
+
+    def __init__(self) -> None:
+        self._recent = self._peak = 0
+
+    def note(self, size: int) -> None:
+        self._recent = max(self._recent, size)
+
+    def over(self) -> bool:
+        """Whether one ended; to be asked every few seconds."""
+        self._peak, recent, self._recent = max(self._peak, self._recent), self._recent, 0
+        if 4 * recent > self._peak or not self._peak:
+            return False
+        self._peak = recent
+        return True
+
+
 class Hands:
     """Which frames a process is at, thread by thread: to be read after its death."""
 

@@ -2,7 +2,8 @@
 
     python benchmarks/serving/many_edges.py
 
-Counts the node's connections, what one of them costs it in memory, and the frames that did not come back lit. Writes
+Counts the node's connections, what one of them costs in memory (the node, the processes of its devices, what these
+share, and NATS), and the frames that did not come back lit. Writes
 benchmarks/results/serving/many_edges.json. Needs room for about 2,500 open files (`ulimit -n`).
 """
 
@@ -12,7 +13,7 @@ import json
 from dataclasses import asdict
 
 import psutil
-from real_node import RESULTS, Cloud, node_and_source
+from real_node import PARTS, RESULTS, Cloud, memory_of, node_and_source
 
 from edge_node.load import LoadReport, LoadSettings, run
 from edge_node.load.records import Ending
@@ -27,8 +28,8 @@ def connections(process: psutil.Process, port: int) -> int:
     )
 
 
-async def measure(node: Cloud, given: argparse.Namespace, source: str) -> tuple[LoadReport, int, float]:
-    """The load's report, the most connections counted, and the memory that one edge costs in kB."""
+async def measure(node: Cloud, given: argparse.Namespace, source: str) -> tuple[LoadReport, int, dict[str, float]]:
+    """The load's report, the most connections counted, and the memory that one edge costs in kB, by part."""
     process = psutil.Process(node.pid)
     settings = LoadSettings(
         source=source,
@@ -43,16 +44,17 @@ async def measure(node: Cloud, given: argparse.Namespace, source: str) -> tuple[
     )
     # What one edge makes the node keep once for all, such as pools and code, is not counted for a thousand.
     await run(LoadSettings(source=source, edges=1, duration_s=5, warm_up_s=1, cloud=node.address, name="first"))
-    before, most = process.memory_info().rss, 0
+    before, most = memory_of(node.pid), 0
     load = asyncio.create_task(run(settings))
-    rss = before
+    peak = dict(before)
     while not load.done():
         await asyncio.sleep(1)
         count = connections(process, node.port)
-        print(f"{count} connections, {process.memory_info().rss / 1e6:.0f} MB", end="\r", flush=True)
+        now = memory_of(node.pid)
+        print(f"{count} connections, {now['all'] / 1e6:.0f} MB", end="\r", flush=True)
         if count >= most:
-            most, rss = count, max(rss, process.memory_info().rss)
-    return await load, most, (rss - before) / max(1, given.edges) / 1e3
+            most, peak = count, {part: max(peak[part], now[part]) for part in peak}
+    return await load, most, {part: (peak[part] - before[part]) / max(1, given.edges) / 1e3 for part in before}
 
 
 def main() -> None:
@@ -70,7 +72,7 @@ def main() -> None:
     figures = {
         "edges": given.edges,
         "connections counted": most,
-        "kB of the node per edge": round(kilobytes, 1),
+        "kB per edge": {part: round(kilobytes[part], 1) for part in (*PARTS, "all")},
         "frames": report.all.offered,
         "frames not enhanced": lost,
         "latency ms": asdict(report.all.latency_ms),

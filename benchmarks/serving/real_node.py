@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "proto"), str(ROOT / "tests" / "support")]
+sys.path[:0] = [str(ROOT), str(ROOT / "proto"), str(ROOT / "tests" / "support"), str(ROOT / "benchmarks")]
 
+from node_memory import PARTS, device_pids, memory_of  # noqa: E402
 from processes import Cloud, dark_sign  # noqa: E402
+
+__all__ = ["PARTS", "RESULTS", "Cloud", "device_pids", "memory_of", "node_and_source"]
 
 RESULTS = ROOT / "benchmarks" / "results" / "serving"
 

@@ -1,10 +1,12 @@
 """Is the cloud node's memory flat while many edges send for long?
 
-    python benchmarks/serving/soak.py --minutes 60
+    nice python benchmarks/serving/soak.py            # an hour
+    nice python benchmarks/serving/soak.py --bursts   # with large frames in every third round
 
 Load of three priorities from a few dozen edges that all leave and come again every half minute or so; samples memory,
-open files and threads of the node and its nats-server. Prints the growth from the second tenth of the run to the last
-and writes benchmarks/results/serving/soak.json with a plot beside it.
+open files and threads of the node, the processes of its devices, what these share, and its nats-server. Prints the
+growth from the second tenth of the run to the last and writes benchmarks/results/serving/soak.json with a plot
+beside it.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import time
 
 import matplotlib.pyplot as plt
 import psutil
-from real_node import RESULTS, Cloud, node_and_source
+from real_node import PARTS, RESULTS, Cloud, device_pids, memory_of, node_and_source
 
 from edge_node.load import LoadSettings, run
 from edge_node.load.records import Ending
@@ -23,21 +25,20 @@ from edge_node.load.settings import Frames, Patience
 
 EVERY_S = 2.0
 ROUND_S = 30.0
+BURST = "1600x1200"
 
 Sample = dict[str, float]
 
 
 def sample(node: Cloud, began_s: float) -> Sample:
     process = psutil.Process(node.pid)
-    server = next(child for child in process.children() if "nats" in child.name())
-    device = next(child for child in process.children() if "cloud_node.device_child" in child.cmdline())
+    memory = memory_of(node.pid)
     return {
         "s": time.monotonic() - began_s,
-        "cloud MiB": process.memory_info().rss / 2**20,
-        "device MiB": device.memory_info().rss / 2**20,
-        "nats MiB": server.memory_info().rss / 2**20,
+        **{f"{part} MiB": memory[part] / 2**20 for part in (*PARTS, "all")},
         "files": process.num_fds(),
         "threads": process.num_threads(),
+        "device files": sum(psutil.Process(pid).num_fds() for pid in device_pids(node.pid)),
     }
 
 
@@ -46,7 +47,7 @@ def growth(samples: list[Sample], name: str) -> float:
     tenth = max(1, len(samples) // 10)
     first, last = samples[tenth : 2 * tenth] or samples[:1], samples[-tenth:]
     before, after = (statistics.median(item[name] for item in part) for part in (first, last))
-    return after / before - 1
+    return after / before - 1 if before else float(after > 0)
 
 
 async def play(node: Cloud, given: argparse.Namespace, source: str) -> tuple[list[Sample], int, int]:
@@ -62,7 +63,7 @@ async def play(node: Cloud, given: argparse.Namespace, source: str) -> tuple[lis
             warm_up_s=0.5,
             cloud=node.address,
             name=f"soak{rounds % 3}",
-            frames=Frames(size=given.size),
+            frames=Frames(size=BURST if given.bursts and rounds % 3 == 0 else given.size),
             patience=Patience(timeout_s=30),
         )
         load = asyncio.create_task(run(settings))
@@ -70,7 +71,7 @@ async def play(node: Cloud, given: argparse.Namespace, source: str) -> tuple[lis
             await asyncio.sleep(EVERY_S)
             samples.append(sample(node, began_s))
             row = samples[-1]
-            print(f"{row['s'] / 60:5.1f} min  {row['cloud MiB']:.1f} MiB, {sent} frames", end="\r", flush=True)
+            print(f"{row['s'] / 60:5.1f} min  {row['all MiB']:.1f} MiB, {sent} frames", end="\r", flush=True)
         report = load.result()
         sent += report.all.offered
         lost += report.all.offered - report.all.endings[Ending.ENHANCED]
@@ -84,6 +85,7 @@ def main() -> None:
     parser.add_argument("--fps", type=float, default=2, help="of each (default: 2)")
     parser.add_argument("--size", default="160x120", help="of a frame (default: 160x120)")
     parser.add_argument("--preset", default="none", help="network (default: none, to load the serving)")
+    parser.add_argument("--bursts", action="store_true", help=f"every third round frames of {BURST}")
     given = parser.parse_args()
     with node_and_source(given.preset) as (node, source):
         samples, sent, lost = asyncio.run(play(node, given, source))
@@ -100,7 +102,7 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "soak.json").write_text(json.dumps(figures | {"samples": samples}) + "\n")
     figure, axes = plt.subplots(figsize=(8, 3.5), layout="constrained")
-    for name in ("cloud MiB", "device MiB", "nats MiB"):
+    for name in (f"{part} MiB" for part in (*PARTS, "all")):
         axes.plot([item["s"] / 60 for item in samples], [item[name] for item in samples], label=name)
     axes.set(xlabel="minutes", ylabel="MiB", ylim=(0, None), title=f"{sent:,} frames of {given.edges} edges")
     axes.legend()

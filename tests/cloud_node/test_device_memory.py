@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cloud_node.device_memory import LEAST, WHOLE, Arena, Claim, Hands, Slot, Stretch
+from cloud_node.device_memory import LEAST, WHOLE, Arena, Burst, Claim, Hands, Slot, Stretch
 
 
 def test_a_stretch_grows_under_the_eyes_of_the_other_and_shrinks() -> None:
@@ -78,6 +78,18 @@ def test_results_lie_apart_and_their_place_is_used_again() -> None:
     assert stretch.size == LEAST and stretch.read(first, LEAST) == bytes(LEAST)
     assert arena.put(b"") == LEAST and arena.put(b"z") == LEAST + 1, "also nothing has a place"
     stretch.close()
+
+
+@pytest.mark.parametrize("after", [0, 25])
+def test_a_burst_is_over_once_what_follows_is_much_smaller(after: int) -> None:
+    burst = Burst()
+    assert not burst.over(), "nothing came yet"
+    for size in (10, 100, 40, 26):
+        burst.note(size)
+        assert not burst.over()
+    for first in (True, False):
+        burst.note(after)
+        assert burst.over() is first
 
 
 def test_what_a_killed_process_was_at_can_be_read() -> None:

@@ -432,7 +432,7 @@ async def test_a_lost_engine_is_let_go_before_the_next_is_built() -> None:
         engines.append(weakref.ref(engine))
         return engine
 
-    house = House(build, **SOON)
+    house = House(build, restarts=RestartLimit(3, 600.0, 0.3))  # the thread that had it must come to its end
     house.submit(make_job(0))
     async with house.running():
         await house.settled()
