@@ -14,11 +14,11 @@ import grpc.aio
 from common import wire
 from common.channel import IDLE_PING_S, connect, explained
 from common.errors import CloudUnavailable, FrameTooLarge, StreamRefused
-from common.frame import Frame
+from common.frame import Frame, Priority
 from common.identity import Identity
 from edge_node.cloud_list import CloudList
 from edge_node.link import Key, LinkMeter
-from edge_node.sockets import tune_for_slow_link
+from edge_node.sockets import URGENT_COMES_S, URGENT_THROUGH_S, BbrProbe, tune_for_slow_link
 from edge_node.window import Window
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2
@@ -79,7 +79,8 @@ class Uplink:
         self._stalled = ""  # why we gave the stream up
         self._sent_away = False  # by the cloud node, in good order
         self._progress_s = self._said_s = self._heard_s = self._asked_s = 0.0  # monotonic
-        self._tuned = False
+        self._tuned, self._probe = False, BbrProbe()
+        self._urgent: set[Key] = set()  # essential frames on the link
         self._writing = self._owed = False  # now; something is to come of what was written
         self._accepts = False  # a node said Accepted once: from then on none may leave it out
 
@@ -115,6 +116,9 @@ class Uplink:
         """
         if not self.connected:
             raise CloudUnavailable("the stream broke before the frame was sent")
+        if frame.priority is Priority.ESSENTIAL:
+            self._urgent.add(_key(frame))
+            self._put_off_probe(URGENT_COMES_S)
         done = asyncio.get_running_loop().create_future()
         messages = messages_of(wire.frame_to_proto(frame), self._part_bytes)
         heappush(self._queue, (frame.priority, next(self._order), _key(frame), messages, done))
@@ -278,7 +282,15 @@ class Uplink:
         if self.meter.slow and not self._tuned:
             self._tuned = True
             tune_for_slow_link(self.address)
+        if key in self._urgent:
+            self._urgent.discard(key)
+            if not self._urgent:
+                self._put_off_probe(URGENT_THROUGH_S)
         await self.window.arrived(key)
+
+    def _put_off_probe(self, after_s: float) -> None:
+        if self._tuned:
+            self._probe.put_off(self.address, self.meter.rate, time.monotonic(), after_s)
 
     async def _write(self, call: grpc.aio.StreamStreamCall) -> None:
         """Write what is queued, most urgent first, a part at a time."""
@@ -322,6 +334,7 @@ class Uplink:
         self.connected = False
         await self.window.reset(0, 0)
         self._controls.clear()
+        self._urgent.clear()
         while self._queue:
             *_, done = heappop(self._queue)
             if not done.done():
