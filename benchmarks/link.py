@@ -118,6 +118,7 @@ class Edge:
     async def _essential(self, image: RawImage) -> dict[str, Any]:
         below = await asyncio.to_thread(unsent, self.uplink.address)
         loop, started = asyncio.get_running_loop(), time.monotonic()
+        self.uplink.expect()
         step = self.stepper.choose(self.uplink.meter.rate_now(started))
         packed = await loop.run_in_executor(self.pool, stepping.pack, image, step)
         self.stepper.packed(step, len(packed.payload))

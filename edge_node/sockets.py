@@ -39,10 +39,10 @@ def tune_for_slow_link(address: str) -> int:
 
 
 class BbrProbe:
-    """Keeps BBR from emptying the link while something urgent is on it."""
+    """Keeps BBR from emptying the link while something urgent is on it. `put_off_s`: when that was done last."""
 
     def __init__(self) -> None:
-        self._put_off_s = float("-inf")
+        self.put_off_s = float("-inf")
 
     def put_off(self, address: str, rate: float, now_s: float, after_s: float) -> int:
         """No probe of the connections to HOST:PORT for the next 10 s.
@@ -56,9 +56,9 @@ class BbrProbe:
         Returns:
             How many connections BBR began anew on.
         """
-        if now_s - self._put_off_s < after_s:
+        if now_s - self.put_off_s < after_s:
             return 0
-        self._put_off_s = now_s
+        self.put_off_s = now_s
 
         def begin_anew(connection: socket.socket) -> None:
             if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") != CONGESTION:

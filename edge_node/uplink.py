@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 15.0
 WATCH_S = 0.25
+EXPECTED_S = 0.05  # what the socket holds keeps the link busy for as long
 WAITED_S = 0.005  # a write that takes longer waited for the link
 SERVED_S = 2.0  # a stream that lasted so long did serve
 REFUSED = (
@@ -81,6 +82,7 @@ class Uplink:
         self._progress_s = self._said_s = self._heard_s = self._asked_s = 0.0  # monotonic
         self._tuned, self._probe = False, BbrProbe()
         self._urgent: set[Key] = set()  # essential frames on the link
+        self._expected_s = 0.0  # monotonic: until then one more is waited for
         self._writing = self._owed = False  # now; something is to come of what was written
         self._accepts = False  # a node said Accepted once: from then on none may leave it out
 
@@ -108,6 +110,11 @@ class Uplink:
         await self.window.arrived(_key(frame))
         await self.window.credit(1, len(frame.image.payload))
 
+    def expect(self) -> None:
+        """An essential frame is about to come: on a slow link what is less urgent waits for it, for 50 ms at most."""
+        if self._tuned:
+            self._expected_s = time.monotonic() + EXPECTED_S
+
     async def send(self, frame: Frame) -> None:
         """Send a frame that has its place in the window: waits until its last byte was handed to gRPC.
 
@@ -118,6 +125,7 @@ class Uplink:
             raise CloudUnavailable("the stream broke before the frame was sent")
         if frame.priority is Priority.ESSENTIAL:
             self._urgent.add(_key(frame))
+            self._expected_s = 0.0
             self._put_off_probe(URGENT_COMES_S)
         done = asyncio.get_running_loop().create_future()
         messages = messages_of(wire.frame_to_proto(frame), self._part_bytes)
@@ -305,6 +313,13 @@ class Uplink:
                     return
                 self._queued.clear()
                 await self._queued.wait()
+                continue
+            wait_s = self._expected_s - time.monotonic()
+            if wait_s > 0 and self._queue[0][0] != Priority.ESSENTIAL:
+                self._queued.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._queued.wait()
                 continue
             priority, order, key, messages, done = heappop(self._queue)
             message = next(messages, None)

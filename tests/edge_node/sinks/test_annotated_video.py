@@ -133,7 +133,7 @@ def test_a_video_that_cannot_be_begun_leaves_nothing_behind(tmp_path: Path, make
 
 def test_what_the_encoder_cannot_take_is_counted_and_the_next_frame_is_written(tmp_path: Path, make_shown) -> None:
     sink = AnnotatedVideo(tmp_path / "a.mp4")
-    sink.write(make_shown(0, size=(17000, 2)))  # wider than H.264 goes
+    sink.write(make_shown(0, size=(400, 17000)))  # taller than H.264 goes
     sink.write(make_shown(1))
     sink.close()
     assert sink.failures.count == 1 and [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
