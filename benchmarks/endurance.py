@@ -145,7 +145,10 @@ def slope(frames: np.ndarray, values: np.ndarray, day: int) -> tuple[float, floa
     return middle * day, low * day, high * day
 
 
-def run(given: argparse.Namespace, folder: Path) -> tuple[list[dict[str, float]], dict[str, Any]]:
+def run(
+    given: argparse.Namespace, folder: Path, leaving: contextlib.ExitStack
+) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """`leaving` ends what was started, whatever ends this."""
     photos, out, port = folder / "photos", folder / "out", given.live_port
     source, more = str(photos), ["--loop"]
     if given.day:
@@ -155,12 +158,14 @@ def run(given: argparse.Namespace, folder: Path) -> tuple[list[dict[str, float]]
         photos.mkdir()
         frames_into(photos, tuple(map(int, given.size.split("x"))))
     cloud = Cloud("--preset", "none")
+    leaving.callback(cloud.end)
     arguments = edge_arguments(cloud.address, source, out, *BOUNDED, *more, "--live", str(port),
                                "--detector-side", str(given.detector_side))  # fmt: skip
     if given.frames:
         arguments += ["--limit", str(given.frames)]
     with (folder / "edge.log").open("wb") as log:
         edge = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stderr=log)
+    leaving.callback(edge.kill)
     cloud_process = psutil.Process(cloud.pid)
     [nats] = [child for child in cloud_process.children(True) if "nats" in child.name()]
     processes = dict(zip(PARTS, (psutil.Process(edge.pid), cloud_process, nats), strict=True))
@@ -258,8 +263,8 @@ def main() -> None:
     if not (given.minutes or given.frames or given.day):
         parser.error("give --day, --minutes, or --frames")
     given.name = "endurance-day" if given.day else "endurance"
-    with tempfile.TemporaryDirectory() as name:
-        rows, more = run(given, Path(name))
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as leaving:
+        rows, more = run(given, Path(name), leaving)
     sys.exit(int(report(rows, more, given) > given.most))
 
 

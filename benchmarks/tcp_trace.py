@@ -1,4 +1,4 @@
-"""What TCP does below a gRPC channel of this process: its TCP_INFO, some hundred times a second, for `link.py --trace`."""
+"""What TCP does below a gRPC channel of this process: its TCP_INFO, a hundred times a second (`link.py --trace`)."""
 
 import contextlib
 import json
@@ -26,7 +26,9 @@ def socket_to(port: int) -> socket.socket | None:
             if stat.S_ISSOCK(os.fstat(int(name)).st_mode):
                 with socket.socket(fileno=os.dup(int(name))) as found:
                     if found.family in (socket.AF_INET, socket.AF_INET6) and found.getpeername()[1] == port:
-                        (sent,) = struct.unpack_from("Q", found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), ACKED)
+                        (sent,) = struct.unpack_from(
+                            "Q", found.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), ACKED
+                        )
                         if sent > most:
                             # Not found.dup(): that would take O_NONBLOCK from the connection, which gRPC needs.
                             most, best = sent, socket.socket(fileno=os.dup(int(name)))

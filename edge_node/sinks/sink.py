@@ -74,7 +74,7 @@ class Failures:
     def __init__(self, what: str, unit: str = "frames", also: tuple[type[Exception], ...] = ()) -> None:
         """also: what writing raises beside OSError."""
         self.count = 0
-        self._errors = (OSError, *also)
+        self._errors: tuple[type[Exception], ...] = (OSError, *also)
         self._what, self._unit, self._in_a_row = what, unit, 0
 
     @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.errors import SettingsError, SpoolError, SpoolFull, SpoolInUse
+from common.errors import SettingsError, SpoolFull, SpoolInUse
 from common.frame import Priority
 from edge_node.spool import CorruptRecord, Spool
 from edge_node.spool.entry import from_file_name, now
