@@ -290,7 +290,7 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
     for name in ("queued", "unsent"):
         values = [float(row["socket"][name]) for row in rows]
         print(f"{name:>14}  p50 {p(values, 50):7.0f}  p95 {p(values, 95):7.0f}  bytes in the socket")
-    key = " ".join(sys.argv[1:]) or "default"
+    key = re.sub(r" ?--trace \S+", "", " ".join(sys.argv[1:])) or "default"
     written = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     written[key] = {
         "p50_ms": p([row["ms"] for row in rows], 50),

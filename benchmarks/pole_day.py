@@ -2,9 +2,9 @@
 
     python benchmarks/pole_day.py day.mkv [--rate 6]
 
-Night until 9 and from 17 o'clock, with an hour of twilight on the side of the day; a sign that stays, and words on plates
-that come for half a minute on average and go, so that five frames of six show what the one before showed. Every frame
-has noise of its own.
+Night until 9 and from 17 o'clock, with an hour of twilight on the side of the day; a sign that stays, and words on
+plates that come for half a minute on average and go, so that five frames of six show what the one before showed. Every
+frame has noise of its own.
 """
 
 import argparse
