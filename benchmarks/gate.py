@@ -210,6 +210,7 @@ def draw(rows: list[dict], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder with the photographs")
+    parser.add_argument("--cost", action="store_true", help="what capture, gate and packing cost, and no more")
     parser.add_argument("--limit", type=int, default=35, help="photographs of a set, a third of it of others (35)")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -218,6 +219,11 @@ def main() -> None:
     spent = cost(scene)
     walk = spent["capture"] + spent["gate"] + spent["pack"]
     print(json.dumps(spent, indent=1), f"\ncapture, gate and packing at {FPS}/s: {walk * FPS / 10:.1f} % of a core")
+    if given.cost:
+        written = json.loads((RESULTS / "gate.json").read_text())
+        written |= {"ms": spent, "core_percent": walk * FPS / 10}
+        (RESULTS / "gate.json").write_text(json.dumps(written, indent=1) + "\n")
+        return
     changes = still(given.data, given.limit)
     print(json.dumps(changes, indent=1))
     pairs = exposures(given.data)

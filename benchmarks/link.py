@@ -34,6 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "proto"), str(ROOT / "tests" / "support"),
 
 from laboratory import Host, Laboratory, Shape  # noqa: E402
 from processes import dark_sign  # noqa: E402
+from tcp_trace import trace  # noqa: E402
 
 from common import packing  # noqa: E402
 from common.errors import CloudUnavailable  # noqa: E402
@@ -76,7 +77,7 @@ class Edge:
 
     def __init__(self, cloud: str, part_kib: int, deadline_ms: float) -> None:
         self.images = [camera_frame(number) for number in range(FRAMES)]
-        self.waiting: dict[int, asyncio.Future[tuple[Result, int]]] = {}
+        self.waiting: dict[int, asyncio.Future[tuple[Result, int, int]]] = {}
         self.sequences = count()
         self.pool = ThreadPoolExecutor(2)
         allowed = {Measure.BOUNDED, Measure.SIZE} if deadline_ms else set()
@@ -94,7 +95,7 @@ class Edge:
     async def run(self, essential: int, bulk: bool, every_s: float) -> list[dict[str, Any]]:
         tasks = [asyncio.create_task(self.uplink.run())]
         opened = await self.opened
-        downlink = Downlink(
+        downlink = self.downlink = Downlink(
             list(opened.results.servers),
             [(item.priority, item.stream, item.consumer) for item in opened.results.consumers],
             edge="link",
@@ -117,6 +118,7 @@ class Edge:
     async def _essential(self, image: RawImage) -> dict[str, Any]:
         below = await asyncio.to_thread(unsent, self.uplink.address)
         loop, started = asyncio.get_running_loop(), time.monotonic()
+        self.uplink.expect()
         step = self.stepper.choose(self.uplink.meter.rate_now(started))
         packed = await loop.run_in_executor(self.pool, stepping.pack, image, step)
         self.stepper.packed(step, len(packed.payload))
@@ -127,20 +129,24 @@ class Edge:
         reserved_s = time.monotonic()
         await self.uplink.send(frame)
         sent_s = time.monotonic()
-        result, size = await future
+        result, size, published_ns = await future
         arrived_s = time.monotonic()
         self.stepper.arrived(arrived_s - started, len(packed.payload), self.uplink.meter.rate)
         assert result.image is not None, result.reason
         await loop.run_in_executor(self.pool, packing.decode, result.image)
         done_s = time.monotonic()
+        published_ms = (published_ns - frame.captured_unix_ns) / 1e6 + (packed_s - started) * 1000  # one clock for all
         network_ms = result.stages_ns.get("engine/enhance", 0) / 1e6
         return {
+            "s": started,
             "ms": (done_s - started) * 1000 - network_ms,
             "network_ms": network_ms,
             "pack_ms": (packed_s - started) * 1000,
             "window_ms": (reserved_s - packed_s) * 1000,
             "send_ms": (sent_s - reserved_s) * 1000,
             "result_ms": (arrived_s - sent_s) * 1000,
+            "cloud_ms": published_ms - (sent_s - started) * 1000 - network_ms,
+            "down_ms": (arrived_s - started) * 1000 - published_ms,
             "unpack_ms": (done_s - arrived_s) * 1000,
             "sent_as": str(step),
             "up": len(packed.payload),
@@ -174,7 +180,7 @@ class Edge:
 
     async def _result(self, result: Result, size: int) -> None:
         if (future := self.waiting.pop(result.id.sequence, None)) is not None:
-            future.set_result((result, size))
+            future.set_result((result, size, self.downlink.published_unix_ns))
 
 
 def unsent(address: str) -> dict[str, int]:
@@ -186,6 +192,8 @@ def unsent(address: str) -> dict[str, int]:
 
 
 async def on_edge(given: argparse.Namespace) -> None:
+    if given.trace:
+        trace(PORT, given.trace)
     edge = Edge(given.cloud, given.part_kib, given.deadline_ms)
     rows = await edge.run(int(given.seconds / given.every), not given.no_bulk, given.every)
     print(json.dumps({"rows": rows, "bulk": edge.sent_bulk, "broken": edge.broken}))
@@ -224,7 +232,8 @@ def main() -> None:
     parser.add_argument("--preset", default="none", help="the cloud node's network (default: none)")
     parser.add_argument("--part-kib", type=int, default=1024, help="largest part (default: 1024)")
     parser.add_argument("--deadline-ms", type=float, default=0.0, help="step down to meet this; 0 = lossless (default)")
-    parser.add_argument("--tuned-servers", action="store_true", help="no slow start after idle on the cloud's side")
+    parser.add_argument("--tuned-servers", action="store_true", help="BBR on the cloud's side, as docs/link.md advises")
+    parser.add_argument("--trace", type=Path, metavar="FILE", help="what TCP does on the edge, as lines of JSON")
     parser.add_argument("--no-bulk", action="store_true", help="essential frames alone")
     parser.add_argument("--cloud", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -236,7 +245,7 @@ def main() -> None:
     with Laboratory(given.congestion) as laboratory, tempfile.TemporaryDirectory() as store:
         edge, cloud = laboratory.host("edge", shape), laboratory.host("cloud")
         if given.tuned_servers:
-            cloud.run("sysctl", "-qw", "net.ipv4.tcp_slow_start_after_idle=0")
+            cloud.run("ip", "route", "replace", "default", "via", cloud.router_address, "congctl", "bbr")
         start_cloud(cloud, Path(store), given.preset)
         inside = edge.start(
             *(sys.executable, __file__, *sys.argv[1:], "--cloud", f"{cloud.address}:{PORT}"),
@@ -268,6 +277,8 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
         "window_ms",
         "send_ms",
         "result_ms",
+        "cloud_ms",
+        "down_ms",
         "unpack_ms",
         "rate_mbit",
         "round_trip_ms",
@@ -279,7 +290,7 @@ def report(found: dict[str, Any], given: argparse.Namespace) -> None:
     for name in ("queued", "unsent"):
         values = [float(row["socket"][name]) for row in rows]
         print(f"{name:>14}  p50 {p(values, 50):7.0f}  p95 {p(values, 95):7.0f}  bytes in the socket")
-    key = " ".join(sys.argv[1:]) or "default"
+    key = re.sub(r" ?--trace \S+", "", " ".join(sys.argv[1:])) or "default"
     written = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     written[key] = {
         "p50_ms": p([row["ms"] for row in rows], 50),

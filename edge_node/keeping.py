@@ -102,8 +102,7 @@ class Keeping:
         async with self._storing:
             try:
                 spool = await self._opened()
-                for entry in await self._call(spool.room_for, len(frame.image.payload), frame.priority, self._out):
-                    await self._give_up(spool, entry, "the spool was full, and it was the least urgent and oldest")
+                await self._make_room(spool, len(frame.image.payload), frame.priority)
                 size = self._readings.size if self._readings is not None else 0
                 store = partial(spool.store, size=captured_size, sent_as=sent_as)
                 entry = await self._call(self._stored, partial(store, frame, name, bytes_raw, size))
@@ -177,13 +176,29 @@ class Keeping:
         spool, hours = self._spool, self._settings.spooling.spool_hours
         old = [entry for entry in await self._call(spool.expired) if entry.order not in self._out]
         for entry in old:
-            await self._give_up(spool, entry, f"it was kept for more than {hours:g} h")
+            await self._give_up(spool, entry, self.take(entry), f"it was kept for more than {hours:g} h")
         return len(old)
 
     # --- inside ---
 
-    async def _give_up(self, spool: Spool, entry: Entry, reason: str) -> None:
-        if self.take(entry):  # else the node has it in hand, and its reading will come
+    async def _make_room(self, spool: Spool, size: int, priority: Priority) -> None:
+        chosen = await self._call(self._choose, spool, size, priority)
+        try:
+            while chosen:
+                reason = "the spool was full, and it was the least urgent and oldest"
+                await self._give_up(spool, *chosen[0], reason=reason)
+                del chosen[0]
+        finally:
+            self._out -= {entry.order for entry, waited in chosen if waited}
+
+    def _choose(self, spool: Spool, size: int, priority: Priority) -> list[tuple[Entry, bool]]:
+        """What has to go, and of each whether it waits; it is out from now on, so that `_next` does not give it."""
+        chosen = [(entry, entry.order not in self._out) for entry in spool.room_for(size, priority, self._out)]
+        self._out.update(entry.order for entry, _ in chosen)
+        return chosen
+
+    async def _give_up(self, spool: Spool, entry: Entry, waited: bool, reason: str) -> None:
+        if waited:  # else the node has it in hand, and its reading will come
             self._count("given up", f"kept frame {entry.id} is given up: {reason}")
             if not await self._noted(spool, entry, reason):
                 return

@@ -4,38 +4,84 @@ The kernel takes megabytes of what we write, and what it took cannot be overtake
 control, takes each lost packet for a full link: at 60 ms and 0.1 % loss it left a quarter of 10 Mbit/s unused, where
 BBR did not (docs/link.md). gRPC has no options for either, so the socket is looked up among the open files; where that
 cannot be done (not Linux, no BBR) the link works, with more waiting.
+
+BBR has a price of its own: on a link that is always full it sends next to nothing for 200 ms in every 10 s, to see the
+round trip without a queue, and what is urgent then waits. The ten seconds begin anew where BBR does: `BbrProbe` has it
+begin anew once an urgent frame is through, which is when that costs least.
 """
 
 import contextlib
 import os
 import socket
 import stat
+from collections.abc import Callable
 from typing import Final
 
 UNSENT_BYTES: Final = 8 * 1024
 TCP_NOTSENT_LOWAT: Final = 25
 CONGESTION: Final = b"bbr"
+OTHER: Final = b"reno"  # of every Linux
+SO_MAX_PACING_RATE: Final = 47
+HEADROOM: Final = 1.25  # over the measured rate: room for a link that has become faster
+URGENT_THROUGH_S: Final = 2.0  # `after_s` once an urgent frame is through
+URGENT_COMES_S: Final = 9.0  # and when one comes, whose probe would be about due
 
 
 def tune_for_slow_link(address: str) -> int:
     """Set up the TCP connections of this process to HOST:PORT; returns how many there are."""
-    port, found = int(address.rpartition(":")[2]), 0
-    with contextlib.suppress(OSError):
-        for name in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError, ValueError):  # closed meanwhile, or no socket
-                found += _tune(int(name), port)
-    return found
 
-
-def _tune(descriptor: int, port: int) -> bool:
-    if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        return False
-    with socket.socket(fileno=os.dup(descriptor)) as connection:
-        if connection.family not in (socket.AF_INET, socket.AF_INET6) or connection.type != socket.SOCK_STREAM:
-            return False
-        if connection.getpeername()[1] != port:
-            return False
+    def tune(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         with contextlib.suppress(OSError):  # not there, or not allowed
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION)
-        return True
+
+    return _each(address, tune)
+
+
+class BbrProbe:
+    """Keeps BBR from emptying the link while something urgent is on it. `put_off_s`: when that was done last."""
+
+    def __init__(self) -> None:
+        self.put_off_s = float("-inf")
+
+    def put_off(self, address: str, rate: float, now_s: float, after_s: float) -> int:
+        """No probe of the connections to HOST:PORT for the next 10 s.
+
+        Args:
+            after_s: nothing is done where it was done less long ago.
+            rate: of the link, bytes/s. While BBR looks for it anew it sends up to 2.9 times what it has seen so far;
+                it is held to a little more than this, so that no queue builds up.
+            now_s: monotonic.
+
+        Returns:
+            How many connections BBR began anew on.
+        """
+        if now_s - self.put_off_s < after_s:
+            return 0
+        self.put_off_s = now_s
+
+        def begin_anew(connection: socket.socket) -> None:
+            if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") != CONGESTION:
+                raise OSError
+            connection.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, int(rate * HEADROOM))
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, OTHER)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION)
+
+        return _each(address, begin_anew)
+
+
+def _each(address: str, action: Callable[[socket.socket], None]) -> int:
+    """For each TCP connection of this process to HOST:PORT; returns with how many it could be done."""
+    port, found = int(address.rpartition(":")[2]), 0
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError, ValueError, IndexError):  # closed meanwhile, or no such socket
+                if not stat.S_ISSOCK(os.fstat(int(name)).st_mode):
+                    continue
+                with socket.socket(fileno=os.dup(int(name))) as connection:
+                    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+                        continue
+                    if connection.type == socket.SOCK_STREAM and connection.getpeername()[1] == port:
+                        action(connection)
+                        found += 1
+    return found

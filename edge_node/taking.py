@@ -229,6 +229,8 @@ class Taking:
     async def _work_on(self, flight: Flight, frame: _Taken) -> None:
         """Pack and send, light up here, read as it is, or store."""
         image = frame.captured.image
+        if frame.route is Route.CLOUD and frame.priority is Priority.ESSENTIAL:
+            self.uplink.expect()
         if frame.kept or frame.route is Route.CLOUD:
             await self.packer.pack(flight, image)
         if frame.kept and not flight.settled:

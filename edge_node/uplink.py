@@ -14,11 +14,11 @@ import grpc.aio
 from common import wire
 from common.channel import IDLE_PING_S, connect, explained
 from common.errors import CloudUnavailable, FrameTooLarge, StreamRefused
-from common.frame import Frame
+from common.frame import Frame, Priority
 from common.identity import Identity
 from edge_node.cloud_list import CloudList
 from edge_node.link import Key, LinkMeter
-from edge_node.sockets import tune_for_slow_link
+from edge_node.sockets import URGENT_COMES_S, URGENT_THROUGH_S, BbrProbe, tune_for_slow_link
 from edge_node.window import Window
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 OPEN_TIMEOUT_S = 15.0
 WATCH_S = 0.25
+EXPECTED_S = 0.05  # what the socket holds keeps the link busy for as long
 WAITED_S = 0.005  # a write that takes longer waited for the link
 SERVED_S = 2.0  # a stream that lasted so long did serve
 REFUSED = (
@@ -79,7 +80,9 @@ class Uplink:
         self._stalled = ""  # why we gave the stream up
         self._sent_away = False  # by the cloud node, in good order
         self._progress_s = self._said_s = self._heard_s = self._asked_s = 0.0  # monotonic
-        self._tuned = False
+        self._tuned, self._probe = False, BbrProbe()
+        self._urgent: set[Key] = set()  # essential frames on the link
+        self._expected_s = 0.0  # monotonic: until then one more is waited for
         self._writing = self._owed = False  # now; something is to come of what was written
         self._accepts = False  # a node said Accepted once: from then on none may leave it out
 
@@ -107,6 +110,11 @@ class Uplink:
         await self.window.arrived(_key(frame))
         await self.window.credit(1, len(frame.image.payload))
 
+    def expect(self) -> None:
+        """An essential frame is about to come: on a slow link what is less urgent waits for it, for 50 ms at most."""
+        if self._tuned:
+            self._expected_s = time.monotonic() + EXPECTED_S
+
     async def send(self, frame: Frame) -> None:
         """Send a frame that has its place in the window: waits until its last byte was handed to gRPC.
 
@@ -115,6 +123,10 @@ class Uplink:
         """
         if not self.connected:
             raise CloudUnavailable("the stream broke before the frame was sent")
+        if frame.priority is Priority.ESSENTIAL:
+            self._urgent.add(_key(frame))
+            self._expected_s = 0.0
+            self._put_off_probe(URGENT_COMES_S)
         done = asyncio.get_running_loop().create_future()
         messages = messages_of(wire.frame_to_proto(frame), self._part_bytes)
         heappush(self._queue, (frame.priority, next(self._order), _key(frame), messages, done))
@@ -278,7 +290,15 @@ class Uplink:
         if self.meter.slow and not self._tuned:
             self._tuned = True
             tune_for_slow_link(self.address)
+        if key in self._urgent:
+            self._urgent.discard(key)
+            if not self._urgent:
+                self._put_off_probe(URGENT_THROUGH_S)
         await self.window.arrived(key)
+
+    def _put_off_probe(self, after_s: float) -> None:
+        if self._tuned:
+            self._probe.put_off(self.address, self.meter.rate, time.monotonic(), after_s)
 
     async def _write(self, call: grpc.aio.StreamStreamCall) -> None:
         """Write what is queued, most urgent first, a part at a time."""
@@ -293,6 +313,13 @@ class Uplink:
                     return
                 self._queued.clear()
                 await self._queued.wait()
+                continue
+            wait_s = self._expected_s - time.monotonic()
+            if wait_s > 0 and self._queue[0][0] != Priority.ESSENTIAL:
+                self._queued.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._queued.wait()
                 continue
             priority, order, key, messages, done = heappop(self._queue)
             message = next(messages, None)
@@ -322,6 +349,7 @@ class Uplink:
         self.connected = False
         await self.window.reset(0, 0)
         self._controls.clear()
+        self._urgent.clear()
         while self._queue:
             *_, done = heappop(self._queue)
             if not done.done():

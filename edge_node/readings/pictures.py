@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 FOLDER: Final = "sights"
 QUALITY: Final = 85
+BLOCK_BYTES: Final = 4096  # of most file systems: a picture takes whole ones, and half of many is air
 
 
 class Crops:
@@ -34,11 +35,13 @@ class Crops:
         self._kept: dict[str, FrameId] = {}  # sight id: the best view that its row has
 
     def keep(self, sight: Sight) -> tuple[str, int]:
-        """The path of its crop in the folder, and its bytes; nothing where its row has it, or it cannot be kept."""
+        """The path of its crop in the folder, and what it takes on the disk, bytes; nothing where its row has it, or it
+        cannot be kept."""
         is_new = self._kept.get(sight.id) != sight.best
         if sight.crop is not None and sight.crop.size and is_new and self._has_room():
             try:
-                return keep_crop(self._folder, sight.id, sight.first_unix_ns, sight.crop)
+                path, size = keep_crop(self._folder, sight.id, sight.first_unix_ns, sight.crop)
+                return path, -(-size // BLOCK_BYTES) * BLOCK_BYTES
             except OSError as error:
                 log.debug("no picture of sight %s: %s", sight.id, error)
         return "", 0

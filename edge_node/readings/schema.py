@@ -13,6 +13,7 @@ from common.errors import ReadingsError
 VERSION: Final = 1
 APPLICATION: Final = 0x4C616D70  # "Lamp": PRAGMA application_id
 BUSY_S: Final = 5.0
+LOG_BYTES: Final = 2**20  # of the write-ahead log, once it is brought in; beside the user's bound
 CORRUPT, NOT_A_DATABASE = 11, 26  # of SQLite's primary result codes
 _HEADER: Final = 100
 
@@ -88,7 +89,8 @@ def open_to_write(path: Path) -> tuple[sqlite3.Connection, bool]:
         # seconds of readings, and never the database. An fsync a second would wear out an SD card for that.
         database.execute("PRAGMA journal_mode=WAL")
         database.execute("PRAGMA synchronous=NORMAL")
-        database.execute("PRAGMA journal_size_limit=8388608")
+        database.execute(f"PRAGMA wal_autocheckpoint={LOG_BYTES // 4096}")
+        database.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         database.execute("PRAGMA secure_delete=FAST")
         database.execute("PRAGMA cache_size=-4096")
         for script in _scripts(version):

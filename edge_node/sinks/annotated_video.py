@@ -38,7 +38,7 @@ class AnnotatedVideo:
             raise SettingsError(f"cannot write the video {self.path}: name a file that ends in .mp4")
         check_writable(self.path.parent)
         self.fps = Fraction(fps).limit_denominator(1001)
-        self.failures = Failures(str(self.path))
+        self.failures = Failures(str(self.path), also=(av.FFmpegError, ValueError))
         self.paths: list[Path] = []
         self._container: Any = None
         self._stream: Any = None
@@ -57,8 +57,13 @@ class AnnotatedVideo:
                 self._start(width, height)
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = self._frames, 1 / self.fps
+            try:
+                packets = self._stream.encode(frame)
+            except Exception:  # an encoder that failed is of no use any more: the next frame begins a new file
+                self._drop()
+                raise
             self._frames += 1
-            self._container.mux(self._stream.encode(frame))
+            self._container.mux(packets)
 
     def close(self) -> None:
         with self.failures.counted():
@@ -91,6 +96,14 @@ class AnnotatedVideo:
             stream.options = {"preset": "veryfast", "crf": "21"}
         container.start_encoding()  # opens the file: what is wrong with it comes up here
         return stream
+
+    def _drop(self) -> None:
+        """Close what cannot be finished; without a frame in it the file goes."""
+        container, self._container, self._stream = self._container, None, None
+        with contextlib.suppress(Exception):
+            container.close()
+        if not self._frames:
+            self.paths.pop().unlink(missing_ok=True)
 
     def _finish(self) -> None:
         container, stream = self._container, self._stream

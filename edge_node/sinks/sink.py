@@ -69,20 +69,23 @@ def check_writable(folder: Path) -> None:
 class Failures:
     """Counts writes that failed; logs the first of a row and how many there were."""
 
-    def __init__(self, what: str, unit: str = "frames") -> None:
+    def __init__(self, what: str, unit: str = "frames", also: tuple[type[Exception], ...] = ()) -> None:
+        """also: what writing raises beside OSError."""
         self.count = 0
+        self._errors: tuple[type[Exception], ...] = (OSError, *also)
         self._what, self._unit, self._in_a_row = what, unit, 0
 
     @contextmanager
     def counted(self) -> Iterator[None]:
-        """Swallow an OSError from the body; every later write is tried again."""
+        """Swallow such an error from the body; every later write is tried again."""
         try:
             yield
-        except OSError as error:
+        except self._errors as error:
             self.count += 1
             self._in_a_row += 1
             if self._in_a_row == 1:
-                logger.error("cannot write %s: %s; the node goes on without", self._what, error.strerror or error)
+                why = getattr(error, "strerror", None) or error
+                logger.error("cannot write %s: %s; the node goes on without", self._what, why)
         else:
             if self._in_a_row:
                 logger.warning("%s is written again; %d %s are missing there", self._what, self._in_a_row, self._unit)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from common.errors import SpoolError
+from common.errors import SettingsError, SpoolError
 from common.frame import Priority
 from edge_node.spool.entry import Entry, age_s, from_file_name, now
 from edge_node.spool.store import LOCK
@@ -28,13 +28,21 @@ def show(argv: Sequence[str]) -> int:
 
 
 def describe(folder: Path) -> Iterator[str]:
-    """A line for each edge name. Raises SpoolError when there is no spool, or it cannot be read."""
+    """A line for each edge name.
+
+    Raises:
+        SettingsError: there is no such folder, or it is no spool.
+        SpoolError: it cannot be read.
+    """
+    advice = f"name the folder given with --spool, or DIR/spool of --output DIR (seen from {Path.cwd()})"
     try:
         edges = sorted(path for path in folder.iterdir() if (path / LOCK).exists())
         if not edges:
-            raise SpoolError(f"{folder} is no spool: name the folder given with --spool, or DIR/spool of --output DIR")
+            raise SettingsError(f"{folder} is no spool: {advice}")
         for edge in edges:
             yield _line(edge)
+    except (FileNotFoundError, NotADirectoryError):
+        raise SettingsError(f"there is no folder {folder}: {advice}") from None
     except OSError as error:
         raise SpoolError(f"cannot read the spool {folder}: {error.strerror}") from None
 

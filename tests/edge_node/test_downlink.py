@@ -366,6 +366,22 @@ async def test_nats_that_comes_later(caplog: pytest.LogCaptureFixture) -> None:
     await server.stop()
 
 
+async def test_a_login_that_nats_refuses_is_said_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    server = EmbeddedServer()
+    await server.start()
+    url = server.edge_url()
+    password = url.split(":")[2].split("@")[0]
+    downlink = Downlink(url.replace(password, "wr0ng-w0rd"), [], edge=EDGE, session=SESSION)
+    running = asyncio.create_task(downlink.run(Inbox().put))
+    await until(lambda: "uthorization" in caplog.text)
+    await asyncio.sleep(0.5)  # some tries more
+    assert caplog.text.count("trying again") == 1 and not downlink.connected and not running.done()
+    assert "wr0ng-w0rd" not in caplog.text
+    await downlink.close()
+    await running
+    await server.stop()
+
+
 async def test_missing_consumers_are_asked_for(server, cloud, monkeypatch) -> None:
     monkeypatch.setattr(downlink_module, "ASK_AGAIN_S", 0.0)
     jetstream = cloud.broker._connection.client.jetstream()

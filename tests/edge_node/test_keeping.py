@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,4 +74,27 @@ async def test_a_frame_whose_end_cannot_be_written_down_stays(tmp_path: Path) ->
     keeping._spool.max_age_s = -1
     await keeping.give_up_old()
     assert entry in keeping._spool and len(keeping) == 1
+    await keeping.close()
+
+
+async def test_what_was_chosen_to_go_is_not_given_out_meanwhile(tmp_path: Path) -> None:
+    """A large frame needs the room of two; while the first of these is written off, one is asked for."""
+    given: list[Entry | None] = []
+
+    async def lost(entry: Entry, known: Description, reason: str) -> bool:
+        if not given:
+            given.append(await keeping.next())
+        return True
+
+    arguments = ["--camera", "0", "--edge", "e", "--output", str(tmp_path), "--keep-all"]
+    keeping = Keeping(load(EdgeSettings, arguments, {}), None, lost)
+    for number in range(4):
+        entry = await store(keeping, frame(number))
+        assert entry is not None and keeping.put_back(entry, 1)
+    spool = keeping._spool
+    spool.limit_bytes = spool.held_bytes + 1
+    large = packing.pack(RawImage.from_rgb(np.random.default_rng(1).integers(0, 255, (72, 64, 3), np.uint8)))
+    assert await store(keeping, replace(frame(4), image=large))
+    assert given[0] is not None and await keeping.load(given[0]) is not None
+    assert [entry.id.sequence for entry in spool] == [2, 3, 4] and not keeping.counts["damaged"]
     await keeping.close()

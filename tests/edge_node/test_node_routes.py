@@ -12,7 +12,7 @@ from running import run_node
 from scripted import Parts
 
 from common.channel import server_options
-from common.frame import Outcome, Priority, Reading, Route
+from common.frame import FrameId, Outcome, Priority, Reading, Result, Route
 from common.settings import load
 from edge_node.local_enhancer import LocalEnhancer
 from edge_node.node import EdgeNode
@@ -95,6 +95,17 @@ async def test_bright_frames_stay_at_home(cloud, tmp_path: Path) -> None:
     assert [(reading.outcome, reading.path) for reading in found] == [(Outcome.AS_IS, Route.NONE)] * 5
     assert all(reading.bytes_up == reading.bytes_down == 0 and reading.bytes_raw == 14400 for reading in found)
     assert node.gate.counts == {"bright": 5} and node.ledger.paths == {Route.NONE: 5} and not silent.frames
+
+
+async def test_a_result_for_a_frame_that_was_never_sent_is_no_reading(tmp_path: Path) -> None:
+    given = load(EdgeSettings, ["--source", str(save(tmp_path, DARK)), "--edge", "e", "--output", str(tmp_path)], {})
+    kept = Kept()
+    node = EdgeNode(given, open_source(source=str(tmp_path)), Reader(None), [kept])
+    for session in (node.session, "another"):
+        result = Result(FrameId("e", session, 99), 0, Priority.ESSENTIAL, 1, Outcome.FAILED, reason="made up")
+        await node._results._take(result, 10, 0)
+    assert not kept.readings and not node.ledger.outcomes and not node.ledger.flights
+    await node._close([])
 
 
 async def test_results_that_do_not_come_in_time_are_made_here(

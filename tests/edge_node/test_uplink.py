@@ -200,6 +200,45 @@ async def test_a_place_is_kept_for_essential_frames() -> None:
         await bulk
 
 
+async def test_on_a_slow_link_bulk_waits_for_an_essential_frame_that_is_expected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(uplink_module, "EXPECTED_S", HANG_S)
+    async with serving() as (front, address), running(Edge(address)) as edge:
+        await edge.until(lambda: edge.opened)
+        edge.uplink._tuned = True
+        edge.uplink.expect()
+        bulk = asyncio.create_task(edge.send(0, Priority.SECONDARY))
+        await edge.until(lambda: edge.uplink._queue and not edge.uplink._queued.is_set())
+        await asyncio.sleep(0.05)
+        assert not bulk.done()
+        await edge.send(1, Priority.ESSENTIAL)
+        await bulk
+        await edge.until(lambda: front.sequences("e") == [0, 1])
+
+
+async def test_bulk_does_not_wait_for_ever_for_what_does_not_come() -> None:
+    async with serving() as (front, address), running(Edge(address)) as edge:
+        await edge.until(lambda: edge.opened)
+        edge.uplink._tuned = True
+        edge.uplink.expect()
+        await edge.send(0, Priority.SECONDARY)
+        await edge.until(lambda: front.sequences("e") == [0])
+
+
+async def test_once_an_essential_frame_is_through_bbrs_probe_is_put_off() -> None:
+    async with serving() as (_, address), running(Edge(address)) as edge:
+        await edge.until(lambda: edge.opened)
+        edge.uplink._tuned, edge.uplink.meter.rate = True, 1e6
+        await edge.send(0, Priority.SECONDARY)
+        await edge.until(lambda: not edge.uplink.meter.in_flight)
+        assert edge.uplink._probe.put_off_s == float("-inf")
+        await edge.send(1, Priority.ESSENTIAL)
+        first_s = edge.uplink._probe.put_off_s
+        await edge.until(lambda: not edge.uplink._urgent)
+        assert float("-inf") < first_s <= edge.uplink._probe.put_off_s
+
+
 async def test_frames_that_are_ahead_of_the_link_wait_here() -> None:
     window = Window(lambda granted: 1)
     await window.reset(4, 1000)

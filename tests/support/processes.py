@@ -97,7 +97,7 @@ class Cloud(Process):
         super().__init__("-m", "cloud_node", *fixed, *arguments, env=env, prefix=prefix)
         try:
             self.address = self.wait_for(r"ready on (\S+)").group(1)
-        except AssertionError:
+        except BaseException:
             self.end(signal.SIGKILL)
             raise
 

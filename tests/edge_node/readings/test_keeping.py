@@ -1,5 +1,6 @@
 """The sink: what is kept of sights and frames, and what happens when disk or database fail it."""
 
+import contextlib
 import logging
 import os
 import resource
@@ -152,6 +153,26 @@ def test_the_database_stays_within_its_bound_and_gives_room_back(tmp_path: Path,
     left = kept(tmp_path)
     assert left[0].endswith("number 3999") and 1500 < len(left) < 3000
     assert path.stat().st_size <= 1.05 * bound
+    assert sound(tmp_path)
+
+
+def test_pictures_count_as_what_they_take_on_the_disk_and_the_log_is_short(tmp_path: Path, make_sight) -> None:
+    sink = KeptReadings(tmp_path, mib=1, days=0)
+    for begin in range(0, 600, 100):
+        sink.sights([make_sight(n, f"plate number {n}", crop=CROP) for n in range(begin, begin + 100)])
+        until(lambda: not sink._waiting)
+
+    def on_disk() -> int:
+        total = (tmp_path / "readings.db").stat().st_size
+        for path in tmp_path.glob("sights/*/*"):
+            with contextlib.suppress(FileNotFoundError):  # it has just gone
+                total += path.stat().st_blocks * 512
+        return total
+
+    until(lambda: on_disk() <= 1.05 * 2**20)
+    assert 0 < len(list(tmp_path.glob("sights/*/*.jpg"))) < 256  # a picture of some 700 bytes takes a block
+    assert (tmp_path / "readings.db-wal").stat().st_size <= 1.1 * 2**20
+    sink.close()
     assert sound(tmp_path)
 
 

@@ -131,6 +131,27 @@ def test_a_video_that_cannot_be_begun_leaves_nothing_behind(tmp_path: Path, make
     assert [path.name for path in sink.paths] == ["a-2.mp4"] and len(frames_of(sink.paths[0])) == 1
 
 
+def test_what_the_encoder_cannot_take_is_counted_and_the_next_frame_is_written(tmp_path: Path, make_shown) -> None:
+    sink = AnnotatedVideo(tmp_path / "a.mp4")
+    sink.write(make_shown(0, size=(400, 17000)))  # taller than H.264 goes
+    sink.write(make_shown(1))
+    sink.close()
+    assert sink.failures.count == 1 and [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    assert len(frames_of(tmp_path / "a.mp4")) == 1
+
+
+def test_an_encoder_that_fails_is_replaced(tmp_path: Path, make_shown, caplog: pytest.LogCaptureFixture) -> None:
+    sink = AnnotatedVideo(tmp_path / "a.mp4")
+    sink.write(make_shown(0))
+    sink._stream.encode(None)  # after that FFmpeg's takes no frame
+    sink.write(make_shown(1))
+    for sequence in (2, 3):
+        sink.write(make_shown(sequence))
+    sink.close()
+    assert sink.failures.count == 1 and caplog.text.count("cannot write") == 1 and "is written again" in caplog.text
+    assert [path.name for path in sink.paths] == ["a.mp4", "a-2.mp4"] and len(frames_of(sink.paths[1])) == 2
+
+
 def test_a_full_disk_at_the_start_is_a_reason_to_start_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(**_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -14,7 +14,7 @@ from disks import disk_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.errors import SpoolError, SpoolFull, SpoolInUse
+from common.errors import SettingsError, SpoolFull, SpoolInUse
 from common.frame import Priority
 from edge_node.spool import CorruptRecord, Spool
 from edge_node.spool.entry import from_file_name, now
@@ -168,10 +168,11 @@ def test_the_status(open_spool, make_frame, clock, tmp_path: Path) -> None:
     assert line.startswith("spool: 2 essential, 1 standard; 3.0 MiB") and line.endswith("(in use)")
     spool.close()
     assert list(describe(tmp_path))[0].endswith("(no edge node runs here)")
-    with pytest.raises(SpoolError, match="nowhere"):
-        list(describe(tmp_path / "nowhere"))
-    with pytest.raises(SpoolError, match="is no spool"):
-        list(describe(spool.folder))
+    for folder, words in ((tmp_path / "nowhere", "there is no folder"), (spool.folder, "is no spool")):
+        with pytest.raises(SettingsError, match=words):
+            list(describe(folder))
+    with pytest.raises(SettingsError, match="there is no folder"):
+        list(describe(spool.folder.parent / "file"))
 
 
 @given(data=st.data())
