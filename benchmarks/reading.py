@@ -1,15 +1,16 @@
 """Reading end to end: what is read of receipts in the dark, lit up, lit up after fusion, and bright.
 
     python benchmarks/reading.py --data DATA [--cache FOLDER]     # receipts_sroie under DATA
-    python benchmarks/reading.py --data DATA --cache FOLDER --part 1/4     # and 2/4, 3/4, 4/4 beside it; then as above
+    python benchmarks/reading.py --data DATA --cache FOLDER --part 1/4     # and 2/4 ... beside it; then as above
 
 Held-out receipts in 8 to 20 and in 40 to 120 times less light (a phone's sensor, the camera sways by up to 3 pixels):
 the frame as it is, lit by `fast`, the same with all lines in doubt read again (`--recognize-again`, without a bound),
-eight frames fused and lit, and the scan itself, each through the node's detector and recogniser, without a prior and with
-that of receipts (`--recognize-like`). What stands in --cache is not made again, so that a run may be broken off. Word accuracy: words
-read right where they stand. Character error rate: edits per character, with lines that were missed and text where
-there is none. Case does not count. 95 % bootstrap intervals over receipts; shares of the gap from dark to bright are
-paired. Writes benchmarks/results/reading.json and a plot.
+eight frames fused and lit, and the scan itself, each through the node's detector and recogniser, without a prior and
+with that of receipts (`--recognize-like`). What stands in --cache is not made again, so a run may be broken off.
+
+Word accuracy: words read right where they stand. Character error rate: edits per character, with lines that were
+missed and text where there is none. Case does not count. 95 % bootstrap intervals over receipts; shares of the gap from
+dark to bright are paired. Writes benchmarks/results/reading.json and a plot.
 """
 
 import argparse
@@ -105,12 +106,18 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="receipts, evenly spread (default: all 30)")
     parser.add_argument("--cache", type=Path, help="folder to keep pictures and what was read in")
     parser.add_argument("--part", help="2/4: read the second of four parts into --cache, and stop there")
+    parser.add_argument("--kept", action="store_true", help="only the receipts that --cache has whole, read no other")
     given = parser.parse_args()
     torch.set_num_threads(1)
     part = tuple(map(int, given.part.split("/"))) if given.part else (1, 1)
     if given.part and (given.cache is None or len(part) != 2 or not 1 <= part[0] <= part[1]):
         parser.error(f"--part {given.part}: a part and how many there are, 1/4 to 4/4, and --cache to keep it in")
     scenes, pipeline = Scenes(given.data, given.limit, cache=given.cache, part=part), Pipeline(given.cache)
+    if given.kept:
+        wanted = [(d, c, r) for d in scenes.darkness for c in CONDITIONS for r in READERS]
+        scenes.paths = [(n, path) for n, path in scenes.paths if all(pipeline.has(path.name, *w) for w in wanted)]
+        if not scenes.paths:
+            parser.error("--kept: no receipt was read in all its conditions yet")
     rows: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for scene in progress(scenes):
         for condition in CONDITIONS:

@@ -79,7 +79,7 @@ class Pipeline:
 
     def read(self, rgb: np.ndarray, name: str, original: np.ndarray | None = None, reader: str = NONE) -> list[Read]:
         """original: the frame in the dark; with it all lines in doubt are read again."""
-        file = self.cache and self.cache / f"{name} {reader} {DECODER}.json"
+        file = self._file(name, reader) if self.cache else None
         if file and file.exists():
             return [Read(**one) for one in json.loads(file.read_text())]
         if self._found is None or self._found[0] is not rgb:
@@ -97,12 +97,24 @@ class Pipeline:
         return made
 
     def read_scene(self, scene: Scene, condition: str, reader: str = NONE) -> list[Read]:
-        """One of the scene's pictures, or AGAIN; the bright scan is read once, for it is the same in any darkness."""
-        darkness = next(iter(DARKNESS)) if condition == BRIGHT else scene.darkness
-        name = f"{Path(scene.name).stem} {darkness} {condition}{made_by(condition)}"
+        """One of the scene's pictures, or AGAIN."""
+        name = name_of(scene.name, scene.darkness, condition)
         if condition == AGAIN:
             return self.read(scene.pictures[LIT], name, scene.pictures[DARK], reader)
         return self.read(scene.pictures[condition], name, reader=reader)
+
+    def has(self, receipt: str, darkness: str, condition: str, reader: str) -> bool:
+        """Whether that was read and kept."""
+        return bool(self.cache) and self._file(name_of(receipt, darkness, condition), reader).exists()
+
+    def _file(self, name: str, reader: str) -> Path:
+        return Path(self.cache or ".") / f"{name} {reader} {DECODER}.json"
+
+
+def name_of(receipt: str, darkness: str, condition: str) -> str:
+    """Of what was read in a file; the bright scan is read once, for it is the same in any darkness."""
+    darkness = next(iter(DARKNESS)) if condition == BRIGHT else darkness
+    return f"{Path(receipt).stem} {darkness} {condition}{made_by(condition)}"
 
 
 def letters(text: str) -> str:

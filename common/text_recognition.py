@@ -15,8 +15,8 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from common.detector_input import check_image
 from common.ctc_beam import beam
+from common.detector_input import check_image
 from common.errors import SettingsError, WeightsError
 from common.frame import Region
 from common.memory import give_back
