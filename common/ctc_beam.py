@@ -45,7 +45,7 @@ def beam(
     beams: dict[str, Prefix] = {"": Prefix(blank=1.0)}
     for row in probabilities:
         grown: dict[str, Prefix] = {}
-        for index in np.flatnonzero(row > min(LEAST, float(row.max()) / 2)):
+        for index in np.flatnonzero(row > min(LEAST, float(row.max()) / 2)).tolist():
             p, letter = float(row[index]), letters[index]
             for text, one in beams.items():
                 if index == 0:
