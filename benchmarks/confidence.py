@@ -1,12 +1,16 @@
 """Fits the confidence of recognised text, and measures how reliable it is on receipts that the fit did not see.
 
     python benchmarks/confidence.py --data DATA [--cache FOLDER]     # receipts_sroie under DATA
+    python benchmarks/confidence.py --data DATA --chosen             # fits WEIGHTS_CHOSEN alone
 
 Fit: receipts that training saw, in 8 to 20 and 40 to 120 times less light and lit by `fast`, and as scanned.
 Measured: held-out receipts, dark (as the camera has them), lit, lit after fusion of eight frames, and bright. A text is
 right when all its letters are, case and spaces apart. Prints WEIGHTS for common/text_confidence.py and writes
 benchmarks/results/confidence.json and a plot: expected calibration error (ten bins of equal width) of the recogniser's
 own score and of the confidence, with 95 % bootstrap intervals over receipts.
+
+WEIGHTS_CHOSEN are of texts that a prior chose (`--recognize-like`): fitted on training receipts, lit, with a prior of
+those that are not among them.
 """
 
 import argparse
@@ -19,10 +23,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from reading_scenes import AGAIN, BRIGHT, DARK, Scenes, progress
+from reading_scenes import AGAIN, BRIGHT, DARK, LIT, Scenes, progress
 from reading_truth import Pipeline, labelled
+from text_prior import lines
 
-from common.text_confidence import FEATURES, features
+from common.text_confidence import FEATURES, chosen_features, features
+from common.text_prior import TextPrior, grams_of
 
 RESULTS = Path(__file__).resolve().parent / "results" / "confidence"
 BINS = 10
@@ -75,6 +81,25 @@ def with_interval(groups: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 
     return [round(float(value), 4) for value in (whole, *np.percentile(values, (2.5, 97.5)))]
 
 
+def fit_chosen(scenes: Scenes, pipeline: Pipeline, data: Path) -> None:
+    but = frozenset(path.stem for _, path in scenes.paths)
+    pipeline.priors["others"] = TextPrior(grams_of(lines(data, but)))
+    texts = [
+        (scene.name, chosen_features(features(one.letters, *one.size), one.share), right)
+        for scene in progress(scenes)
+        for one, right in labelled(pipeline.read_scene(scene, LIT, "others"), scene.truth)
+        if one.share is not None
+    ]
+    receipts = np.array([name for name, _, _ in texts])
+    x, y = np.array([row for _, row, _ in texts]), np.array([right for _, _, right in texts], float)
+    left_out = np.zeros(len(y))  # what a fit without its receipt says of each
+    for name in set(receipts):
+        inside = receipts == name
+        left_out[inside] = 1 / (1 + np.exp(-x[inside] @ fit(x[~inside], y[~inside])))
+    print(f"{len(y)} texts, {y.mean():.3f} right; error of fits without their receipt: {error(left_out, y):.3f}")
+    print("WEIGHTS_CHOSEN:", fit(x, y).round(3).tolist())
+
+
 def measure(found: dict[str, dict[str, list[Any]]], weights: np.ndarray) -> dict[str, Any]:
     made = {}
     for condition, receipts in found.items():
@@ -117,9 +142,13 @@ def main() -> None:
     parser.add_argument("--fit", type=int, default=20, help="receipts to fit on (default: 20)")
     parser.add_argument("--limit", type=int, default=0, help="held-out receipts, evenly spread (default: all 30)")
     parser.add_argument("--cache", type=Path, help="folder to keep pictures and what was read in")
+    parser.add_argument("--chosen", action="store_true", help="fit WEIGHTS_CHOSEN, and nothing else")
     given = parser.parse_args()
     torch.set_num_threads(1)
     pipeline = Pipeline(given.cache)
+    if given.chosen:
+        fit_chosen(Scenes(given.data, given.fit, cache=given.cache, training=True), pipeline, given.data)
+        return
     seen = collect(Scenes(given.data, given.fit, cache=given.cache, training=True), pipeline)
     rows = [row for receipts in seen.values() for each in receipts.values() for row in each]
     weights = fit(np.array([row[0] for row in rows]), np.array([row[2] for row in rows], float)).round(3)

@@ -1,13 +1,16 @@
 """Reading end to end: what is read of receipts in the dark, lit up, lit up after fusion, and bright.
 
     python benchmarks/reading.py --data DATA [--cache FOLDER]     # receipts_sroie under DATA
+    python benchmarks/reading.py --data DATA --cache FOLDER --part 1/4     # and 2/4 ... beside it; then as above
 
 Held-out receipts in 8 to 20 and in 40 to 120 times less light (a phone's sensor, the camera sways by up to 3 pixels):
 the frame as it is, lit by `fast`, the same with all lines in doubt read again (`--recognize-again`, without a bound),
-eight frames fused and lit, and the scan itself, each through the node's detector and recogniser. Word accuracy: words
-read right where they stand. Character error rate: edits per character, with lines that were missed and text where
-there is none. Case does not count. 95 % bootstrap intervals over receipts; shares of the gap from dark to bright are
-paired. Writes benchmarks/results/reading.json and a plot.
+eight frames fused and lit, and the scan itself, each through the node's detector and recogniser, without a prior and
+with that of receipts (`--recognize-like`). What stands in --cache is not made again, so a run may be broken off.
+
+Word accuracy: words read right where they stand. Character error rate: edits per character, with lines that were
+missed and text where there is none. Case does not count. 95 % bootstrap intervals over receipts; shares of the gap from
+dark to bright are paired. Writes benchmarks/results/reading.json and a plot.
 """
 
 import argparse
@@ -19,31 +22,60 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from reading_scenes import AGAIN, BRIGHT, DARK, FUSED, LIT, Scenes, progress
-from reading_truth import Pipeline, score
+from reading_scenes import AGAIN, BRIGHT, DARK, FUSED, LIT, Scenes, progress, weights
+from reading_truth import READERS, Pipeline, score
 
 from cloud_node.evaluation.bootstrap import Estimate, difference, estimate, mean, share_closed
+from common.text_prior import NONE
 
 RESULTS = Path(__file__).resolve().parent / "results" / "reading"
 MEASURES = {"word accuracy": (0, 1), "character error rate": (2, 3)}  # columns of `score`: a part, and its whole
 CONDITIONS = (DARK, LIT, AGAIN, FUSED, BRIGHT)
+GAINED = (LIT, AGAIN, FUSED)
 
 
 def rounded(figure: Estimate) -> list[float]:
     return [round(value, 4) for value in (figure.value, figure.low, figure.high)]
 
 
-def summary(rows: dict[str, np.ndarray]) -> dict[str, Any]:
+def summary(rows: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+    """rows: by reader and condition, (receipts, columns of `score`)."""
     made: dict[str, Any] = {}
     for measure, columns in MEASURES.items():
-        parts = {condition: values[:, columns] for condition, values in rows.items()}
-        made[measure] = {condition: rounded(estimate(part, mean)) for condition, part in parts.items()}
-        made[f"{measure}: share of the gap closed"] = {
-            condition: rounded(share_closed(parts[condition], parts[DARK], parts[BRIGHT], mean))
-            for condition in (LIT, AGAIN, FUSED)
-        }
-        made[f"{measure}: read again against lit"] = rounded(difference(parts[AGAIN], parts[LIT], mean))
+        plain = {condition: values[:, columns] for condition, values in rows[NONE].items()}
+        for reader, found in rows.items():
+            parts = {condition: values[:, columns] for condition, values in found.items()}
+            made[f"{measure}, {reader}"] = {
+                "value": {condition: rounded(estimate(part, mean)) for condition, part in parts.items()},
+                "share of the gap closed": {
+                    condition: rounded(share_closed(parts[condition], parts[DARK], parts[BRIGHT], mean))
+                    for condition in GAINED
+                },
+                "share of the plain reader's gap closed": {
+                    condition: rounded(share_closed(parts[condition], plain[DARK], plain[BRIGHT], mean))
+                    for condition in GAINED
+                },
+                "against the plain reader": {
+                    condition: rounded(difference(parts[condition], plain[condition], mean)) for condition in parts
+                },
+                "read again against lit": rounded(difference(parts[AGAIN], parts[LIT], mean)),
+            }
     return made
+
+
+def table(results: dict[str, Any]) -> str:
+    """The lines of docs/reading.md."""
+    lines = ["| | words | gap closed | characters wrong | gap closed |", "|---|---|---|---|---|"]
+    for darkness in (name for name in results if name.startswith("receipts ")):
+        for reader, condition in ((r, c) for r in READERS for c in CONDITIONS):
+            cells = []
+            for measure in MEASURES:
+                found = results[darkness][f"{measure}, {reader}"]
+                cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*found["value"][condition]))
+                share = found["share of the gap closed"].get(condition)
+                cells.append("{:.2f} [{:.2f}, {:.2f}]".format(*share) if share else "")
+            lines.append(f"| {darkness.removeprefix('receipts ')}, {reader}: {condition} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def label(condition: str) -> str:
@@ -55,13 +87,13 @@ def plot(results: dict[str, Any]) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(12, 4))
     for axis, measure in zip(axes, MEASURES, strict=True):
         for number, darkness in enumerate(darknesses):
-            figures = [results[darkness][measure][condition] for condition in CONDITIONS]
+            figures = [results[darkness][f"{measure}, {READERS[-1]}"]["value"][condition] for condition in CONDITIONS]
             values = [value for value, _, _ in figures]
             errors = [[value - low for value, low, _ in figures], [high - value for value, _, high in figures]]
             x = np.arange(len(CONDITIONS)) + 0.38 * (number - 0.5)
             axis.bar(x, values, 0.36, yerr=errors, capsize=3, label=darkness.removeprefix("receipts ") + " less light")
         axis.set_xticks(range(len(CONDITIONS)), [label(name) for name in CONDITIONS])
-        axis.set_title(measure)
+        axis.set_title(f"{measure}, --recognize-like {READERS[-1]}")
         axis.set_ylim(0, max(1.0, axis.get_ylim()[1]))
     axes[1].legend()
     figure.tight_layout()
@@ -73,19 +105,35 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds receipts_sroie")
     parser.add_argument("--limit", type=int, default=0, help="receipts, evenly spread (default: all 30)")
     parser.add_argument("--cache", type=Path, help="folder to keep pictures and what was read in")
+    parser.add_argument("--part", help="2/4: read the second of four parts into --cache, and stop there")
+    parser.add_argument("--kept", action="store_true", help="only the receipts that --cache has whole, read no other")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    scenes, pipeline = Scenes(given.data, given.limit, cache=given.cache), Pipeline(given.cache)
-    rows: dict[str, dict[str, list[np.ndarray]]] = defaultdict(lambda: defaultdict(list))
+    part = tuple(map(int, given.part.split("/"))) if given.part else (1, 1)
+    if given.part and (given.cache is None or len(part) != 2 or not 1 <= part[0] <= part[1]):
+        parser.error(f"--part {given.part}: a part and how many there are, 1/4 to 4/4, and --cache to keep it in")
+    scenes, pipeline = Scenes(given.data, given.limit, cache=given.cache, part=part), Pipeline(given.cache)
+    if given.kept:
+        wanted = [(d, c, r) for d in scenes.darkness for c in CONDITIONS for r in READERS]
+        scenes.paths = [(n, path) for n, path in scenes.paths if all(pipeline.has(path.name, *w) for w in wanted)]
+        if not scenes.paths:
+            parser.error("--kept: no receipt was read in all its conditions yet")
+    rows: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for scene in progress(scenes):
         for condition in CONDITIONS:
-            rows[scene.darkness][condition].append(score(pipeline.read_scene(scene, condition), scene.truth))
-    results: dict[str, Any] = {"receipts": len(scenes.paths)}
-    for darkness, found in rows.items():
-        results[darkness] = summary({condition: np.array(found[condition]) for condition in CONDITIONS})
+            for reader in READERS:
+                read = pipeline.read_scene(scene, condition, reader)
+                rows[scene.darkness][reader][condition].append(score(read, scene.truth))
+    if given.part:
+        return
+    results: dict[str, Any] = {"receipts": len(scenes.paths), "weights of fast": weights()}
+    for darkness, readers in rows.items():
+        results[darkness] = summary(
+            {reader: {name: np.array(each) for name, each in found.items()} for reader, found in readers.items()}
+        )
     RESULTS.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
     plot(results)
-    print(json.dumps(results, indent=1))
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ The dark is that of `cloud_node.evaluation`; each scene is a burst of eight fram
 3 pixels (benchmarks/bursts.py), of which the newest is read, alone or with the others fused into it.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from bursts import burst
 from PIL import Image
 
+from cloud_node import laegan
 from cloud_node.evaluation.cases import DARKNESS, read_image
 from cloud_node.evaluation.detection import Outline, read_outlines
 from cloud_node.laegan import load
@@ -24,6 +27,17 @@ from edge_node.fusion import Fuser
 BRIGHT, DARK, LIT, FUSED = "bright", "dark", "enhanced", "fused, enhanced"
 AGAIN = "enhanced, in doubt read again"  # the same picture as LIT, with DARK beside it
 FRAMES, SWAY = 8, 3.0
+
+
+@cache
+def weights() -> str:
+    """A digest of the weights of `fast`, so that what others lit is not taken for theirs."""
+    return hashlib.sha256((Path(laegan.__file__).parent / "weights" / "fast.safetensors").read_bytes()).hexdigest()[:8]
+
+
+def made_by(condition: str) -> str:
+    """What stands in the names of files of a condition that the network has a part in."""
+    return "" if condition in (BRIGHT, DARK) else f" {weights()}"
 
 
 @dataclass(frozen=True)
@@ -43,14 +57,26 @@ class Scenes:
         data: folder that holds receipts_sroie.
         limit: so many receipts, evenly spread; 0 = all.
         training: the receipts that training saw (one frame each), rather than those held out.
+        part: (1, 4) = the first of four parts of them.
     """
 
-    def __init__(self, data: Path, limit: int = 0, *, cache: Path | None = None, training: bool = False) -> None:
+    def __init__(
+        self,
+        data: Path,
+        limit: int = 0,
+        *,
+        cache: Path | None = None,
+        training: bool = False,
+        part: tuple[int, int] = (1, 1),
+    ) -> None:
         seen, held_out = pools.files(data, "receipts_sroie")
         paths = seen if training else held_out
         count = min(limit or len(paths), len(paths))
         self.paths = [(seed, paths[seed]) for seed in (i * len(paths) // count for i in range(count))]
+        self.paths = self.paths[part[0] - 1 :: part[1]]
         self.cache, self.training = cache, training
+        if cache:
+            cache.mkdir(parents=True, exist_ok=True)
         self.conditions = (BRIGHT, DARK, LIT) if training else (BRIGHT, DARK, LIT, FUSED)
         self.darkness = tuple(DARKNESS)
         self._network: Any = None
@@ -87,7 +113,7 @@ class Scenes:
         return made
 
     def _file(self, path: Path, darkness: str, condition: str) -> Path | None:
-        return self.cache and self.cache / f"{path.stem} {darkness} {condition}.png"
+        return self.cache and self.cache / f"{path.stem} {darkness} {condition}{made_by(condition)}.png"
 
     def lit(self, rgb: np.ndarray) -> np.ndarray:
         """As the cloud node's `fast` gives it back."""

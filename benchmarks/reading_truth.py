@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from reading_scenes import AGAIN, BRIGHT, DARK, LIT, Scene
+from reading_scenes import AGAIN, BRIGHT, DARK, LIT, Scene, made_by
 
 from cloud_node.evaluation.cases import DARKNESS
 from cloud_node.evaluation.detection import Outline, covered
@@ -20,10 +20,12 @@ from common.frame import Region
 from common.polygons import match
 from common.text_crops import text_size
 from common.text_detection import DBNet
-from common.text_recognition import CTCRecognizer, Looks
+from common.text_prior import NONE, TextPrior, text_prior
+from common.text_recognition import UNLIKELY, CTCRecognizer, Looks
 
 SIDE = 480  # of the detector, as the node's default
-DECODER = "read3"  # in the names of what is kept: another one with each change to what is read
+DECODER = "read4"  # in the names of what is kept: another one with each change to what is read
+READERS = (NONE, "receipts")  # of --recognize-like
 ALL = 1000  # more lines than a receipt has
 
 
@@ -34,6 +36,7 @@ class Read:
     polygon: list[tuple[float, float]]
     text: str
     letters: list[float]
+    share: float | None = None  # where a prior chose
 
     @property
     def size(self) -> tuple[float, float]:
@@ -41,37 +44,77 @@ class Read:
         return text_size(self.polygon)
 
 
+class Remembering(CTCRecognizer):
+    """Puts each crop to the network once, for as long as one picture is read."""
+
+    def __init__(self) -> None:
+        super().__init__(threads=1)
+        self.known: dict[bytes, tuple[Any, ...]] = {}
+
+    def probabilities(self, crop: np.ndarray) -> np.ndarray:
+        key = crop.tobytes()
+        if key not in self.known:
+            seen = super().probabilities(crop)
+            steps, letters = np.nonzero(seen > UNLIKELY)
+            self.known[key] = (seen.shape, steps, letters, seen[steps, letters])
+        shape, steps, letters, values = self.known[key]
+        made = np.zeros(shape, np.float32)
+        made[steps, letters] = values
+        return made
+
+    def set_prior(self, prior: TextPrior | None) -> None:
+        self._prior = prior
+
+
 class Pipeline:
     """The node's detector and recogniser, on one thread; keeps what it read in a folder where one is given."""
 
     def __init__(self, cache: Path | None = None) -> None:
         cv2.setNumThreads(1)
-        self.detector, self.recognizer = DBNet(limit_side=SIDE, threads=1), CTCRecognizer(threads=1)
+        self.detector, self.recognizer = DBNet(limit_side=SIDE, threads=1), Remembering()
         self.recognizer.load()
         self.cache = cache
+        self.priors = {reader: text_prior(reader) for reader in READERS}
+        self._found: tuple[np.ndarray, Any] | None = None  # the last picture, and the regions in it
 
-    def read(self, rgb: np.ndarray, name: str, original: np.ndarray | None = None) -> list[Read]:
+    def read(self, rgb: np.ndarray, name: str, original: np.ndarray | None = None, reader: str = NONE) -> list[Read]:
         """original: the frame in the dark; with it all lines in doubt are read again."""
-        file = self.cache and self.cache / f"{name} {DECODER}.json"
+        file = self._file(name, reader) if self.cache else None
         if file and file.exists():
-            return [Read(one["polygon"], one["text"], one["letters"]) for one in json.loads(file.read_text())]
+            return [Read(**one) for one in json.loads(file.read_text())]
+        if self._found is None or self._found[0] is not rgb:
+            self.recognizer.known.clear()
+            self._found = (rgb, self.detector.detect(rgb))
+        polygons = [region.polygon for region in self._found[1]]
+        self.recognizer.set_prior(self.priors[reader])
         looks = Looks(self.recognizer, rgb, None if original is None else lambda: original, again=ALL)
-        polygons = [region.polygon for region in self.detector.detect(rgb)]
         made = [
-            Read(list(polygon), spelled.text, list(spelled.letters))
+            Read(list(polygon), spelled.text, list(spelled.letters), spelled.share)
             for polygon, spelled in zip(polygons, looks.read(polygons), strict=True)
         ]
         if file:
             file.write_text(json.dumps([vars(one) for one in made]))
         return made
 
-    def read_scene(self, scene: Scene, condition: str) -> list[Read]:
-        """One of the scene's pictures, or AGAIN; the bright scan is read once, for it is the same in any darkness."""
-        darkness = next(iter(DARKNESS)) if condition == BRIGHT else scene.darkness
-        name = f"{Path(scene.name).stem} {darkness} {condition}"
+    def read_scene(self, scene: Scene, condition: str, reader: str = NONE) -> list[Read]:
+        """One of the scene's pictures, or AGAIN."""
+        name = name_of(scene.name, scene.darkness, condition)
         if condition == AGAIN:
-            return self.read(scene.pictures[LIT], name, scene.pictures[DARK])
-        return self.read(scene.pictures[condition], name)
+            return self.read(scene.pictures[LIT], name, scene.pictures[DARK], reader)
+        return self.read(scene.pictures[condition], name, reader=reader)
+
+    def has(self, receipt: str, darkness: str, condition: str, reader: str) -> bool:
+        """Whether that was read and kept."""
+        return bool(self.cache) and self._file(name_of(receipt, darkness, condition), reader).exists()
+
+    def _file(self, name: str, reader: str) -> Path:
+        return Path(self.cache or ".") / f"{name} {reader} {DECODER}.json"
+
+
+def name_of(receipt: str, darkness: str, condition: str) -> str:
+    """Of what was read in a file; the bright scan is read once, for it is the same in any darkness."""
+    darkness = next(iter(DARKNESS)) if condition == BRIGHT else darkness
+    return f"{Path(receipt).stem} {darkness} {condition}{made_by(condition)}"
 
 
 def letters(text: str) -> str:

@@ -19,6 +19,8 @@ LEAST, MOST = 1e-3, 1 - 1e-4  # of a probability; what lies outside says no more
 FEATURES: Final = ("bias", "all letters", "least likely letter", "letters", "height", "too wide for its letters")
 WEIGHTS: Final = (-0.139, 0.447, 1.737, 0.212, 0.464, -0.828)
 
+WEIGHTS_CHOSEN: Final = (-1.834, 0.268, -0.781, 0.239, 2.033, -0.665, 0.677)  # of texts that a prior chose
+
 
 def features(letters: Sequence[float], length: float, height: float) -> tuple[float, ...]:
     """What `WEIGHTS` are for, see FEATURES.
@@ -40,9 +42,22 @@ def features(letters: Sequence[float], length: float, height: float) -> tuple[fl
     )
 
 
-def confidence(letters: Sequence[float], length: float, height: float) -> float:
-    """The likelihood, 0..1, that a text is right in all letters, case and spaces apart; 0 for no letters."""
+def chosen_features(seen: tuple[float, ...], share: float) -> tuple[float, ...]:
+    """What WEIGHTS_CHOSEN are for: `features`, and the logarithm of the odds of the text's share, 0..1."""
+    share = min(max(share, LEAST), MOST)
+    return (*seen, math.log(share / (1 - share)))
+
+
+def confidence(letters: Sequence[float], length: float, height: float, share: float | None = None) -> float:
+    """The likelihood, 0..1, that a text is right in all letters, case and spaces apart; 0 for no letters.
+
+    share: of the text among those that a prior chose from, where one did (`common.ctc_beam`).
+    """
     if not letters:
         return 0.0
-    odds = sum(w * x for w, x in zip(WEIGHTS, features(letters, length, height), strict=True))
+    seen = features(letters, length, height)
+    if share is None:
+        odds = sum(w * x for w, x in zip(WEIGHTS, seen, strict=True))
+    else:
+        odds = sum(w * x for w, x in zip(WEIGHTS_CHOSEN, chosen_features(seen, share), strict=True))
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))

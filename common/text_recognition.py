@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from common.ctc_beam import beam
 from common.detector_input import check_image
 from common.errors import SettingsError, WeightsError
 from common.frame import Region
@@ -23,6 +24,7 @@ from common.onnx_models import lean_session, wheel_model
 from common.pixels import Bytes
 from common.text_confidence import confidence
 from common.text_crops import crops, smoothed, stretched, text_size
+from common.text_prior import NONE, TextPrior, text_prior
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class Spelled:
 
     text: str
     letters: tuple[float, ...] = ()  # probability of each letter, 0..1
+    share: float | None = None  # of this text among those that a prior chose from, 0..1; None = it was not asked
 
     @property
     def score(self) -> float:
@@ -72,14 +75,16 @@ class CTCRecognizer:
         model: another ONNX file of that kind, with its letters under `character` in its metadata.
         threads: for the network; 0 = as many as ONNX Runtime thinks right.
         again: of a frame so many lines that are in doubt are read again with the original beside it.
+        like: the kind of text that decides where a line is in doubt; see `common.text_prior.text_prior`.
     """
 
-    def __init__(self, model: str | Path | None = None, *, threads: int = 0, again: int = 0) -> None:
+    def __init__(self, model: str | Path | None = None, *, threads: int = 0, again: int = 0, like: str = NONE) -> None:
         if model is not None and not Path(model).is_file():
             raise SettingsError(f"there is no recognition model {model}")
         if threads < 0:
             raise SettingsError(f"recogniser: threads {threads} must be 0 (default) or more")
-        self.model, self.threads, self.again = model and Path(model), threads, again
+        self.model, self.threads, self.again, self.like = model and Path(model), threads, again, like
+        self._prior: TextPrior | None = None
         self._session: Any = None
         self._letters: list[str] = []
         self._lock = threading.Lock()
@@ -88,11 +93,13 @@ class CTCRecognizer:
         """Load the model now rather than at the first frame.
 
         Raises:
-            SettingsError: rapidocr is not installed. WeightsError: there is no model, or it is none of this kind.
+            SettingsError: rapidocr is not installed, or the text of `like` cannot be read.
+            WeightsError: there is no model, or it is none of this kind.
         """
         with self._lock:
             if self._session is not None:
                 return
+            self._prior = text_prior(self.like)
             path = self.model or wheel_model("rec", "--recognize")
             session = lean_session(path, self.threads)
             listed = session.get_modelmeta().custom_metadata_map.get("character", "").split("\n")
@@ -125,6 +132,17 @@ class CTCRecognizer:
 
     def decode(self, probabilities: Probabilities) -> Spelled:
         return decode(probabilities, self._letters)
+
+    def decode_line(self, probabilities: Probabilities, polygon: Polygon) -> Spelled:
+        """As `decode`; what is in doubt as the prior has it, if the text is in its script."""
+        spelled = self.decode(probabilities)
+        if self._prior is None or not spelled.text or sureness(spelled, polygon) >= DOUBT:
+            return spelled
+        if not self._prior.knows(spelled.text):
+            return spelled
+        text, likely, share = beam(probabilities, self._letters, self._prior)
+        text = cleaned(text)
+        return Spelled(text, likely, share) if text else spelled
 
     def probabilities(self, crop: Bytes) -> Probabilities:
         """Of each letter at each step of a (48, W, 3) crop."""
@@ -181,7 +199,7 @@ class Looks:
             ways = (self._recognizer.decode(self._recognizer.probabilities(crop)) for crop in cut)
             return max(ways, key=lambda one: one.score, default=Spelled(""))
         seen = self._recognizer.probabilities(cut[0])
-        spelled = self._recognizer.decode(seen)
+        spelled = self._recognizer.decode_line(seen, polygon)
         sure = sureness(spelled, polygon)
         if self._most and self._original is not None and spelled.text and sure < DOUBT:
             steps, letters = np.nonzero(seen > UNLIKELY)
@@ -194,13 +212,13 @@ class Looks:
         total = self._recognizer.probabilities(smoothed(doubt.crop, polygon)).copy()
         total += self._recognizer.probabilities(stretched(smoothed(other, polygon)))
         total[doubt.likely] += doubt.probabilities
-        spelled = self._recognizer.decode(np.divide(total, 3, dtype=np.float32))
+        spelled = self._recognizer.decode_line(np.divide(total, 3, dtype=np.float32), polygon)
         return spelled if spelled.text and sureness(spelled, polygon) >= doubt.sure - LESS_SURE else doubt.spelled
 
 
 def sureness(spelled: Spelled, polygon: Polygon) -> float:
     """How likely a text is right, 0..1; 0 for none."""
-    return confidence(spelled.letters, *text_size(polygon)) if spelled.text else 0.0
+    return confidence(spelled.letters, *text_size(polygon), spelled.share) if spelled.text else 0.0
 
 
 def decode(probabilities: Probabilities, letters: Sequence[str]) -> Spelled:

@@ -121,6 +121,11 @@ class Reading:
     recognize_again: int = option(
         0, "read so many lines of a frame that are in doubt again, with the dark frame beside the lit one", metavar="N"
     )
+    recognize_like: str = option(
+        "none",
+        "what kind of text decides where a line is in doubt: receipts, or a text file with lines like those to be read",
+        metavar="NAME|FILE",
+    )
 
 
 @dataclass(frozen=True, slots=True)
