@@ -6,7 +6,7 @@ Held-out receipts in 8 to 20 and 40 to 120 times less light, lit by `fast` and c
 node reads them with its defaults, but on one thread. H-mean at IoU 0.5 with 95 % bootstrap intervals over receipts,
 beside a detector that sees the full size (736) and one whose network is not rewritten (common/onnx_rewrite.py), both
 differences paired. CPU time is that of the whole process, of detector and recogniser with all before and after their
-networks, by turns on the same frames: the least of five tries of each, and the mean over the frames. Beside it: two
+networks, by turns on the same frames: the least of three tries of each, and the mean over the frames. Beside it: two
 threads that wait, as a node's do, and two that spin. Writes benchmarks/results/reader_time.json.
 """
 
@@ -34,7 +34,7 @@ from edge_node.settings import Reading
 
 RESULTS = Path(__file__).resolve().parent / "results" / "reader_time.json"
 FULL = 736
-FRAMES, TRIES = 12, 5
+FRAMES, TRIES = 6, 3
 DEFAULT, PLAIN, LARGE = "as a node reads", "network not rewritten", f"--detector-side {FULL}"
 
 
