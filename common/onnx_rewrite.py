@@ -53,11 +53,10 @@ def add_rather_than_join(network: Network) -> None:
         makers = [network.maker(name) for name in join.inputs]
         if conv is None or not isinstance(weights, np.ndarray) or len(conv.inputs) != 2 or len(makers) != 2:
             continue
-        widths = [_channels(network, name) for name in join.inputs]
-        if not all(maker and maker.op_type in (b"Relu", b"MaxPool") for maker in makers) or None in widths:
+        first, second = (_channels(network, name) for name in join.inputs)
+        if not all(maker and maker.op_type in (b"Relu", b"MaxPool") for maker in makers):
             continue
-        first = int(widths[0] or 0)
-        if first + int(widths[1] or 0) != weights.shape[1]:
+        if first is None or second is None or first + second != weights.shape[1]:
             continue
         bias = network.only_user(conv.outputs[0])
         level = _bias(network, bias, conv.outputs[0])
@@ -107,7 +106,7 @@ def gate_once(network: Network) -> None:
             continue
         if sorted(added.inputs) != sorted([x, scaled.outputs[0]]):
             continue
-        one = network.add_weights(b"one", np.ones((1, 1, 1, 1), np.float32))
+        one = network.add_weights(b"one", np.ones(1, np.float32))
         more = Node([s, one], scaled.outputs, b"Add")
         network.replace([scaled, added], [more, Node([x, more.outputs[0]], added.outputs, b"Mul")])
 
@@ -116,7 +115,7 @@ def enlarge_last(network: Network) -> None:
     """Two steps that double a map are convolutions of single pixels, whose channels are laid out side by side after
     them: the enlarged map, four and sixteen times as large, is never made with all its channels. To the same bits."""
     for first in [node for node in network.nodes if _doubles(network, node) is not None]:
-        add, relu = _biased(network, first), None
+        add = _biased(network, first)
         relu = add and network.only_user(add.outputs[0])
         second = relu and relu.op_type == b"Relu" and network.only_user(relu.outputs[0])
         if not add or not relu or not isinstance(second, Node):
