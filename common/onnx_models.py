@@ -68,7 +68,7 @@ def lean_sessions(model: Path, threads: int, cut: Callable[[bytes], tuple[bytes,
 def lean_options(threads: int) -> Any:
     """Session options that take less memory, and no time of a core to wait.
 
-    ONNX Runtime's threads would spin between layers: with two of them a frame took 1.6 to 2.3 times the CPU time on
+    ONNX Runtime's threads would spin between layers: with two of them a frame took twice the CPU time on
     cores that had other work too, and no less time on the clock.
 
     The arena reuses what one layer frees for the next; a memory pattern would lay all layers out side by side. All
