@@ -18,8 +18,8 @@ from deploy.locks.lock import EXTRAS, ROOT, Pin, normalised, read
 
 FOLDER = Path(__file__).resolve().parent
 SHIPPED = {  # files that no lock lists, by extra
-    "edge": ["edge_node/weights/*.onnx", "common/web/uplot/*.js"],
-    "cloud": ["cloud_node/laegan/weights/*.safetensors", "common/web/uplot/*.js"],
+    "edge": ["edge_node/weights/*.onnx", "common/priors/*.gz", "common/web/uplot/*.js"],
+    "cloud": ["cloud_node/laegan/weights/*.safetensors", "common/priors/*.gz", "common/web/uplot/*.js"],
 }
 OWN = "Apache-2.0"
 Licences = dict[tuple[str, str], str]

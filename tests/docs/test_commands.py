@@ -52,6 +52,7 @@ UNRUN = {  # command, as it begins: why it is not run
     "python benchmarks/packing.py": "as above",
     "python benchmarks/result_formats.py": "as above",
     "python benchmarks/reader.py": "as above",
+    "python benchmarks/reader_time.py": "as above",
     "python benchmarks/confidence.py": "as above",
     "python benchmarks/reading.py": "as above",
     "python benchmarks/text_prior.py": "as above",
