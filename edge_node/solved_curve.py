@@ -91,7 +91,9 @@ def flatter_curves(alpha: float, knee: float) -> Levels:
     below, above = CURVES[upper - 1, place], CURVES[upper, place]
     part = ((wanted - below) / (above - below).clip(min=1e-6)).clip(0, 1)
     flatter = np.tanh((upper - 1 + part) * (SOLVER_REACH / (SOLVER_STEPS - 1)))
-    return np.where(wanted < lit, np.minimum(flatter, alpha), alpha).astype(np.float32)
+    table = np.where(wanted < lit, np.minimum(flatter, alpha), alpha).astype(np.float32)
+    table[-1] = table[-2]  # white stays white by any curve: its neighbour's leaves the rim of a lamp alone
+    return table
 
 
 def guided(guide: Levels, values: Levels) -> tuple[Levels, Levels]:
@@ -116,7 +118,10 @@ def lifted(low: Bytes, alpha: Levels) -> Levels:
     steepest = max(float(alpha.max()), 1e-6)
     table = curve(BYTE_LEVELS, BYTE_LEVELS[:, None] * np.float32(steepest))  # by curve and level
     rows = np.rint(alpha * np.float32(255 / steepest)).astype(np.int32) * 256
-    return np.asarray(np.take(table, rows + low))
+    lit = np.empty(low.shape, np.float32)
+    for channel, levels in zip(lit, low, strict=True):  # one by one: the indices of a large frame are larger than it
+        np.take(table, rows + levels, out=channel)
+    return lit
 
 
 def _solve(rgb: Bytes, level: float) -> tuple[float, float]:

@@ -103,7 +103,9 @@ def flatter_curves(alpha: Tensor, knee: Tensor) -> Tensor:
     wanted = torch.minimum(lit, torch.maximum(levels, knee + SLOPE * (lit - knee)))
     curves = enhance_curve(levels[:, None], torch.tanh(_shifts(alpha)).view(1, -1, 1, 1, 1))  # (1, K, 1, 1, 256)
     flatter = _meet(curves[:, :, 0].expand(len(alpha), -1, -1, -1), wanted)
-    return torch.where(wanted < lit, torch.minimum(flatter, alpha), alpha).flatten(1)
+    table = torch.where(wanted < lit, torch.minimum(flatter, alpha), alpha).flatten(1)
+    # White stays white by any curve: its neighbour's leaves the rim of a lamp alone.
+    return torch.cat([table[:, :-1], table[:, -2:-1]], dim=1)
 
 
 def _looked_up(table: Tensor, cells: Tensor) -> Tensor:

@@ -50,8 +50,10 @@ class OnnxNetwork(nn.Module):
         for index, name in enumerate(sorted(used & constants.keys())):
             value = torch.from_numpy(np.array(constants[name]))
             self._slots[name] = f"constant_{index}"
-            value = value.float() if value.is_floating_point() else value
-            self.register_buffer(self._slots[name], value, persistent=False)
+            if value.is_floating_point():
+                self.register_buffer(self._slots[name], value.float(), persistent=False)
+            else:  # shapes are reckoned with on the CPU, wherever the network is
+                setattr(self, self._slots[name], value)
         self._plans: dict[tuple[str, ...], list[tuple[Step, list[str]]]] = {}
 
     def forward(self, image: Tensor, outputs: tuple[str, ...] = ()) -> list[Tensor]:

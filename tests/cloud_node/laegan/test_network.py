@@ -158,6 +158,16 @@ def test_a_lamp_has_no_halo() -> None:
         assert abs(left - far) < 0.02
 
 
+def test_the_rim_of_a_lamp_that_is_white_stays_as_it_is() -> None:
+    y, x = torch.meshgrid(torch.arange(192.0), torch.arange(256.0), indexing="ij")
+    lamp = ((300 - 8 * torch.hypot(y - 96, x - 128)) / 255).clamp(0.04, 1)
+    night = lamp.expand(1, 3, -1, -1).contiguous()
+    with torch.inference_mode():
+        alpha = create("fast").eval().curve(night)[0, 0]
+    assert alpha[96, 128] < 0.01, "the white core is no exception"
+    assert alpha[lamp > 0.9].max() < 0.01 < alpha[lamp < 0.05].min()
+
+
 def test_within_a_sign_there_is_one_curve() -> None:
     """Strokes of a letter are as much lifted as what they stand on: a curve of the pixel would take their contrast."""
     sign = torch.full((1, 3, 240, 360), 0.05)
