@@ -115,7 +115,7 @@ async def test_what_is_given_back_after_it_was_chosen_to_go_has_its_line(
         return found
 
     monkeypatch.setattr(keeping, "_choose", chosen)
-    spool.limit_bytes = spool.held_bytes + 1
+    spool.limit_bytes = spool.held_bytes * 3 // 2
     assert await store(keeping, frame(1))
     assert out not in spool and "the spool was full" in reasons[0] and keeping.counts["given up"] == 1
     await keeping.close()
