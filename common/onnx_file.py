@@ -78,7 +78,12 @@ class Network:
         used = {name for node in self.nodes for name in node.inputs} | self.outputs
         graph = [(NODE, BYTES, node.written()) for node in self.nodes]
         graph += [(INITIALIZER, BYTES, content) for name, content in self._weights.items() if name in used]
-        graph += [one for one in self._rest if one[0] != VALUE_INFO]  # of tensors that may be others now
+        graph += [
+            (number, kind, content)
+            for number, kind, content in self._rest
+            if number != VALUE_INFO  # of tensors that may be others now
+            and not (number == GRAPH_INPUT and text(content, VALUE_NAME) in self._weights)  # nobody gives those
+        ]
         return message([*(one for one in self._outer if one[0] != GRAPH), (GRAPH, BYTES, message(graph))])
 
     def weights(self, name: bytes) -> Weights | None:

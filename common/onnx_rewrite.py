@@ -185,8 +185,21 @@ def _bias(network: Network, node: Node | None, tensor: bytes) -> Weights | None:
     if node is None or node.op_type != b"Add" or node.inputs[0] != tensor:
         return None
     level = network.weights(node.inputs[1])
-    plain = level is not None and level.ndim == 4 and level.size == level.shape[1]
-    return level.reshape(-1) if level is not None and plain else None
+    if level is None or level.ndim != 4 or level.size != level.shape[1]:
+        return None
+    plain = level.size == _channels_made(network, tensor)  # one for all is no bias
+    return level.reshape(-1) if plain else None
+
+
+def _channels_made(network: Network, tensor: bytes) -> int | None:
+    """Of the convolution that a tensor comes from, by layers that keep its channels; None for another's."""
+    node = network.maker(tensor)
+    while node is not None and node.op_type in SAME_SHAPE:
+        node = network.maker(node.inputs[0])
+    weights = network.weights(node.inputs[1]) if node is not None and node.op_type.startswith(b"Conv") else None
+    if node is None or weights is None:
+        return None
+    return weights.shape[0 if node.op_type == b"Conv" else 1]
 
 
 def _biased(network: Network, node: Node) -> Node | None:

@@ -108,12 +108,14 @@ def _window(node: Node) -> tuple[int, int]:
 def _part(inner: Sequence[Field], nodes: Sequence[Node], kept: range, seam: Sequence[tuple[int, bytes]]) -> bytes:
     used = {name for index in kept for name in nodes[index].inputs}
     replaced = {number for number, _ in seam}
+    weights = {text(content, TENSOR_NAME) for number, _, content in inner if number == INITIALIZER}
     made, index = [], -1
     for number, kind, content in inner:
         index += number == NODE
         if (
             (number == NODE and index not in kept)
             or (number == INITIALIZER and text(content, TENSOR_NAME) not in used)
+            or (number == GRAPH_INPUT and text(content, VALUE_NAME) in weights)  # nobody gives those
             or number == VALUE_INFO  # of tensors that may be elsewhere now
             or number in replaced
         ):

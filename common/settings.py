@@ -261,7 +261,9 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> typing.NoReturn:
         said = message.removeprefix("unrecognized arguments: ")
-        if said != message:
+        if said != message and not said.strip():
+            message = "an argument is empty"
+        elif said != message:
             first = said.split()[0].partition("=")[0]
             near = difflib.get_close_matches(first, self._option_string_actions, 1, 0.75)
             message = f"there is no flag {first}" if first.startswith("-") else f"nothing here takes '{first}'"

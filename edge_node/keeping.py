@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,7 @@ class Keeping:
         self._spool: Spool | None = None
         self._failed_s = float("-inf")
         self._out: set[int] = set()
+        self._taking = threading.Lock()
         self._unsure: set[int] = set()  # out for good
         self._paused: dict[int, float] = {}  # order -> monotonic, when it may go again
         self._attempts: dict[int, int] = {}  # order -> the next attempt
@@ -138,10 +140,11 @@ class Keeping:
 
     def take(self, entry: Entry) -> bool:
         """It is out from now on; False when it is out already."""
-        if entry.order in self._out:
-            return False
-        self._out.add(entry.order)
-        return True
+        with self._taking:  # the spool's thread takes too
+            if entry.order in self._out:
+                return False
+            self._out.add(entry.order)
+            return True
 
     async def load(self, entry: Entry) -> tuple[Frame, Description, int] | None:
         """Its frame, its description and the next attempt; None when the file is damaged: it is given up then."""
@@ -175,9 +178,12 @@ class Keeping:
             return 0
         spool, hours = self._spool, self._settings.spooling.spool_hours
         old = [entry for entry in await self._call(spool.expired) if entry.order not in self._out]
+        given_up = 0
         for entry in old:
-            await self._give_up(spool, entry, self.take(entry), f"it was kept for more than {hours:g} h")
-        return len(old)
+            if self.take(entry):
+                given_up += 1
+                await self._give_up(spool, entry, True, f"it was kept for more than {hours:g} h")
+        return given_up
 
     # --- inside ---
 
@@ -193,12 +199,10 @@ class Keeping:
 
     def _choose(self, spool: Spool, size: int, priority: Priority) -> list[tuple[Entry, bool]]:
         """What has to go, and of each whether it waits; it is out from now on, so that `_next` does not give it."""
-        chosen = [(entry, entry.order not in self._out) for entry in spool.room_for(size, priority, self._out)]
-        self._out.update(entry.order for entry, _ in chosen)
-        return chosen
+        return [(entry, self.take(entry)) for entry in spool.room_for(size, priority, self._out)]
 
     async def _give_up(self, spool: Spool, entry: Entry, waited: bool, reason: str) -> None:
-        if waited:  # else the node has it in hand, and its reading will come
+        if waited or self.take(entry):  # given back meanwhile; else the node has it in hand, and its reading will come
             self._count("given up", f"kept frame {entry.id} is given up: {reason}")
             if not await self._noted(spool, entry, reason):
                 return
@@ -223,9 +227,8 @@ class Keeping:
     def _next(self, spool: Spool) -> Entry | None:
         now_s = time.monotonic()
         for entry in spool:
-            if entry.order not in self._out and self._paused.get(entry.order, 0.0) <= now_s:
+            if self._paused.get(entry.order, 0.0) <= now_s and self.take(entry):
                 self._paused.pop(entry.order, None)
-                self._out.add(entry.order)
                 return entry
         return None
 

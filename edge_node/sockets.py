@@ -14,6 +14,7 @@ import contextlib
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable
 from typing import Final
 
@@ -22,7 +23,9 @@ TCP_NOTSENT_LOWAT: Final = 25
 CONGESTION: Final = b"bbr"
 OTHER: Final = b"reno"  # of every Linux
 SO_MAX_PACING_RATE: Final = 47
+UNLIMITED: Final = 0xFFFFFFFF
 HEADROOM: Final = 1.25  # over the measured rate: room for a link that has become faster
+HELD_S: Final = 1.5  # BBR knows the link by then
 URGENT_THROUGH_S: Final = 2.0  # `after_s` once an urgent frame is through
 URGENT_COMES_S: Final = 9.0  # and when one comes, whose probe would be about due
 
@@ -43,6 +46,7 @@ class BbrProbe:
 
     def __init__(self) -> None:
         self.put_off_s = float("-inf")
+        self._held = False
 
     def put_off(self, address: str, rate: float, now_s: float, after_s: float) -> int:
         """No probe of the connections to HOST:PORT for the next 10 s.
@@ -50,7 +54,7 @@ class BbrProbe:
         Args:
             after_s: nothing is done where it was done less long ago.
             rate: of the link, bytes/s. While BBR looks for it anew it sends up to 2.9 times what it has seen so far;
-                it is held to a little more than this, so that no queue builds up.
+                it is held to a little more than this until `lift`, so that no queue builds up.
             now_s: monotonic.
 
         Returns:
@@ -58,16 +62,27 @@ class BbrProbe:
         """
         if now_s - self.put_off_s < after_s:
             return 0
-        self.put_off_s = now_s
+        self.put_off_s, self._held = now_s, True
 
         def begin_anew(connection: socket.socket) -> None:
             if connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") != CONGESTION:
                 raise OSError
-            connection.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, int(rate * HEADROOM))
+            _pace(connection, min(rate * HEADROOM, UNLIMITED))
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, OTHER)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, CONGESTION)
 
         return _each(address, begin_anew)
+
+    def lift(self, address: str, now_s: float) -> int:
+        """No limit any more on the connections to HOST:PORT, once BBR began anew long enough ago; returns how many."""
+        if not self._held or now_s - self.put_off_s < HELD_S:
+            return 0
+        self._held = False
+        return _each(address, lambda connection: _pace(connection, UNLIMITED))
+
+
+def _pace(connection: socket.socket, rate: float) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=I", int(rate)))
 
 
 def _each(address: str, action: Callable[[socket.socket], None]) -> int:

@@ -243,6 +243,7 @@ class Uplink:
         while True:
             await asyncio.sleep(WATCH_S)
             now = time.monotonic()
+            self._probe.lift(self.address, now)
             if now - before_s > 1.0:  # it was us who were held up
                 self._progress_s += now - before_s
             before_s = now
@@ -298,7 +299,10 @@ class Uplink:
 
     def _put_off_probe(self, after_s: float) -> None:
         if self._tuned:
-            self._probe.put_off(self.address, self.meter.rate, time.monotonic(), after_s)
+            try:
+                self._probe.put_off(self.address, self.meter.rate, time.monotonic(), after_s)
+            except Exception as error:  # the link works without
+                log.debug("BBR's probe is not put off: %s", error)
 
     async def _write(self, call: grpc.aio.StreamStreamCall) -> None:
         """Write what is queued, most urgent first, a part at a time."""

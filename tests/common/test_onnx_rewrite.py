@@ -270,3 +270,24 @@ def test_every_rewriting_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
             patch.setattr(onnx_rewrite, name, lambda network: None)
             without = faster(content)
         assert without != faster(content), name
+
+
+@pytest.mark.parametrize(("model", "name"), [(joined(), "bc"), (enlarged(), None), (pooled(), "ba")])
+def test_a_bias_of_one_number_for_all_channels(model: bytes, name: str | None) -> None:
+    made = onnx.load_from_string(model)
+    for one in made.graph.initializer:
+        if one.name == name or (name is None and tuple(one.dims)[:1] == (1,) and len(one.dims) == 4):
+            one.CopyFrom(onnx.numpy_helper.from_array(random(1, 1, 1, 1), one.name))
+    content = made.SerializeToString()
+    same(content, faster(content))
+
+
+@pytest.mark.parametrize("model", [joined(), pooled(), gated()])
+def test_weights_that_are_listed_as_inputs_are_none_afterwards(model: bytes) -> None:
+    made = onnx.load_from_string(model)
+    for one in made.graph.initializer:
+        made.graph.input.append(onnx.helper.make_tensor_value_info(one.name, one.data_type, one.dims))
+    content = made.SerializeToString()
+    rewritten = faster(content)
+    assert [one.name for one in onnx.load_from_string(rewritten).graph.input] == ["x"]
+    same(content, rewritten)

@@ -55,6 +55,8 @@ def test_every_kind_of_value_from_flags() -> None:
     [
         (["--nmae", "y"], "there is no flag --nmae; is --name meant?"),
         (["--zzz=1"], "there is no flag --zzz (`lamp --help`"),
+        ([""], "an argument is empty (`lamp --help`"),
+        (["  "], "an argument is empty (`lamp --help`"),
         (["stray"], "nothing here takes 'stray' (`lamp --help`"),
         (["--size"], "argument --size: expected one argument (`lamp --help`"),
     ],

@@ -98,3 +98,24 @@ async def test_what_was_chosen_to_go_is_not_given_out_meanwhile(tmp_path: Path) 
     assert given[0] is not None and await keeping.load(given[0]) is not None
     assert [entry.id.sequence for entry in spool] == [2, 3, 4] and not keeping.counts["damaged"]
     await keeping.close()
+
+
+async def test_what_is_given_back_after_it_was_chosen_to_go_has_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons: list[str] = []
+    keeping = keeping_of(tmp_path, lambda reason: not reasons.append(reason))
+    out = await store(keeping, frame(0, Priority.STANDARD))
+    spool, choose = keeping._spool, keeping._choose
+    assert out is not None
+
+    def chosen(*arguments: object) -> list[tuple[Entry, bool]]:
+        found = choose(*arguments)
+        keeping.put_back(out, 1)
+        return found
+
+    monkeypatch.setattr(keeping, "_choose", chosen)
+    spool.limit_bytes = spool.held_bytes * 3 // 2
+    assert await store(keeping, frame(1))
+    assert out not in spool and "the spool was full" in reasons[0] and keeping.counts["given up"] == 1
+    await keeping.close()

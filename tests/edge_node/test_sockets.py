@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edge_node.sockets import CONGESTION, SO_MAX_PACING_RATE, BbrProbe, tune_for_slow_link
+from edge_node.sockets import CONGESTION, SO_MAX_PACING_RATE, UNLIMITED, BbrProbe, tune_for_slow_link
 
 Pair = tuple[socket.socket, str]
 
@@ -62,3 +62,17 @@ def test_where_bbr_is_not_in_use_nothing_is_done(tuned: Pair) -> None:
     ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
     assert BbrProbe().put_off(address, 1e6, 100.0, 9.0) == 0
     assert congestion(ours) == b"reno" and pacing(ours) != 1_250_000
+
+
+def test_the_limit_is_lifted_once_bbr_began_anew(tuned: Pair) -> None:
+    ours, address = tuned
+    probe = BbrProbe()
+    probe.put_off(address, 1e6, 100.0, 9.0)
+    assert probe.lift(address, 100.5) == 0 and pacing(ours) == 1_250_000
+    assert probe.lift(address, 102.0) == 1 and pacing(ours) == UNLIMITED
+    assert probe.lift(address, 103.0) == 0
+
+
+def test_any_rate_can_be_set(tuned: Pair) -> None:
+    for rate in (2e9, 1e12, float("inf")):
+        assert BbrProbe().put_off(tuned[1], rate, 100.0, 9.0) == 1
