@@ -118,7 +118,6 @@ class ProcessDevice(asyncio.Protocol):
         slot = self._slots[number]
         flight = ProcessFlight(self._numbers, number, jobs, slot.claim, self._drop)
         self._flights[flight.number] = flight
-        flight.answer.add_done_callback(lambda _: self._flights.pop(flight.number, None))
         contents = [content_of(job.encoded or job.frame.image) for job in jobs]
         size = sum(map(len, contents))
         slot.expect(size)

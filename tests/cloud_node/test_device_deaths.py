@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deadly_child import KILLS_ENCODER, KILLS_UNPACKER, SLOW
+from deadly_child import HANGS, KILLS_ENCODER, KILLS_UNPACKER, SLOW
 from devices import House, make_job
 
 from cloud_node import device_memory, device_process
@@ -45,12 +45,14 @@ def large(sequence: int) -> Job:
     return Job(frame, Encoding(ImageFormat.LOSSLESS), Timeline({}))
 
 
-def house_of(kind: type[ProcessDevice], spec: EngineSpec, devices: list[ProcessDevice], frames: int = 8) -> House:
+def house_of(
+    kind: type[ProcessDevice], spec: EngineSpec, devices: list[ProcessDevice], frames: int = 8, **options: object
+) -> House:
     def make() -> ProcessDevice:
         devices.append(kind(spec, "cpu"))
         return devices[-1]
 
-    return House(devices=[make], max_frames=frames, restarts=RestartLimit(3, 600.0, 0.01))
+    return House(devices=[make], max_frames=frames, restarts=RestartLimit(3, 600.0, 0.01), **options)
 
 
 async def send_until_settled(house: House, *makes: Callable[[], Job]) -> None:
@@ -190,6 +192,15 @@ def idle(device: ProcessDevice) -> None:
     """Until no thread of the process is at anything."""
     while any(device._hands.held()):
         pass
+
+
+async def test_a_frame_that_hangs_the_device_is_blamed_and_fails_alone() -> None:
+    devices: list[ProcessDevice] = []
+    house = house_of(Deadly, ALONE, devices, stuck_after_s=1.0)
+    async with house.running(), asyncio.timeout(60):
+        await send_until_settled(house, *(partial(make_job, n) for n in (1, HANGS, 3)))
+        assert len(devices) <= 3, "it took two with it"
+    assert house.outcomes() == {1: Outcome.ENHANCED, 3: Outcome.ENHANCED, HANGS: Outcome.FAILED}
 
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_ADD_SEALS"), reason="this platform's shared memory cannot be bounded")

@@ -9,7 +9,7 @@ from pathlib import Path
 from cloud_node import device_child
 from common import packing
 
-KILLS_ENCODER, KILLS_UNPACKER, SLOW = 200, 210, 220  # greys
+KILLS_ENCODER, KILLS_UNPACKER, SLOW, HANGS = 200, 210, 220, 230  # greys
 _encode, _unpack = packing.encode, packing.unpack
 
 
@@ -30,8 +30,11 @@ def encode(rgb, *arguments):  # type: ignore[no-untyped-def]
 
 def unpack(image, **limits):  # type: ignore[no-untyped-def]
     raw = _unpack(image, **limits)
-    if int(packing.to_rgb(raw)[0, 0, 0]) == KILLS_UNPACKER:
+    grey = int(packing.to_rgb(raw)[0, 0, 0])
+    if grey == KILLS_UNPACKER:
         _die()
+    if grey == HANGS:
+        time.sleep(600)
     return raw
 
 
