@@ -178,7 +178,7 @@ class Claim:
         """Whether batch `number` is ours. One that was taken back may have been followed in its slot by another."""
         if self.descriptor < 0:
             return False
-        if self._taken < 0:
+        while self._taken < number:  # numbers only rise: an earlier one was of a batch that never came
             try:
                 (self._taken,) = NUMBER.unpack(os.read(self.descriptor, NUMBER.size))
             except BlockingIOError:

@@ -159,6 +159,8 @@ class Handover:
             enhance_ms=ran.network_ns / 1e6,
         )
         sharpness = (output.sharpness_before, output.sharpness_after)
+        if job.alone and job in self._held:
+            self._suspects.clear(job)  # not one that expired in the queue, which proves nothing
         self._finish(job, job.result(Outcome.ENHANCED, "", image, output.model, sharpness, size))
 
     def _encoded(self, task: asyncio.Task[None]) -> None:
@@ -178,6 +180,4 @@ class Handover:
     def _finish(self, job: Job, result: Result) -> None:
         if job in self._held:
             self._held.remove(job)
-            if job.alone:
-                self._suspects.clear(job)
             self._settle(job, result)

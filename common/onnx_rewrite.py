@@ -199,7 +199,8 @@ def _channels_made(network: Network, tensor: bytes) -> int | None:
     weights = network.weights(node.inputs[1]) if node is not None and node.op_type.startswith(b"Conv") else None
     if node is None or weights is None:
         return None
-    return weights.shape[0 if node.op_type == b"Conv" else 1]
+    channels: int = weights.shape[0 if node.op_type == b"Conv" else 1]
+    return channels
 
 
 def _biased(network: Network, node: Node) -> Node | None:

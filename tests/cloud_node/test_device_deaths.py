@@ -5,6 +5,7 @@ import fcntl
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -189,9 +190,11 @@ async def shown(done: Done | None, *jobs: Job) -> None:
 
 
 def idle(device: ProcessDevice) -> None:
-    """Until no thread of the process is at anything."""
-    while any(device._hands.held()):
-        pass
+    """Until no thread of the process is at anything, nor between two steps."""
+    looks = 0
+    while looks < 200:
+        looks = 0 if any(device._hands.held()) else looks + 1
+        time.sleep(0.002)
 
 
 async def test_a_frame_that_hangs_the_device_is_blamed_and_fails_alone() -> None:
