@@ -20,11 +20,11 @@ MAX_PIXELS = 7680 * 4320
 # them on, and end a stream in which nothing was said for a minute (AWS ALB, nginx): so an idle edge says Alive this
 # often, and the node answers.
 IDLE_PING_S = 20.0
+KEEPALIVE_TIMEOUT_MS = 10_000
 
 _COMMON = [
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.keepalive_timeout_ms", 10_000),
     # No compression: 100 kB of gzip would be 100 MB of memory.
     ("grpc.compression_enabled_algorithms_bitset", 1),
 ]
@@ -34,6 +34,7 @@ def server_options() -> list[tuple[str, int]]:
     """Options of a cloud node's server."""
     return [
         *_COMMON,
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         ("grpc.so_reuseport", 0),  # a second node on the same port must fail, not share
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.max_concurrent_streams", 128),  # of one connection
@@ -46,10 +47,11 @@ def server_options() -> list[tuple[str, int]]:
     ]
 
 
-def client_options() -> list[tuple[str, int]]:
+def client_options(keepalive_timeout_ms: int = KEEPALIVE_TIMEOUT_MS) -> list[tuple[str, int]]:
     """Options of an edge's channel: pings keep it alive through load balancers and notice dead links."""
     return [
         *_COMMON,
+        ("grpc.keepalive_timeout_ms", keepalive_timeout_ms),
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
@@ -57,11 +59,14 @@ def client_options() -> list[tuple[str, int]]:
     ]
 
 
-def connect(address: str, identity: "Identity | None" = None) -> grpc.aio.Channel:
+def connect(
+    address: str, identity: "Identity | None" = None, *, keepalive_timeout_ms: int = KEEPALIVE_TIMEOUT_MS
+) -> grpc.aio.Channel:
     """A channel to a cloud node at HOST:PORT, with TLS if there is an identity. Connects when first used."""
+    options = client_options(keepalive_timeout_ms)
     if identity is None:
-        return grpc.aio.insecure_channel(address, options=client_options())
-    return grpc.aio.secure_channel(address, client_credentials(identity), options=client_options())
+        return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.secure_channel(address, client_credentials(identity), options=options)
 
 
 def client_credentials(identity: "Identity") -> grpc.ChannelCredentials:

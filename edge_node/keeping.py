@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from common.errors import SpoolError
+from common.errors import SpoolError, SpoolFull
 from common.frame import Frame, FrameId, Priority
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import JsonLines
@@ -117,13 +117,13 @@ class Keeping:
 
     def put_back(self, entry: Entry, attempt: int, pause_s: float = 0.0) -> bool:
         """It waits again, its next attempt being `attempt`; False when its file went meanwhile."""
-        self._out.discard(entry.order)
-        if self._spool is None or entry not in self._spool:
-            return False
-        self._attempts[entry.order] = attempt
-        if pause_s:
-            self._paused[entry.order] = time.monotonic() + pause_s
-        return True
+        there = self._spool is not None and entry in self._spool
+        if there:
+            self._attempts[entry.order] = attempt
+            if pause_s:
+                self._paused[entry.order] = time.monotonic() + pause_s
+        self._out.discard(entry.order)  # last: from here on `_next` may give it
+        return there
 
     # --- out ---
 
@@ -182,7 +182,7 @@ class Keeping:
         for entry in old:
             if self.take(entry):
                 given_up += 1
-                await self._give_up(spool, entry, True, f"it was kept for more than {hours:g} h")
+                await self._give_up(spool, entry, f"it was kept for more than {hours:g} h")
         return given_up
 
     # --- inside ---
@@ -192,22 +192,28 @@ class Keeping:
         try:
             while chosen:
                 reason = "the spool was full, and it was the least urgent and oldest"
-                await self._give_up(spool, *chosen[0], reason=reason)
-                del chosen[0]
+                if not await self._give_up(spool, chosen.pop(0), reason):
+                    raise SpoolFull(f"the spool {spool.folder} is full, and what has to go cannot be written down")
         finally:
-            self._out -= {entry.order for entry, waited in chosen if waited}
+            self._out.difference_update(entry.order for entry in chosen)
 
-    def _choose(self, spool: Spool, size: int, priority: Priority) -> list[tuple[Entry, bool]]:
-        """What has to go, and of each whether it waits; it is out from now on, so that `_next` does not give it."""
-        return [(entry, self.take(entry)) for entry in spool.room_for(size, priority, self._out)]
+    def _choose(self, spool: Spool, size: int, priority: Priority) -> list[Entry]:
+        """What has to go; it is out from now on, so that nobody else takes it."""
+        while True:
+            chosen = spool.room_for(size, priority, self._out)
+            taken = [entry for entry in chosen if self.take(entry)]
+            if len(taken) == len(chosen):
+                return chosen
+            self._out.difference_update(entry.order for entry in taken)
 
-    async def _give_up(self, spool: Spool, entry: Entry, waited: bool, reason: str) -> None:
-        if waited or self.take(entry):  # given back meanwhile; else the node has it in hand, and its reading will come
-            self._count("given up", f"kept frame {entry.id} is given up: {reason}")
-            if not await self._noted(spool, entry, reason):
-                return
+    async def _give_up(self, spool: Spool, entry: Entry, reason: str) -> bool:
+        """An entry that is out has its line and goes; False when that cannot be written."""
+        self._count("given up", f"kept frame {entry.id} is given up: {reason}")
+        if not await self._noted(spool, entry, reason):
+            return False
         await self._quietly(spool.remove, entry)
         self._forget(entry)
+        return True
 
     async def _noted(self, spool: Spool, entry: Entry, reason: str) -> bool:
         """Whether the line of a lost frame is on the disk to stay; if not, the frame waits for a better time."""

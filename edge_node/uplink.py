@@ -18,7 +18,7 @@ from common.frame import Frame, Priority
 from common.identity import Identity
 from edge_node.cloud_list import CloudList
 from edge_node.link import Key, LinkMeter
-from edge_node.sockets import URGENT_COMES_S, URGENT_THROUGH_S, BbrProbe, tune_for_slow_link
+from edge_node.sockets import URGENT_COMES_S, URGENT_THROUGH_S, BbrProbe, new_mark, tune_for_slow_link
 from edge_node.window import Window
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2
@@ -80,7 +80,8 @@ class Uplink:
         self._stalled = ""  # why we gave the stream up
         self._sent_away = False  # by the cloud node, in good order
         self._progress_s = self._said_s = self._heard_s = self._asked_s = 0.0  # monotonic
-        self._tuned, self._probe = False, BbrProbe()
+        self._mark = new_mark()
+        self._tuned, self._probe = False, BbrProbe(self._mark)
         self._urgent: set[Key] = set()  # essential frames on the link
         self._expected_s = 0.0  # monotonic: until then one more is waited for
         self._writing = self._owed = False  # now; something is to come of what was written
@@ -197,7 +198,7 @@ class Uplink:
         """One stream from open to end; yields once it is open."""
         self._stalled, self._sent_away = "", False
         self._shown = self._identity and self._identity.bundle
-        async with connect(self.address, self._identity) as channel:
+        async with connect(self.address, self._identity, keepalive_timeout_ms=self._mark) as channel:
             call = enhancement_pb2_grpc.EnhancementStub(channel).Stream()
             message = await self._open(call)
             if message is grpc.aio.EOF:  # closed without a word; a refusal would have raised
@@ -243,7 +244,7 @@ class Uplink:
         while True:
             await asyncio.sleep(WATCH_S)
             now = time.monotonic()
-            self._probe.lift(self.address, now)
+            self._probe.lift(now)
             if now - before_s > 1.0:  # it was us who were held up
                 self._progress_s += now - before_s
             before_s = now
@@ -290,7 +291,7 @@ class Uplink:
         self.meter.arrived(key, self._heard_s)
         if self.meter.slow and not self._tuned:
             self._tuned = True
-            tune_for_slow_link(self.address)
+            tune_for_slow_link(self._mark)
         if key in self._urgent:
             self._urgent.discard(key)
             if not self._urgent:
@@ -300,7 +301,7 @@ class Uplink:
     def _put_off_probe(self, after_s: float) -> None:
         if self._tuned:
             try:
-                self._probe.put_off(self.address, self.meter.rate, time.monotonic(), after_s)
+                self._probe.put_off(self.meter.rate, time.monotonic(), after_s)
             except Exception as error:  # the link works without
                 log.debug("BBR's probe is not put off: %s", error)
 

@@ -171,7 +171,7 @@ class Spool:
     def room_for(self, size: int, priority: Priority, out: Collection[int] = ()) -> list[Entry]:
         """What has to go for a frame of so many bytes: the least urgent first, then the oldest, none more urgent.
 
-        What is `out`, by its order, is under way, and goes only if all others do not suffice.
+        Never what is `out`, by its order: it is under way, and here in case that fails.
 
         Raises:
             SpoolFull: that would not be enough.
@@ -179,12 +179,14 @@ class Spool:
         size += DESCRIPTION_BYTES // 64  # about what comes with the payload
         missing = max(self.held_bytes + size - self.limit_bytes, size + self.free_bytes - self._free())
         victims: list[Entry] = []
-        less = [each for other in sorted(Priority, reverse=True) if other >= priority for each in self._of(other)]
-        for entry in sorted(less, key=lambda entry: entry.order in out):
+        for entry in [
+            each for other in sorted(Priority, reverse=True) if other >= priority for each in self._of(other)
+        ]:
             if missing <= 0:
                 return victims
-            victims.append(entry)
-            missing -= entry.size
+            if entry.order not in out:
+                victims.append(entry)
+                missing -= entry.size
         if missing > 0:
             raise SpoolFull(
                 f"no room in the spool {self.folder}: {self.held_bytes / 2**20:.0f} of "

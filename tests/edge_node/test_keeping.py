@@ -55,15 +55,27 @@ async def test_a_frame_that_is_on_its_way_is_not_given_out_while_it_is_stored(
     await keeping.close()
 
 
-async def test_what_is_on_its_way_goes_last_when_room_is_needed(tmp_path: Path) -> None:
+async def test_what_is_on_its_way_is_not_pushed_out(tmp_path: Path) -> None:
     reasons: list[str] = []
     keeping = keeping_of(tmp_path, lambda reason: not reasons.append(reason))
     out, waiting = [await store(keeping, frame(number, Priority.STANDARD)) for number in range(2)]
     assert out is not None and waiting is not None and keeping.put_back(waiting, 1)
     spool = keeping._spool
     spool.limit_bytes = 2 * spool.held_bytes - 1  # not for two more
-    assert await store(keeping, frame(2)) and await store(keeping, frame(3))
+    assert await store(keeping, frame(2)) and await store(keeping, frame(3)) and await store(keeping, frame(4)) is None
     assert out in spool and waiting not in spool and "the spool was full" in reasons[0]
+    assert keeping.put_back(out, 1) and await keeping.next() == out and await keeping.load(out) is not None
+    await keeping.close()
+
+
+async def test_room_that_cannot_be_made_is_not_used(tmp_path: Path) -> None:
+    keeping = keeping_of(tmp_path, lambda reason: False)
+    waiting = await store(keeping, frame(0))
+    assert waiting is not None and keeping.put_back(waiting, 1)
+    spool = keeping._spool
+    spool.limit_bytes = spool.held_bytes + 1
+    assert await store(keeping, frame(1)) is None
+    assert waiting in spool and spool.held_bytes <= spool.limit_bytes
     await keeping.close()
 
 
@@ -100,22 +112,65 @@ async def test_what_was_chosen_to_go_is_not_given_out_meanwhile(tmp_path: Path) 
     await keeping.close()
 
 
-async def test_what_is_given_back_after_it_was_chosen_to_go_has_its_line(
+async def test_what_is_given_back_and_claimed_at_once_while_room_is_made_is_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reasons: list[str] = []
-    keeping = keeping_of(tmp_path, lambda reason: not reasons.append(reason))
+    """Between what has to go was chosen, with the frame out, and its going: nothing of it may then be gone unsaid."""
+    keeping = keeping_of(tmp_path)
     out = await store(keeping, frame(0, Priority.STANDARD))
-    spool, choose = keeping._spool, keeping._choose
+    spool, room_for = keeping._spool, Spool.room_for
     assert out is not None
 
-    def chosen(*arguments: object) -> list[tuple[Entry, bool]]:
-        found = choose(*arguments)
+    def given_back_then(*arguments: object) -> list[Entry]:
+        found = room_for(*arguments)
         keeping.put_back(out, 1)
+        assert keeping.take(out)
         return found
 
-    monkeypatch.setattr(keeping, "_choose", chosen)
+    monkeypatch.setattr(Spool, "room_for", given_back_then)
     spool.limit_bytes = spool.held_bytes * 3 // 2
-    assert await store(keeping, frame(1))
-    assert out not in spool and "the spool was full" in reasons[0] and keeping.counts["given up"] == 1
+    await store(keeping, frame(1))
+    assert await keeping.load(out) is not None and not keeping.counts["damaged"]
+    await keeping.close()
+
+
+async def test_what_was_claimed_while_it_was_chosen_to_go_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping, room_for, claimed = keeping_of(tmp_path), Spool.room_for, list[Entry]()
+    for number in range(2):
+        entry = await store(keeping, frame(number))
+        assert entry is not None and keeping.put_back(entry, 1)
+    spool = keeping._spool
+
+    def claimed_then(*arguments: object) -> list[Entry]:
+        found = room_for(*arguments)
+        if found and not claimed:
+            claimed.append(found[0])
+            assert keeping.take(found[0])
+        return found
+
+    monkeypatch.setattr(Spool, "room_for", claimed_then)
+    spool.limit_bytes = spool.held_bytes * 3 // 2 + 1024
+    assert await store(keeping, frame(2)) and await store(keeping, frame(3))
+    assert claimed[0] in spool and [entry.id.sequence for entry in spool] == [0, 2, 3]
+    assert keeping.counts["given up"] == 1
+    await keeping.close()
+
+
+async def test_what_is_given_back_waits_with_its_attempt_and_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From when it is no longer out it may be given again, by another thread."""
+
+    class Out(set[int]):
+        def discard(self, order: int) -> None:
+            assert keeping._attempts[order] == 3 and keeping._paused[order] > time.monotonic()
+            super().discard(order)
+
+    keeping = keeping_of(tmp_path)
+    entry = await store(keeping, frame(0))
+    assert entry is not None
+    monkeypatch.setattr(keeping, "_out", Out(keeping._out))
+    assert keeping.put_back(entry, 3, 60.0) and await keeping.next() is None
     await keeping.close()
