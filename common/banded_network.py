@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from common.errors import WeightsError
-from common.onnx_models import lean_session, lean_sessions
+from common.onnx_models import lean_session, lean_sessions, or_as_it_is
 from common.onnx_split import STEM_STRIDE, halves
 from common.pixels import Bytes, Levels
 
@@ -21,7 +22,7 @@ class BandedNetwork:
     """An ONNX network from an image to a map of its size; (1, 3, H, W) in, (1, 1, H, W) out, H and W multiples of 32.
 
     The early layers are the largest: at 1280x736 rapidocr's detector takes 70 MB less in bands, to the same bits. A
-    network that has no place to be cut, or whose parts do not load, runs whole.
+    network that has no place to be cut, or whose parts do not load or run, runs whole.
 
     Raises:
         SettingsError, WeightsError: as `lean_sessions`.
@@ -46,12 +47,21 @@ class BandedNetwork:
             self._first, *rest = [lean_session(model, threads)]
         self._body = rest[0] if rest else None
         self._image = self._first.get_inputs()[0].name
+        self._run = or_as_it_is(
+            model, self._parts, lambda: partial(self._whole, lean_session(model, threads, rewrite=False))
+        )
 
     def run(self, scaled: Bytes, blob: Callable[[Bytes], Levels]) -> Levels:
         """(H, W) probabilities of an (H, W, 3) image; `blob` makes (1, 3, h, W) of some of its rows."""
+        return self._run(scaled, blob)
+
+    def _whole(self, session: Any, scaled: Bytes, blob: Callable[[Bytes], Levels]) -> Levels:
+        probabilities: Levels = session.run(None, {self._image: blob(scaled)})[0][0, 0]
+        return probabilities
+
+    def _parts(self, scaled: Bytes, blob: Callable[[Bytes], Levels]) -> Levels:
         if self._body is None:
-            whole: Levels = self._first.run(None, {self._image: blob(scaled)})[0][0, 0]
-            return whole
+            return self._whole(self._first, scaled, blob)
         height, width = scaled.shape[:2]
         features: Levels | None = None
         for top in range(0, height, BAND):

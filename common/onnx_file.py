@@ -9,8 +9,8 @@ import numpy as np
 # ModelProto.graph; GraphProto; NodeProto; AttributeProto; TensorProto and ValueInfoProto
 GRAPH: Final = 7
 NODE, INITIALIZER, GRAPH_INPUT, GRAPH_OUTPUT, VALUE_INFO = 1, 5, 11, 12, 13
-INPUT, OUTPUT, NODE_NAME, OP_TYPE, ATTRIBUTE = 1, 2, 3, 4, 5
-ATTRIBUTE_NAME, INT, STRING, INTS, ATTRIBUTE_TYPE = 1, 3, 4, 8, 20
+INPUT, OUTPUT, NODE_NAME, OP_TYPE, ATTRIBUTE, DOMAIN = 1, 2, 3, 4, 5, 7
+ATTRIBUTE_NAME, INT, STRING, A_GRAPH, INTS, GRAPHS, ATTRIBUTE_TYPE = 1, 3, 4, 6, 8, 11, 20
 DIMS, DATA_TYPE, TENSOR_NAME, RAW_DATA = 1, 2, 8, 9
 VALUE_NAME: Final = 1
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
@@ -23,12 +23,17 @@ Weights = np.ndarray[Any, np.dtype[np.float32]]
 
 @dataclass(slots=True)
 class Node:
-    """One layer. `attributes` are those whole; `ints` and `strings` are what they hold of these types, by name."""
+    """One layer. `attributes` are those whole; `ints` and `strings` are what they hold of these types, by name.
+
+    The `op_type` of a layer that is none of ONNX's own begins with its domain: "com.microsoft::Conv".
+    """
 
     inputs: list[bytes]
     outputs: list[bytes]
     op_type: bytes
     attributes: list[bytes] = field(default_factory=list)
+    others: list[Field] = field(default_factory=list)  # as name and domain
+    content: bytes = b""  # as it was read
 
     @property
     def ints(self) -> dict[bytes, list[int]]:
@@ -40,8 +45,8 @@ class Node:
 
     @classmethod
     def read(cls, content: bytes) -> "Node":
-        node = cls([], [], b"")
-        for number, _, value in fields(content):
+        node, domain = cls([], [], b"", content=content), b""
+        for number, kind, value in fields(content):
             if number == INPUT:
                 node.inputs.append(value)
             elif number == OUTPUT:
@@ -50,19 +55,36 @@ class Node:
                 node.op_type = value
             elif number == ATTRIBUTE:
                 node.attributes.append(value)
+            else:
+                node.others.append((number, kind, value))
+                domain = value if number == DOMAIN else domain
+        if domain not in (b"", b"ai.onnx"):
+            node.op_type = domain + b"::" + node.op_type
         return node
 
+    @property
+    def changed(self) -> bool:
+        """Whether it is another than was read."""
+        return not self.content or self != Node.read(self.content)
+
     def written(self) -> bytes:
-        """Named after what it makes: ONNX Runtime's profiles then tell the layers apart."""
+        """As it was read where it is not changed. Without a name it gets that of what it makes: ONNX Runtime's profiles
+        then tell the layers apart."""
+        if not self.changed:
+            return self.content
         parts = [(INPUT, one) for one in self.inputs] + [(OUTPUT, one) for one in self.outputs]
-        parts += [(NODE_NAME, self.outputs[0]), (OP_TYPE, self.op_type)]
-        return message(
-            [(number, BYTES, value) for number, value in [*parts, *((ATTRIBUTE, a) for a in self.attributes)]]
-        )
+        if all(number != NODE_NAME for number, _, _ in self.others):
+            parts.append((NODE_NAME, self.outputs[0]))
+        parts += [(OP_TYPE, self.op_type.rpartition(b"::")[2]), *((ATTRIBUTE, one) for one in self.attributes)]
+        return message([*((number, BYTES, value) for number, value in parts), *self.others])
 
 
 class Network:
-    """A model whose nodes and weights can be changed. Raises ValueError, IndexError for what is none."""
+    """A model whose nodes and weights can be changed.
+
+    Raises:
+        ValueError, IndexError: it is none, or has graphs within it, whose layers use tensors without saying so here.
+    """
 
     def __init__(self, model: bytes) -> None:
         self._outer = list(fields(model))
@@ -70,8 +92,18 @@ class Network:
         inner = list(fields(graph))
         self._rest = [one for one in inner if one[0] not in (NODE, INITIALIZER)]
         self.nodes = [Node.read(content) for number, _, content in inner if number == NODE]
+        if any(
+            number in (A_GRAPH, GRAPHS) for node in self.nodes for one in node.attributes for number, *_ in fields(one)
+        ):
+            raise ValueError("graphs within it")
+        self._read = [node.content for node in self.nodes]
         self._weights = {text(content, TENSOR_NAME): content for number, _, content in inner if number == INITIALIZER}
         self.outputs = {text(content, VALUE_NAME) for number, _, content in self._rest if number == GRAPH_OUTPUT}
+
+    @property
+    def changed(self) -> bool:
+        """Whether a layer is another than was read, or elsewhere."""
+        return [node.content for node in self.nodes] != self._read or any(node.changed for node in self.nodes)
 
     def written(self) -> bytes:
         """The file, without the weights that no node uses any more."""

@@ -5,7 +5,7 @@ import importlib.util
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from common.onnx_rewrite import faster
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
 MODELS: Final = {"det": "PP-OCRv6_det_small.onnx", "rec": "PP-OCRv6_rec_small.onnx"}  # of those in the wheel
 
 # Bytes that the arena reserves: it takes them one by one as they are used. Grown from small pieces, each too small for
@@ -26,17 +28,48 @@ FLOAT: Final = 1  # TensorProto.DataType
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
 
-def lean_session(model: Path, threads: int) -> Any:
+def lean_session(model: Path, threads: int, *, rewrite: bool = True) -> Any:
     """An ONNX Runtime session of a file that takes less memory than one with the runtime's own settings.
+
+    Args:
+        rewrite: run it faster; as it is where it does not load or run so.
 
     Raises:
         SettingsError: ONNX Runtime is not installed.
         WeightsError: the file cannot be read, or is no model that runs.
     """
-    return lean_sessions(model, threads, lambda content: (content,))[0]
+    [session] = lean_sessions(model, threads, lambda content: (content,), rewrite=rewrite)
+    if rewrite:
+        session.run = or_as_it_is(model, session.run, lambda: lean_session(model, threads, rewrite=False).run)
+    return session
 
 
-def lean_sessions(model: Path, threads: int, cut: Callable[[bytes], tuple[bytes, ...]]) -> list[Any]:
+def or_as_it_is(model: Path, run: Callable[P, T], load: Callable[[], Callable[P, T]]) -> Callable[P, T]:
+    """Runs a rewritten network; once that fails and what `load` gives, the network as it is, does not: that."""
+    spare: Callable[[], Callable[P, T]] | None = load
+
+    def guarded(*arguments: P.args, **named: P.kwargs) -> T:
+        nonlocal run, spare
+        try:
+            return run(*arguments, **named)
+        except Exception as fault:  # ONNX Runtime's own classes differ by version
+            if spare is None:
+                raise
+            try:
+                plain = spare()
+            except WeightsError:  # the file is another by now, or gone
+                raise fault from None
+            made = plain(*arguments, **named)
+            _say(model, fault)
+            run, spare = plain, None
+            return made
+
+    return guarded
+
+
+def lean_sessions(
+    model: Path, threads: int, cut: Callable[[bytes], tuple[bytes, ...]], *, rewrite: bool = True
+) -> list[Any]:
     """Sessions of the parts of a file, as `cut` makes them, rewritten to be faster; else as `lean_session`."""
     try:
         import onnxruntime as ort
@@ -53,16 +86,21 @@ def lean_sessions(model: Path, threads: int, cut: Callable[[bytes], tuple[bytes,
     except OSError as error:
         raise WeightsError(f"{model} cannot be read: {error}") from None
     try:
-        made = sessions(faster(content))
+        made = sessions(faster(content) if rewrite else content)
     except Exception as fault:  # ONNX Runtime's own classes differ by version
         try:
             made = sessions(content)
         except Exception as error:
             raise WeightsError(f"{model} cannot be read as a network, get it again: {error}") from None
-        log.warning("%s does not run as it is rewritten: it runs as it is, which is slower (%s)", model.name, fault)
+        _say(model, fault)
     for session in made:
         session._model_bytes = b""  # kept for a change of providers alone: detector and recogniser take 31 MB less
     return made
+
+
+def _say(model: Path, fault: Exception) -> None:
+    reason = " ".join(str(fault).split())
+    log.warning("%s does not run as it is rewritten: it runs as it is, which is slower (%s)", model.name, reason)
 
 
 def lean_options(threads: int) -> Any:

@@ -24,7 +24,7 @@ def faster(model: bytes) -> bytes:
         drop_identities(network)
         for rewrite in (add_rather_than_join, fill_blocks, gate_once, enlarge_last, stay_in_blocks):
             rewrite(network)
-        return network.written()
+        return network.written() if network.changed else model
     except (IndexError, ValueError):
         return model
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common import banded_network
+from common import banded_network, onnx_models
 from common.banded_network import BAND, BandedNetwork
 from common.errors import WeightsError
 from common.onnx_models import lean_session, wheel_model
@@ -60,10 +60,11 @@ def saved(path: Path, nodes: list, outputs: list[str], weights: dict[str, np.nda
     return path
 
 
-def small(path: Path, *, second: dict | None = None, without: str = "", beside: str = "") -> Path:
+def small(path: Path, *, second: dict | None = None, without: str = "", beside: str = "", wide: int = 0) -> Path:
     """Two convolutions that halve the image, one after them, and back to the image's size.
 
     second: attributes of the second, changed. without: one that it lacks. beside: what else is used after the cut.
+    wide: the one width that what comes after the cut takes.
     """
     onnx = pytest.importorskip("onnx")
     node, rng = onnx.helper.make_node, np.random.default_rng(3)
@@ -88,7 +89,10 @@ def small(path: Path, *, second: dict | None = None, without: str = "", beside: 
     ]
     if beside:
         nodes.append(node("Mul", ["d", "k"], ["e"]))
-    nodes.append(node("Resize", ["e" if beside else "d", "roi", "scales"], ["y"]))
+    elif wide:
+        weights["wide"] = np.ones((1, 1, 1, wide), np.float32)
+        nodes.append(node("Mul", ["d", "wide"], ["e"]))
+    nodes.append(node("Resize", ["e" if beside or wide else "d", "roi", "scales"], ["y"]))
     return saved(path, nodes, ["y"], weights)
 
 
@@ -126,6 +130,20 @@ def test_halves_that_do_not_load_run_whole(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(banded_network, "halves", lambda content: replace(found, body=found.body[:-40]))
     assert BandedNetwork(path, 1)._body is None
     assert same_as_whole(path)
+
+
+def test_parts_that_do_not_run_run_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, other = small(tmp_path / "net.onnx"), small(tmp_path / "other.onnx", wide=5)
+    monkeypatch.setattr(onnx_models, "faster", lambda content: other.read_bytes())
+    image = np.random.default_rng(0).integers(0, 256, (BAND + 64, 64, 3), dtype=np.uint8)
+    banded = BandedNetwork(path, 1)
+    assert banded._body is not None
+    made = [banded.run(image, _blob) for _ in range(2)]
+    monkeypatch.undo()
+    assert all(np.allclose(one, whole(path, image), atol=1e-5) for one in made)
+    assert caplog.text.count("does not run as it is rewritten") == 1
 
 
 def test_what_is_no_network_is_said_to_be_none(tmp_path: Path) -> None:

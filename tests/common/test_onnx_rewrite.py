@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from common import onnx_models, onnx_rewrite
-from common.onnx_file import Network
+from common.onnx_file import Network, fields
 from common.onnx_models import lean_options, lean_session, wheel_model
 from common.onnx_rewrite import (
     add_rather_than_join,
@@ -260,6 +260,71 @@ def test_a_rewritten_network_that_does_not_load_runs_as_it_is(
     x = np.ones((1, 3, 8, 8), np.float32)
     assert np.array_equal(lean_session(tmp_path / "net.onnx", 1).run(None, {"x": x})[0], output(pooled(), x))
     assert "does not run as it is rewritten" in caplog.text
+
+
+def faulty() -> bytes:
+    """It loads, and fails when it runs: nothing is five pixels wide."""
+    return net(
+        [conv("x", "c"), node("Add", ["c", "five"], ["y"])], {"wc": random(6, 3, 3, 3), "five": random(1, 6, 1, 5)}
+    )
+
+
+def test_a_rewritten_network_that_does_not_run_runs_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "net.onnx").write_bytes(pooled())
+    monkeypatch.setattr(onnx_models, "faster", lambda content: faulty())
+    session, x = lean_session(tmp_path / "net.onnx", 1), np.ones((1, 3, 8, 8), np.float32)
+    for _ in range(2):
+        assert np.array_equal(session.run(None, {"x": x})[0], output(pooled(), x))
+    assert [one.message.count("does not run as it is rewritten") for one in caplog.records] == [1]
+
+
+def test_a_fault_that_is_none_of_the_rewriting_is_raised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "net.onnx").write_bytes(pooled())
+    session = lean_session(tmp_path / "net.onnx", 1)
+    with pytest.raises(Exception, match="Got invalid dimensions"):
+        session.run(None, {"x": np.ones((1, 4, 8, 8), np.float32)})
+    (tmp_path / "net.onnx").unlink()
+    with pytest.raises(Exception, match="Got invalid dimensions"):
+        session.run(None, {"x": np.ones((1, 4, 8, 8), np.float32)})
+    assert not caplog.records and session.run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
+
+
+def marked(op_type: str, inputs: list[str], outputs: list[str], **more: object) -> object:
+    """A layer with a name, a note, and a field that onnx.proto does not have yet."""
+    made = node(op_type, inputs, outputs, name=f"name of {outputs[0]}", doc_string="a note", **more)
+    made.MergeFromString(b"\xfa\x3f\x05later")  # 127
+    return made
+
+
+def test_what_is_not_rewritten_stays_to_the_byte() -> None:
+    plain = net([marked("Relu", ["x"], ["r"]), marked("Sigmoid", ["r"], ["y"])], {})
+    assert faster(plain) == plain
+    nodes = [node("Identity", ["x"], ["i"]), marked("Relu", ["i"], ["r"]), marked("Sigmoid", ["r"], ["y"])]
+    held = [one.SerializeToString() for one in onnx.load_from_string(faster(net(nodes, {}))).graph.node]
+    assert held[1] == nodes[2].SerializeToString()
+    first = marked("Relu", ["x"], ["r"]).SerializeToString()
+    assert sorted(fields(held[0])) == sorted(fields(first)), "of what changed, all but its input"
+
+
+def test_a_layer_of_another_domain_keeps_it_and_is_none_of_onnx() -> None:
+    """QuickGelu of ONNX Runtime's own; an Identity of others may do anything."""
+    nodes = [node("Identity", ["x"], ["i"]), node("QuickGelu", ["i"], ["q"], domain="com.microsoft", alpha=1.5)]
+    nodes += [node("Identity", ["q"], ["o"], domain="other"), node("Relu", ["o"], ["y"])]
+    made = onnx.load_from_string(faster(net(nodes, {}))).graph.node
+    assert [(one.domain, one.op_type, *one.input) for one in made] == [
+        ("com.microsoft", "QuickGelu", "x"), ("other", "Identity", "q"), ("", "Relu", "o"),
+    ]  # fmt: skip
+
+
+def test_a_network_with_graphs_within_it_stays_as_it_is() -> None:
+    """Their layers use tensors around them, and nothing around them says so."""
+    value = onnx.helper.make_tensor_value_info("t", onnx.TensorProto.FLOAT, None)
+    inner = onnx.helper.make_graph([node("Relu", ["i"], ["t"])], "inner", [], [value])
+    nodes = [node("Identity", ["x"], ["i"]), node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)]
+    content = net([node("Constant", [], ["c"], value_float=1.0), *nodes], {})
+    assert faster(content) == content
 
 
 def test_every_rewriting_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
