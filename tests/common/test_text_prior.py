@@ -9,7 +9,7 @@ from common.ctc_beam import beam
 from common.errors import SettingsError, WeightsError
 from common.text_confidence import confidence
 from common.text_prior import ORDER, TextPrior, grams_of, save, text_prior
-from common.text_recognition import CTCRecognizer, Spelled, sureness
+from common.text_recognition import CTCRecognizer, Spelled, decode, sureness
 
 LETTERS = ["", *"TOALXl0", " "]
 LINE = ((0.0, 0.0), (100.0, 0.0), (100.0, 24.0), (0.0, 24.0))
@@ -55,6 +55,22 @@ def test_a_letter_twice_needs_a_blank_between() -> None:
     prior = TextPrior(grams_of(["ALL", "TALL"]))
     assert beam(seen({"A": 1}, {"L": 1}, {"L": 1}, {}), LETTERS, prior)[0] == "AL"
     assert beam(seen({"A": 1}, {"L": 1}, {}, {"L": 1}), LETTERS, prior)[0] == "ALL"
+
+
+def test_a_letter_of_two_code_points_is_one_and_one_of_none_is_a_blank() -> None:
+    """As dictionaries have them: a ligature, an accent that is not composed, an empty line."""
+    letters, prior = ["", "A", "fi", "", "x\u0301", " "], TextPrior(grams_of(["AFIX"]))
+    steps = np.array([[0.0, 0.9, 0.1, 0, 0, 0], [0, 0, 0.8, 0.2, 0, 0], [0, 0, 0.7, 0.3, 0, 0], [0.2, 0, 0, 0.8, 0, 0],
+                      [0, 0, 0.9, 0, 0.1, 0], [0, 0, 0, 0, 1, 0]], np.float32)  # fmt: skip
+    text, likely, _ = beam(steps, letters, prior)
+    assert text == "Afifix\u0301" and likely == pytest.approx((0.9, 0.8, 0.9, 1))
+    assert decode(steps, letters).letters == pytest.approx(likely)
+
+
+def test_the_prior_sees_each_code_point() -> None:
+    prior = TextPrior(grams_of(["AFI", "AFI"]))
+    steps = np.array([[0, 1, 0, 0], [0, 0, 0.49, 0.51]], np.float32)
+    assert beam(steps, ["", "A", "fi", "QZ"], prior)[0] == "Afi"
 
 
 def test_a_line_of_any_length_and_one_without_numbers() -> None:
