@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,6 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from cloud_node.http_access import Access
-from common.errors import PortInUse
 from common.http_server import Server, listen
 from common.loopback import is_loopback
 
@@ -46,7 +44,7 @@ class HttpServer:
         tls: tuple[Path, Path] | None = None,
         token: Callable[[], str] = lambda: "",
     ) -> None:
-        self._socket = _listen(host, port)
+        self._socket = listen(host, port, "--http")
         address = self._socket.getsockname()
         self.address = f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
         self.url = f"{'https' if tls else 'http'}://{self.address}"
@@ -91,11 +89,3 @@ class HttpServer:
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
         self._socket.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return listen(host, port)
-    except OSError as error:
-        reason = error.strerror or error
-        raise PortInUse(f"--http cannot listen on {host}:{port} ({reason}): choose another port, or 0") from None

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.channel import DEFAULT_PORT, MAX_MESSAGE_BYTES, MAX_PIXELS
+from common.loopback import host_and_port
 from common.packing import ImageFormat
-from common.settings import check_least, group, host_and_port, option
+from common.settings import check_least, group, option
 from common.telemetry import SLOW_MS
 
 
@@ -177,4 +178,4 @@ class CloudSettings:
     @property
     def http_address(self) -> tuple[str, int] | None:
         """(host, port) to serve HTTP at; None for none. Raises ValueError for what is no address."""
-        return host_and_port(self.http, "--http")
+        return host_and_port(self.http, "--http") if self.http else None

@@ -143,6 +143,10 @@ class PortInUse(LamplightError):
 
     exit_code = 8
 
+    @classmethod
+    def by(cls, flag: str, host: str, port: int, error: OSError) -> "PortInUse":
+        return cls(f"{flag} cannot listen on {host}:{port} ({error.strerror or error}): choose another port, or 0")
+
 
 class SpoolError(LamplightError):
     """The edge's spool of kept frames cannot be used."""

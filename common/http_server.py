@@ -9,6 +9,8 @@ from typing import Any, Final
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from common.errors import PortInUse
+
 SILENCE_S: Final = 10.0  # for a TLS handshake, and for a whole request
 MOST: Final = 256  # connections
 
@@ -107,7 +109,10 @@ class Listener(socket.socket):
         return made, address
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Raises OSError."""
-    plain = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+def listen(host: str, port: int, flag: str) -> socket.socket:
+    """Raises PortInUse that names the flag."""
+    try:
+        plain = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise PortInUse.by(flag, host, port, error) from None
     return Listener(plain.family, plain.type, plain.proto, fileno=plain.detach())

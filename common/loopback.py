@@ -1,7 +1,24 @@
 """What is this machine alone: one answer for what listens, what is asked for, and where things are sent."""
 
 import ipaddress
+from typing import Final
 from urllib.parse import urlsplit
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+def host_and_port(text: str, flag: str) -> tuple[str, int]:
+    """Where to listen: PORT or :PORT, on loopback, HOST:PORT, or [IPv6]:PORT. Raises ValueError that names the flag.
+
+    >>> host_and_port("8080", "--http"), host_and_port("[::1]:80", "--http")
+    (('127.0.0.1', 8080), ('::1', 80))
+    """
+    host, _, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    known = port.isascii() and port.isdigit() and int(port) <= 65535
+    if not known or (":" in host and host != f"[{bare}]"):
+        raise ValueError(f"{flag} {text}: a port, as 8080, or a host and a port, as 192.168.1.20:8080 or [::1]:8080")
+    return bare or LOOPBACK, int(port)
 
 
 def is_loopback(host: str) -> bool:

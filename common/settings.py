@@ -58,16 +58,6 @@ def check_least(*rows: tuple[str, float, float]) -> None:
             raise ValueError(f"{flag} {value:g}: at least {least:g}")
 
 
-def host_and_port(text: str, flag: str) -> tuple[str, int] | None:
-    """PORT, on loopback, or HOST:PORT; None for "". Raises ValueError that names the flag."""
-    if not text:
-        return None
-    host, _, port = text.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{flag} {text}: PORT or HOST:PORT, with a port of 0..65535")
-    return host.strip("[]") or "127.0.0.1", int(port)
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Leaf:
     path: tuple[str, ...]

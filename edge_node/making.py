@@ -12,6 +12,7 @@ from edge_node.local_enhancer import LocalEnhancer
 from edge_node.node import EdgeNode
 from edge_node.reader import Reader
 from edge_node.readings.sink import KeptReadings
+from edge_node.record import Bound
 from edge_node.route import LocalMode
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
@@ -48,7 +49,8 @@ def make_node(given: EdgeSettings, shared: Shared) -> EdgeNode:
     if isinstance(shared.line, TerminalLine):
         shared.line.total = min(filter(None, (source.total, given.limit)), default=None)
     folder, login = given.output.output, login_of(given.identity, given.name)
-    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl"), shared.line, *_pictures(given, folder)]
+    bound = Bound(given.kept.jsonl_mib, given.kept.keep_days)
+    sinks: list[Sink] = [JsonLines(folder / "readings.jsonl", bound=bound), shared.line, *_pictures(given, folder)]
     sinks += _kept(given, folder)
     if (elsewhere := published(given.sinks, given.name, login)) is not None:
         sinks.append(elsewhere)

@@ -154,8 +154,7 @@ def _serve(address: tuple[str, int], registry: Any) -> Any:
     try:
         server, _ = start_http_server(port, host, registry)
     except OSError as error:
-        reason = error.strerror or error
-        raise PortInUse(f"--metrics-port cannot listen on {host}:{port} ({reason}): choose another, or 0") from None
+        raise PortInUse.by("--metrics-port", host, port, error) from None
     if is_loopback(host) and (app := server.get_app()) is not None:
         server.set_app(_for_this_machine(app))
     log.warning("metrics on http://%s:%d/metrics", host, server.server_port)

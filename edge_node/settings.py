@@ -7,9 +7,9 @@ from pathlib import Path
 
 from common.channel import DEFAULT_PORT
 from common.frame import Priority
-from common.loopback import is_loopback
+from common.loopback import host_and_port, is_loopback
 from common.packing import ImageFormat
-from common.settings import check_least, group, host_and_port, option
+from common.settings import check_least, group, option
 from common.subjects import EDGE_NAME
 from common.telemetry import SLOW_MS
 from edge_node.alerts.options import AlertOptions
@@ -206,7 +206,7 @@ class Telling:
     @property
     def metrics_address(self) -> tuple[str, int] | None:
         """(host, port); None for none. Raises ValueError for what is no address."""
-        return host_and_port(self.metrics_port, "--metrics-port")
+        return host_and_port(self.metrics_port, "--metrics-port") if self.metrics_port else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +216,13 @@ class Kept:
     keep_readings: bool = option(True, "in DIR/readings.db, and the best view of each text in DIR/sights/")
     keep_days: float = option(30.0, "what was last seen before goes; 0 = never", metavar="DAYS")
     readings_mib: int = option(1024, "room for all of it; when it is full the oldest goes", metavar="MIB")
+    jsonl_mib: int = option(
+        1024, "room for DIR/readings.jsonl, in eighths; when it is full the oldest goes; 0 = no bound", metavar="MIB"
+    )
 
     def __post_init__(self) -> None:
-        check_least(("--keep-days", self.keep_days, 0), ("--readings-mib", self.readings_mib, 1))
+        rows = ("--keep-days", self.keep_days, 0), ("--readings-mib", self.readings_mib, 1)
+        check_least(*rows, ("--jsonl-mib", self.jsonl_mib, 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from rich.text import Text
 from common.errors import SettingsError
 from common.printable import printable
 from common.telemetry import STAGES
+from edge_node.record import earlier
 
 BLOCK: Final = 256 * 1024
 MOST_MS: Final = 1e15
@@ -64,11 +65,12 @@ def _captured(reading: dict[str, Any]) -> int:
 def _find(frame: str, file: Path) -> dict[str, Any] | None:
     wanted = b"" if frame == "last" else frame.encode(errors="surrogateescape")
     try:
-        for line in lines_backwards(file):
-            if wanted in line:  # far cheaper than to parse each
-                reading = _parsed(line)
-                if reading is not None and frame in ("last", reading["frame"], str(reading.get("sequence"))):
-                    return reading
+        for each in (file, *(before for before, _ in reversed(earlier(file)))):
+            for line in lines_backwards(each):
+                if wanted in line:  # far cheaper than to parse each
+                    reading = _parsed(line)
+                    if reading is not None and frame in ("last", reading["frame"], str(reading.get("sequence"))):
+                        return reading
     except OSError as error:
         raise SettingsError(f"cannot read {file}: {error.strerror}") from None
     return None

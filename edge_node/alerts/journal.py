@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from common.errors import SettingsError
+from edge_node.record import Bound, earlier
 from edge_node.sinks.json_lines import JsonLines
 
 log = logging.getLogger(__name__)
 
-LOOKED_AT_BYTES: Final = 1 << 20  # of the file's end, at the start
-MOST_BYTES: Final = 16 << 20  # at the start; what is older stays in one file beside
+LOOKED_AT_BYTES: Final = 1 << 20  # of the record's end, at the start
+BOUND: Final = Bound(mib=16)
 OLDEST_S: Final = 24 * 3600.0  # what could not be delivered for so long is of no use any more
 MOST: Final = 500
 
@@ -28,8 +29,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path, self._lock = path, threading.Lock()
-        _put_aside(path)
-        self._lines = JsonLines(path, unit="alerts")
+        self._lines = JsonLines(path, unit="alerts", bound=BOUND)
 
     def raised(self, told: dict[str, Any]) -> None:
         with self._lock:
@@ -59,23 +59,14 @@ class Journal:
             self._lines.close()
 
 
-def _put_aside(path: Path) -> None:
-    """A file that has grown too large becomes `<name>.1`; its end goes on."""
-    try:
-        if not path.exists() or path.stat().st_size <= MOST_BYTES:
-            return
-        end = _last_lines(path)[1:]  # the first may be cut off
-        path.replace(path.with_name(f"{path.name}.1"))
-        path.write_bytes(b"".join(line + b"\n" for line in end))
-    except OSError as error:
-        raise SettingsError(f"cannot write {path}: {error.strerror}") from None
-
-
 def _last_lines(path: Path) -> list[bytes]:
+    end = b""
     try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LOOKED_AT_BYTES))
-            return file.read(LOOKED_AT_BYTES).splitlines()
+        for each in (path, *(before for before, _ in reversed(earlier(path)))):
+            with each.open("rb") as file:
+                left = LOOKED_AT_BYTES - len(end)
+                file.seek(max(0, file.seek(0, 2) - left))
+                end = file.read(left) + end
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from None
+    return end.splitlines()

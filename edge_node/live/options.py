@@ -3,18 +3,17 @@
 from dataclasses import dataclass
 from typing import Final
 
-from common.loopback import is_loopback
+from common.loopback import host_and_port, is_loopback
 from common.settings import option
 
 LEAST_TOKEN: Final = 16  # characters; a shorter one could be guessed
-LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """A page in the browser that shows this node at work (docs/live.md)."""
 
-    live: str = option("", "serve the live page, on this machine alone unless HOST says more", metavar="[HOST:]PORT")
+    live: str = option("", "serve the live page here; a port alone is on loopback", metavar="[HOST:]PORT")
     live_token: str = option(
         "",
         f"who opens the page must know this, {LEAST_TOKEN} characters or more; better in the environment, as "
@@ -38,8 +37,4 @@ class Page:
     @property
     def address(self) -> tuple[str, int]:
         """Host and port. Raises ValueError when there are none in `live`."""
-        host, colon, port = self.live.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not (port.isascii() and port.isdigit() and int(port) < 65536) or (colon and not host):
-            raise ValueError(f"--live {self.live}: a port, as 8080, or a host and a port, as 192.168.1.20:8080")
-        return host or LOOPBACK, int(port)
+        return host_and_port(self.live, "--live")

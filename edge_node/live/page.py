@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,6 @@ from typing import Any, Final, Protocol
 
 import uvicorn
 
-from common.errors import PortInUse
 from common.http_server import Server, listen
 from edge_node.live.app import Search, application
 from edge_node.live.camera import (
@@ -61,7 +59,7 @@ class LivePage:
     def __init__(self, settings: Page, search: Search | None = None) -> None:
         self.cameras: list[Camera] = []
         self.viewers: set[Viewer] = set()
-        self._socket = _listen(*settings.address)
+        self._socket = listen(*settings.address, "--live")
         self._nodes: dict[str, Node] = {}
         self._node_loop: asyncio.AbstractEventLoop | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -268,11 +266,3 @@ class LivePage:
 
 def _is_new(picture: Picture | None, shown: Shown) -> bool:
     return picture is None or picture.shown is not shown
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return listen(host, port)
-    except OSError as error:
-        reason = error.strerror or error
-        raise PortInUse(f"--live cannot listen on {host}:{port} ({reason}): choose another port, or 0") from None

@@ -1,7 +1,10 @@
 """readings.jsonl: one JSON object a line for every settled frame; the schema is in docs/edge.md."""
 
+import errno
 import json
+import logging
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -10,8 +13,11 @@ from common.errors import SettingsError
 from common.files import sync_folder
 from common.frame import Reading
 from common.telemetry import STAGES
+from edge_node.record import UNBOUNDED, Bound, Shelf, earlier
 from edge_node.sinks.sight_json import rounded
 from edge_node.sinks.sink import Failures, Shown, check_writable
+
+log = logging.getLogger(__name__)
 
 SCHEMA: Final = 1
 
@@ -19,21 +25,32 @@ SCHEMA: Final = 1
 class JsonLines:
     """Appends readings to a file, each line whole and on its way to the disk before the next.
 
+    Args:
+        bound: of the file and those that were put aside for it (edge_node/record.py).
+
+    Attributes:
+        size: bytes of all that was ever written, what is gone of it too.
+
     Raises:
         SettingsError: the file cannot be written.
     """
 
-    def __init__(self, path: Path | str, unit: str = "frames") -> None:
+    def __init__(self, path: Path | str, unit: str = "frames", bound: Bound = UNBOUNDED) -> None:
         self.path = Path(path)
         check_writable(self.path.parent)
         try:
             self._file: int | None = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             self._broken_line = not _ends_whole(self._file)
             sync_folder(self.path.parent)
+            self.size = os.fstat(self._file).st_size + max((end for _, end in earlier(self.path)), default=0)
         except OSError as error:
             raise SettingsError(f"cannot write readings to {self.path}: {error.strerror}") from None
+        self._shelf = Shelf(self.path, self._file, bound)
+        self._swapping = threading.Lock()  # another thread syncs
+        self._sync_failed = False
         self.written = True  # the last line, whole
         self.failures = Failures(str(self.path), unit)
+        self._shelf.tidy()
 
     def write(self, shown: Shown) -> None:
         self.append(reading_to_json(shown.reading))
@@ -50,33 +67,48 @@ class JsonLines:
             data = b"\n" + data
         self.written = False
         with self.failures.counted():
-            before = self.size
+            before = os.fstat(self._file).st_size
+            if self._shelf.is_due(before) and not self._broken_line:
+                self._begin_anew()
+                before = os.fstat(self._file).st_size
             written = os.write(self._file, data)
             if written < len(data):
                 self._broken_line = True
                 os.ftruncate(self._file, before)
                 self._broken_line = data.startswith(b"\n")  # as it was
-                raise OSError(f"{written} of {len(data)} bytes written, the disk is full")
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._broken_line, self.written = False, True
+            self.size += written
+
+    def _begin_anew(self) -> None:
+        """What was written goes aside. Where that cannot be, the file grows on for a while."""
+        assert self._file is not None
+        with self._swapping:
+            try:
+                file = self._shelf.put_aside(self._file, self.size)
+            except OSError as error:
+                log.error("%s cannot be put aside, it grows on: %s", self.path, error.strerror)
+                self._sync_failed = True  # maybe it was this
+                return
+            os.close(self._file)
+            self._file = file
+        self._shelf.tidy()
 
     def sync(self) -> bool:
         """Whether all lines so far are on the disk to stay."""
-        if self._file is None:
-            return False
-        with self.failures.counted():
+        with self._swapping, self.failures.counted():
+            failed, self._sync_failed = self._sync_failed, False
+            if self._file is None or failed:
+                return False
             os.fsync(self._file)
             return True
         return False
 
-    @property
-    def size(self) -> int:
-        """Of the file, bytes; 0 once it is closed."""
-        return os.fstat(self._file).st_size if self._file is not None else 0
-
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        with self._swapping:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
 
 
 def _ends_whole(file: int) -> bool:

@@ -15,6 +15,8 @@ from common.pixels import Bytes, RawImage
 
 logger = logging.getLogger(__name__)
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -61,7 +63,7 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         advice = "free space, change its permissions or choose another folder"
         refused = SettingsError(f"cannot write in {folder}: {error.strerror or error}; {advice}")
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             refused.exit_code = RESTART_EXIT  # not that of a setting, after which services stay ended
         raise refused from None
 
@@ -85,6 +87,8 @@ class Failures:
             self._in_a_row += 1
             if self._in_a_row == 1:
                 why = getattr(error, "strerror", None) or error
+                if getattr(error, "errno", 0) in FULL:
+                    why = f"the disk is full ({why}): free space there"
                 logger.error("cannot write %s: %s; the node goes on without", self._what, why)
         else:
             if self._in_a_row:

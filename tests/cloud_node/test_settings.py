@@ -24,6 +24,7 @@ def test_presets_and_their_weights() -> None:
 def test_http_addresses() -> None:
     assert given().http_address is None
     assert given("--http", "8080").http_address == ("127.0.0.1", 8080)
+    assert given("--http", ":8080").http_address == ("127.0.0.1", 8080)
     assert given("--http", "0.0.0.0:80").http_address == ("0.0.0.0", 80)
     assert given("--http", "[::1]:80").http_address == ("::1", 80)
     for wrong in ("localhost", "host:port", "70000"):

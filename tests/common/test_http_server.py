@@ -35,7 +35,7 @@ async def serving(tls: Path | None = None) -> AsyncIterator[int]:
     routes = [Route("/", echo, methods=["GET", "POST"]), Route("/slow", slow)]
     files = {"ssl_certfile": tls / "server.crt", "ssl_keyfile": tls / "server.key"} if tls else {}
     server = Server(uvicorn.Config(Starlette(routes=routes), log_config=None, lifespan="off", **files))  # type: ignore[arg-type]
-    listener = listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", 0, "--http")
     task = asyncio.create_task(server.serve([listener]))
     try:
         yield listener.getsockname()[1]

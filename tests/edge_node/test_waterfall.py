@@ -43,6 +43,15 @@ def test_the_newest_is_found_by_name_number_or_as_last(tmp_path: Path) -> None:
     assert find("cam/4f/9", [file]) is None
 
 
+def test_a_frame_that_was_put_aside_is_found(tmp_path: Path) -> None:
+    write(tmp_path / "readings.000000000000100.jsonl", reading(1), reading(2))
+    write(tmp_path / "readings.000000000000200.jsonl", reading(3))
+    file = write(tmp_path / "readings.jsonl", end="")
+    for frame, number in (("last", 3), ("cam/4f/2", 2)):
+        found = find(frame, [file])
+        assert found is not None and found["sequence"] == number
+
+
 def test_of_a_large_file_only_the_end_is_read(tmp_path: Path) -> None:
     file = tmp_path / "readings.jsonl"
     with file.open("wb") as sparse:

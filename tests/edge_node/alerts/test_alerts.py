@@ -21,6 +21,7 @@ from edge_node.alerts.alerts import Alerts, area_of
 from edge_node.alerts.options import AlertOptions, alerts
 from edge_node.areas import Area
 from edge_node.gate import Gate, GateMode
+from edge_node.record import Bound, earlier
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import SharedSink, TerminalLine
 from edge_node.sinks.options import SinkOptions
@@ -78,15 +79,15 @@ def test_what_was_read_while_an_expression_rested_is_looked_at_once_it_does_not(
 
 
 def test_a_journal_that_has_grown_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "MOST_BYTES", 1000)
+    monkeypatch.setattr(journal, "BOUND", Bound(mib=16 / 1024))
     sink = watchful(tmp_path, "exit", alert_webhook="http://127.0.0.1:9/")
-    sink.sights([make_sight(number, "EXIT") for number in range(5)])
+    sink.sights([make_sight(number, "EXIT") for number in range(20)])
     sink.close()
-    whole = lines(tmp_path)
-    again = watchful(tmp_path, "exit")
+    assert len(earlier(tmp_path / "alerts.jsonl")) > 2
+    again = journal.Journal(tmp_path / "alerts.jsonl")
+    [waiting] = again.undelivered(["webhook"]).values()
+    assert len(waiting) == 20, "what may be undelivered is still there"
     again.close()
-    assert len((tmp_path / "alerts.jsonl.1").read_text().splitlines()) == 5
-    assert lines(tmp_path) == whole[1:], "what may be undelivered is still there"
 
 
 def test_while_the_sight_lives_frames_are_essential(tmp_path: Path) -> None:

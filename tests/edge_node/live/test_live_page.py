@@ -77,7 +77,7 @@ def test_other_hosts_do_not_reach_it_by_default(page: LivePage) -> None:
         (["--live", "camera-box:8080"], "give a --live-token"),
         (["--live", "0.0.0.0:8080", "--live-token", "short"], "at least 16"),
         (["--live", "host"], "a port, as 8080"),
-        (["--live", ":8080"], "a port, as 8080"),
+        (["--live", "::1:8080"], "a port, as 8080"),
         (["--live", "70000"], "a port, as 8080"),
     ],
 )

@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from common.errors import SettingsError
 from common.frame import Outcome, Priority
 from common.telemetry import STAGES
+from edge_node.record import Bound, earlier
 from edge_node.sinks import JsonLines, reading_to_json
 from edge_node.sinks.json_lines import in_order
 
@@ -134,6 +136,95 @@ def test_a_full_disk_later_is_logged_once_and_the_lines_after_it_are_whole(
     lines = path.read_text().splitlines()
     assert json.loads(lines[0])["sequence"] == 1
     assert json.loads(lines[-1])["sequence"] == 5
+
+
+def numbers(path: Path) -> list[int]:
+    files = [*(file for file, _ in earlier(path)), path]
+    return [json.loads(line)["sequence"] for file in files for line in file.read_text().splitlines()]
+
+
+def test_the_oldest_lines_go_when_there_is_no_more_room(
+    tmp_path: Path, make_shown, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, bound = tmp_path / "readings.jsonl", Bound(mib=16 / 1024)
+    sink = JsonLines(path, bound=bound)
+    for number in range(60):
+        if number == 40:  # a later run
+            sink.close()
+            sink = JsonLines(path, bound=bound)
+        sink.write(make_shown(number))
+        assert sink.sync()
+        assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 18 * 1024
+    kept = numbers(path)
+    assert 15 < len(kept) < 40 and kept == list(range(60 - len(kept), 60)), "the newest, in order, each once"
+    assert sink.size == earlier(path)[-1][1] + path.stat().st_size > 30 * 1024 and not sink.failures.count
+    sink.close()
+    assert caplog.text.count("the oldest lines of") == 2, "once a run"
+
+
+def test_lines_go_by_their_age(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "readings.jsonl"
+    day_ns, now_ns = 86_400 * 10**9, time.time_ns()
+    for age_days in (20, 10, 1, 0):
+        sink = JsonLines(path, bound=Bound(days=30))
+        sink.write(make_shown(age_days, captured_unix_ns=now_ns - age_days * day_ns))
+        sink.close()
+        for file in tmp_path.iterdir():
+            os.utime(file, (0, (now_ns - json.loads(file.read_text().splitlines()[0])["sequence"] * day_ns) / 1e9))
+        os.utime(path)  # the clock is not doubted
+    assert numbers(path) == [20, 10, 1, 0] and len(earlier(path)) == 2
+    JsonLines(path, bound=Bound(days=15)).close()
+    assert numbers(path) == [10, 1, 0]
+    JsonLines(path, bound=Bound(days=5)).close()
+    assert numbers(path) == [1, 0] and len(earlier(path)) == 1, "of the last one put aside the name stays"
+
+
+def test_a_file_from_before_there_was_a_bound_goes_at_once(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "readings.jsonl"
+    for bound in (Bound(), Bound(mib=0.001)):
+        sink = JsonLines(path, bound=bound)
+        for number in range(5):
+            sink.write(make_shown(number))
+        size = sink.size
+        sink.close()
+    kept = numbers(path)
+    assert len(kept) < 5 and kept == list(range(5 - len(kept), 5)) and size == JsonLines(path).size
+
+
+def test_what_cannot_be_put_aside_grows_on(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "readings.jsonl"
+    (tmp_path / "readings.jsonl.new").mkdir()  # in the way
+    sink = JsonLines(path, bound=Bound(mib=0.001))
+    for number in range(5):
+        sink.write(make_shown(number))
+        assert sink.written
+    assert caplog.text.count("cannot be put aside, it grows on: Is a directory") == 1
+    (tmp_path / "readings.jsonl.new").rmdir()
+    assert not sink.sync() and sink.sync(), "it may have been the disk"
+    sink.close()
+    assert numbers(path) == list(range(5))
+
+
+def test_a_link_to_another_disk_is_followed(tmp_path: Path, make_shown) -> None:
+    (tmp_path / "disk").mkdir()
+    path = tmp_path / "readings.jsonl"
+    path.symlink_to(tmp_path / "disk" / "lines.jsonl")
+    sink = JsonLines(path, bound=Bound(mib=0.01))
+    for number in range(9):
+        sink.write(make_shown(number))
+    sink.close()
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["readings.jsonl"] and path.is_symlink()
+    assert len(list((tmp_path / "disk").iterdir())) > 2 and numbers(path)[-1] == 8
+
+
+def test_a_full_disk_is_told_as_such(tmp_path: Path, make_shown, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "readings.jsonl").symlink_to("/dev/full")
+    sink = JsonLines(tmp_path / "readings.jsonl")
+    sink.write(make_shown(1))
+    sink.close()
+    assert not sink.written and "the disk is full (No space left on device): free space there" in caplog.text
 
 
 def test_lines_survive_a_node_that_is_killed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.frame import Priority
+from edge_node.record import Bound, earlier
 from edge_node.sinks import JsonLines
 from edge_node.spool import Spool
 from edge_node.spool.settled import settled_ids
@@ -162,3 +163,38 @@ def test_a_reading_that_is_there_is_known(tmp_path: Path, make_frame, open_spool
     assert spool.drop_settled(path) == 0, "the line of frame 1 is older than its place in the spool"
     path.write_bytes(path.read_bytes() + line % 5)
     assert spool.drop_settled(path) == 1 and [entry.id.sequence for entry in open_spool()] == [1]
+
+
+def test_a_reading_that_was_put_aside_is_known(tmp_path: Path, make_frame, open_spool) -> None:
+    """Killed at any time: each frame has its line in the file in use, or in one before it, or is sent again."""
+    path, spool, written = tmp_path / "readings.jsonl", open_spool(), set[int]()
+    record = JsonLines(path, bound=Bound(mib=8 * 200 / 2**20))
+    for sequence in range(20):
+        frame = make_frame(sequence)
+        entry = spool.store(frame, "", 0, record.size)
+        assert entry.readings_bytes == sum(end - start for start, end in spans(path))
+        if sequence % 3:  # else it was killed before
+            record.append({"frame": str(frame.id), "name": "x" * (20 + sequence)})
+            written.add(sequence)
+        if sequence % 7 == 6:
+            record.close()
+            record = JsonLines(path, bound=Bound(mib=8 * 200 / 2**20))
+    record.close()
+    assert len(earlier(path)) > 2
+    assert spool.drop_settled(path) == len(written)
+    assert {entry.id.sequence for entry in spool} == set(range(20)) - written
+
+
+def test_a_line_older_than_a_frame_is_not_its_own_after_the_file_was_put_aside(tmp_path: Path) -> None:
+    line = b'{"frame": "pole/s1/%d"}\n'
+    (tmp_path / "readings.000000000000046.jsonl").write_bytes(line % 1 + line % 2)
+    (tmp_path / "readings.jsonl").write_bytes(line % 3 + line % 4)
+    wanted = {f"pole/s1/{number}" for number in range(9)}
+    found = [settled_ids(tmp_path / "readings.jsonl", start, wanted) for start in (0, 46, 69)]
+    assert [{int(name[-1]) for name in one} for one in found] == [{1, 2, 3, 4}, {3, 4}, {4}]
+
+
+def spans(path: Path) -> list[tuple[int, int]]:
+    ends = [end for _, end in earlier(path)]
+    begins = ends[-1] if ends else 0
+    return [*zip([0, *ends], ends, strict=False), (begins, begins + path.stat().st_size)]

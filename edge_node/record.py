@@ -1,0 +1,123 @@
+"""The files of a record that grows: the one that is written, and those before it, of which the oldest go.
+
+readings.000000134217728.jsonl holds what ends at that byte of all that was ever written to readings.jsonl: so the
+place of a line is known however often the file was begun anew, and whatever went.
+"""
+
+import contextlib
+import logging
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from common.files import sync_folder
+from edge_node.machine import MIB
+from edge_node.readings.clock import Clock
+
+log = logging.getLogger(__name__)
+
+PARTS: Final = 8  # files that share the room, or the time
+DAY_S: Final = 86_400
+TRY_AGAIN_S: Final = 60.0
+_BEGIN_BYTES: Final = 4096
+_CAPTURED = re.compile(rb'"captured_unix_ns": ?(\d{1,19})')
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How much of a record is kept, and for how long: at most an eighth more, or longer.
+
+    Attributes:
+        mib: of all its files; 0 = no bound.
+        days: what was written last before goes, while the clock may be believed; 0 = never.
+    """
+
+    mib: float = 0.0
+    days: float = 0.0
+
+
+UNBOUNDED: Final = Bound()
+
+
+def earlier(path: Path) -> list[tuple[Path, int]]:
+    """The files before the one that is written, the oldest first, each with the byte of the record at which it ends."""
+    path = path.resolve()
+    name = re.compile(rf"{re.escape(path.stem)}\.(\d{{15}}){re.escape(path.suffix)}")
+    try:
+        found = [(each, match[1]) for each in path.parent.iterdir() if (match := name.fullmatch(each.name))]
+    except FileNotFoundError:
+        return []
+    return sorted(((each, int(end)) for each, end in found), key=lambda one: one[1])
+
+
+class Shelf:
+    """Puts the file of a record aside once it has its share of the bound, and lets the oldest go.
+
+    Args:
+        file: that file, open.
+    """
+
+    def __init__(self, path: Path, file: int, bound: Bound) -> None:
+        self._path, self._bound = path.resolve(), bound
+        self._clock, self._not_before_s = Clock(), 0.0
+        self._since_s = time.time()  # the first line of the file
+        self._told = False
+        if abs(time.time() - os.fstat(file).st_mtime) > DAY_S:  # it was off, or the clock is wrong
+            self._clock.doubt()
+        with contextlib.suppress(OSError):  # a pipe
+            if (match := _CAPTURED.search(os.pread(file, _BEGIN_BYTES, 0))) is not None:
+                self._since_s = int(match[1]) / 1e9
+
+    def is_due(self, size: int) -> bool:
+        """Whether a file of this size should be put aside."""
+        mib, days = self._bound.mib, self._bound.days
+        if not size or time.monotonic() < self._not_before_s:
+            return False
+        if mib and size >= mib * MIB / PARTS:
+            return True
+        return bool(days) and self._clock.believed and time.time() - self._since_s > days * DAY_S / PARTS
+
+    def put_aside(self, file: int, end: int) -> int:
+        """Name the file, which ends there, after that, and begin another: that one, open. Raises OSError."""
+        self._not_before_s = time.monotonic() + TRY_AGAIN_S
+        os.fsync(file)
+        path, new = self._path, self._path.with_name(self._path.name + ".new")
+        made = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            os.rename(path, path.with_name(f"{path.stem}.{end:015d}{path.suffix}"))
+            os.rename(new, path)
+        except OSError:
+            os.close(made)
+            raise
+        self._not_before_s, self._since_s = 0.0, time.time()
+        with contextlib.suppress(OSError):  # both files are there under one of their names
+            sync_folder(path.parent)
+        return made
+
+    def tidy(self) -> None:
+        """Let go what is too old or too much. Of the last one before the file the name stays: it tells where we are."""
+        try:
+            self._tidy()
+        except OSError as error:
+            log.error("old lines of %s cannot be removed: %s", self._path, error.strerror)
+
+    def _tidy(self) -> None:
+        files = [(path, path.stat()) for path, _ in earlier(self._path)]
+        total = self._path.stat().st_size + sum(stat.st_size for _, stat in files)
+        days = self._bound.days if self._clock.believed else 0.0
+        for index, (path, stat) in enumerate(files):
+            too_much = self._bound.mib and total > self._bound.mib * MIB
+            if not too_much and not (days and time.time() - stat.st_mtime > days * DAY_S):
+                continue
+            total -= stat.st_size
+            if stat.st_size and not self._told:
+                self._told = True
+                why = f"there are more than {self._bound.mib:g} MiB" if too_much else f"older than {days:g} days"
+                log.warning("%s goes, the oldest lines of %s: %s", path.name, self._path, why)
+            if index + 1 < len(files):
+                path.unlink()
+            elif stat.st_size:
+                os.truncate(path, 0)
