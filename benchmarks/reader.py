@@ -9,7 +9,6 @@ six frames, all sides by turns. `--cache` keeps the lit pictures, which take mos
 benchmarks/results/reader.json and a plot.
 """
 
-import argparse
 import json
 import time
 from collections import defaultdict
@@ -20,7 +19,7 @@ from typing import Any
 import cv2
 import matplotlib.pyplot as plt
 import numpy as np
-from reading_scenes import BRIGHT, LIT, Scenes, progress, windows
+from reading_scenes import BRIGHT, LIT, Scenes, progress, receipts_parser, windows
 
 from cloud_node.evaluation.bootstrap import difference, estimate, hmean
 from cloud_node.evaluation.detection import count
@@ -123,11 +122,7 @@ def plot(results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds receipts_sroie")
-    parser.add_argument("--limit", type=int, default=0, help="receipts, evenly spread (default: all 30)")
-    parser.add_argument("--cache", type=Path, help="folder to keep lit pictures in")
-    given = parser.parse_args()
+    given = receipts_parser(__doc__).parse_args()
     cv2.setNumThreads(1)
     results = measure(Scenes(given.data, given.limit, cache=given.cache))
     RESULTS.parent.mkdir(exist_ok=True)

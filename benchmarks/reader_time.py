@@ -10,7 +10,6 @@ networks, by turns on the same frames: the least of three tries of each, and the
 threads that wait, as a node's do, and two that spin. Writes benchmarks/results/reader_time.json.
 """
 
-import argparse
 import json
 import os
 import time
@@ -24,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 from reader import found, table
-from reading_scenes import LIT, Scenes, progress, windows
+from reading_scenes import LIT, Scenes, progress, receipts_parser, windows
 
 from common import onnx_models
 from common.text_detection import DBNet
@@ -127,11 +126,7 @@ def times(frames: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds receipts_sroie")
-    parser.add_argument("--limit", type=int, default=0, help="receipts, evenly spread (default: all 30)")
-    parser.add_argument("--cache", type=Path, help="folder to keep lit pictures in")
-    given = parser.parse_args()
+    given = receipts_parser(__doc__).parse_args()
     cv2.setNumThreads(1)
     side = int(Reading().detector_side)
     detectors = {DEFAULT: DBNet(limit_side=side, threads=1), LARGE: DBNet(limit_side=FULL, threads=1)}

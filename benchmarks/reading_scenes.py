@@ -4,6 +4,7 @@ The dark is that of `cloud_node.evaluation`; each scene is a burst of eight fram
 3 pixels (benchmarks/bursts.py), of which the newest is read, alone or with the others fused into it.
 """
 
+import argparse
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,15 @@ from edge_node.fusion import Fuser
 BRIGHT, DARK, LIT, FUSED = "bright", "dark", "enhanced", "fused, enhanced"
 AGAIN = "enhanced, in doubt read again"  # the same picture as LIT, with DARK beside it
 FRAMES, SWAY = 8, 3.0
+
+
+def receipts_parser(description: str | None) -> argparse.ArgumentParser:
+    """What each benchmark of receipts takes."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds receipts_sroie")
+    parser.add_argument("--limit", type=int, default=0, help="held-out receipts, evenly spread (default: all 30)")
+    parser.add_argument("--cache", type=Path, help="folder to keep pictures and what was read in")
+    return parser
 
 
 @cache

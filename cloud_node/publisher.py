@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 
+from common.backoff import Backoff
 from common.broker import Broker
 from common.errors import BrokerUnavailable, LamplightError
 from common.frame import Priority, Result
@@ -132,7 +133,7 @@ class Publisher:
         return self.pending
 
     async def _work(self) -> None:
-        delay_s = FIRST_DELAY_S
+        backoff = Backoff(FIRST_DELAY_S, LONGEST_DELAY_S)
         while True:
             await self._broker.wait_connected()
             item = self._next()
@@ -142,12 +143,11 @@ class Publisher:
                 continue
             try:
                 await self._send_next_part(item)
-                delay_s = FIRST_DELAY_S
+                backoff.reset()
             except BrokerUnavailable as error:
-                if self._broker.connected and delay_s == FIRST_DELAY_S:
+                if self._broker.connected and not backoff.tries:
                     log.warning("%s; trying again", error)
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+                await asyncio.sleep(backoff.next_s())
             except LamplightError as error:
                 self._drop(item, "refused")
                 log.error("result %s is given up: %s", item.result.id, error)

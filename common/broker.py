@@ -12,6 +12,7 @@ import nats.js.errors
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, ConsumerInfo
 
+from common.backoff import Backoff
 from common.consumers import ensure_consumer, replace_lost
 from common.errors import BrokerUnavailable
 from common.frame import Priority
@@ -272,14 +273,13 @@ class Broker:
             self._restoring = asyncio.create_task(self._restore_until_done(), name="nats-restore")
 
     async def _restore_until_done(self) -> None:
-        delay_s = 0.1
+        backoff = Backoff(0.1, 5.0)
         while self.connected:
             try:
                 return await self._restore()
             except BrokerUnavailable as error:
                 log.info("%s; trying again", error)
-                await asyncio.sleep(delay_s)
-                delay_s = min(delay_s * 2, 5.0)
+                await asyncio.sleep(backoff.next_s())
 
     async def _restore(self) -> None:
         async with self._making:

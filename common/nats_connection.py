@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import random
 import re
 import socket
 import ssl
@@ -16,6 +15,7 @@ import nats
 import nats.errors
 from nats.aio.client import Client, RawCredentials
 
+from common.backoff import Backoff
 from common.errors import BrokerUnavailable, SettingsError
 from common.logs import LOGIN
 
@@ -233,7 +233,7 @@ class Connection:
             self._on_state(client is not None)
 
     async def _dial_until_connected(self) -> Dialled:
-        delay_s, said = FIRST_DELAY_S, ""
+        backoff, said = Backoff(FIRST_DELAY_S, LONGEST_DELAY_S), ""
         while True:
             try:
                 dialled = await self._dial(DIAL_TIMEOUT_S)
@@ -243,8 +243,7 @@ class Connection:
                 if str(error) != said:  # one line, not one for each try
                     said = str(error)
                     log.warning("%s; trying again until it answers", said)
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
-            delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+            await asyncio.sleep(backoff.next_s())
 
     async def _dial(self, timeout_s: float) -> Dialled:
         """One try at each server. Raises BrokerUnavailable."""

@@ -24,6 +24,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from common import child
+from common.backoff import Backoff
 from common.errors import BrokerUnavailable
 from common.nats_connection import Login, SecureClient, close_client
 
@@ -220,19 +221,18 @@ class EmbeddedServer:
         return False
 
     async def _keep_running(self, program: Path) -> None:
-        delay_s = RESTART_DELAY_S
+        backoff = Backoff(RESTART_DELAY_S, LONGEST_RESTART_DELAY_S)
         while self._process is not None:
             status = await self._process.wait()
             log.error("nats-server ended by itself (%s), starting it again on port %d", status, self._port)
             while True:
-                await asyncio.sleep(delay_s)
+                await asyncio.sleep(backoff.next_s())
                 try:
                     await self._launch(program)
-                    delay_s = RESTART_DELAY_S
+                    backoff.reset()
                     break
                 except (BrokerUnavailable, OSError) as error:
                     log.error("%s", error)
-                    delay_s = min(delay_s * 2, LONGEST_RESTART_DELAY_S)
 
 
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

@@ -174,18 +174,24 @@ def attribute(name: bytes, value: int | Sequence[int]) -> bytes:
 
 def fields(data: bytes | memoryview) -> Iterator[Field]:
     """The fields of a protobuf message in their order. Raises ValueError, IndexError for what is none."""
-    at, end = 0, len(data)
+    for number, kind, part in spans(data, slice(0, len(data))):
+        yield number, kind, bytes(data[part])
+
+
+def spans(data: bytes | bytearray | memoryview, within: slice) -> Iterator[tuple[int, int, slice]]:
+    """As `fields`, of a message within others, with the part of the data that each content is."""
+    at, end = within.start, within.stop
     while at < end:
         key, at = varint(data, at)
         kind = key & 7
         if kind == VARINT:
             start, (_, at) = at, varint(data, at)
         else:
-            length, start = varint(data, at) if kind == BYTES else ({FIXED64: 8, FIXED32: 4}.get(kind, end), at)
+            length, start = varint(data, at) if kind == BYTES else ({FIXED64: 8, FIXED32: 4}.get(kind, end + 1), at)
             at = start + length
         if at > end:
             raise ValueError("no protobuf")
-        yield key >> 3, kind, bytes(data[start:at])
+        yield key >> 3, kind, slice(start, at)
 
 
 def text(content: bytes, wanted: int) -> bytes:
@@ -203,7 +209,7 @@ def message(parts: Sequence[Field]) -> bytes:
     return bytes(made)
 
 
-def varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
+def varint(data: bytes | bytearray | memoryview, at: int) -> tuple[int, int]:
     """A number and the place after it."""
     value = shift = 0
     while True:

@@ -3,13 +3,14 @@
 import functools
 import importlib.util
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
 
 from common.errors import SettingsError, WeightsError
+from common.onnx_file import DATA_TYPE, FLOAT, GRAPH, INITIALIZER, RAW_DATA, spans
 from common.onnx_rewrite import faster
 
 log = logging.getLogger(__name__)
@@ -21,11 +22,6 @@ MODELS: Final = {"det": "PP-OCRv6_det_small.onnx", "rec": "PP-OCRv6_rec_small.on
 # Bytes that the arena reserves: it takes them one by one as they are used. Grown from small pieces, each too small for
 # most layers, it took 31 MB more.
 ARENA: Final = 192 * 2**20
-
-# Numbers of fields in onnx.proto: ModelProto.graph, GraphProto.initializer, TensorProto.data_type and raw_data.
-GRAPH, INITIALIZER, DATA_TYPE, RAW_DATA = 7, 5, 2, 9
-FLOAT: Final = 1  # TensorProto.DataType
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
 
 def lean_session(model: Path, threads: int, *, rewrite: bool = True) -> Any:
@@ -170,43 +166,17 @@ def without_denormals(model: bytes) -> bytearray:
     """
     made = bytearray(model)
     try:
-        for tensor in _within(made, GRAPH, INITIALIZER):
-            found = {number: value for number, value in _fields(made, *tensor) if number in (DATA_TYPE, RAW_DATA)}
-            if found.get(DATA_TYPE) == (FLOAT, FLOAT) and RAW_DATA in found:
-                start, end = found[RAW_DATA]
-                bits = np.frombuffer(made, "<u4", (end - start) // 4, start)
+        for tensor in _within(made, _within(made, [slice(0, len(made))], GRAPH), INITIALIZER):
+            found = {number: part for number, _, part in spans(made, tensor)}
+            if RAW_DATA in found and made[found.get(DATA_TYPE, slice(0))] == bytes([FLOAT]):
+                raw = found[RAW_DATA]
+                bits = np.frombuffer(made, "<u4", (raw.stop - raw.start) // 4, raw.start)
                 bits[(bits & 0x7F800000) == 0] = 0
     except (IndexError, ValueError):
         return bytearray(model)
     return made
 
 
-def _within(data: bytearray, outer: int, inner: int) -> Iterator[tuple[int, int]]:
-    for number, (start, end) in _fields(data, 0, len(data)):
-        if number == outer:
-            yield from (span for number, span in _fields(data, start, end) if number == inner)
-
-
-def _fields(data: bytearray, at: int, end: int) -> Iterator[tuple[int, tuple[int, int]]]:
-    """Field numbers of a protobuf message, each with the span of its bytes, or twice its value for a varint."""
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            value |= (data[at] & 0x7F) << shift
-            shift, at = shift + 7, at + 1
-            if data[at - 1] < 0x80:
-                return value
-
-    while at < end:
-        key = varint()
-        if key & 7 == VARINT:
-            value = varint()
-            yield key >> 3, (value, value)
-        else:
-            length = varint() if key & 7 == BYTES else {FIXED64: 8, FIXED32: 4}.get(key & 7)
-            if length is None or at + length > end:
-                raise ValueError("no protobuf")
-            yield key >> 3, (at, at + length)
-            at += length
+def _within(data: bytearray, outer: Iterable[slice], wanted: int) -> Iterator[slice]:
+    for one in outer:
+        yield from (part for number, _, part in spans(data, one) if number == wanted)

@@ -4,6 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
+from common.backoff import Backoff
+
 FIRST_DELAY_S: Final = 0.2
 # An unreachable node is tried again soon, so that frames flow within 3 s once a link is back: a try costs a few
 # packets. A node that answers and refuses has its reasons.
@@ -29,7 +31,8 @@ class CloudList:
         if not addresses:
             raise ValueError("no cloud node is named")
         self.addresses = tuple(addresses)
-        self._at = self._failed = self._rounds = 0
+        self._at = self._failed = 0
+        self._backoff = Backoff(FIRST_DELAY_S, LONGEST_REFUSED_DELAY_S)  # its tries: rounds in which all failed
         self._reached = False  # some node answered in this round
 
     def __str__(self) -> str:
@@ -42,14 +45,14 @@ class CloudList:
     def connect_timeout_s(self, round_trip_s: float) -> float:
         """For a connection to the current one, over a link of this round trip; 0 = there was none yet."""
         every = PATIENT_EVERY_LATER if round_trip_s else PATIENT_EVERY
-        if self._rounds % every == every - 1:
+        if self._backoff.tries % every == every - 1:
             return PATIENT_TIMEOUT_S
         return max(CONNECT_TIMEOUT_S, CONNECT_ROUND_TRIPS * round_trip_s)
 
     def served(self) -> None:
         """The current one did its work for a while."""
-        self._failed = self._rounds = 0
-        self._reached = False
+        self._failed, self._reached = 0, False
+        self._backoff.reset()
 
     def broke(self) -> float:
         """The stream to the current one broke after it had served: it is tried once more. Returns the wait before."""
@@ -62,7 +65,5 @@ class CloudList:
         self._reached |= refused
         if self._failed % len(self.addresses):
             return 0.0
-        longest_s = LONGEST_REFUSED_DELAY_S if self._reached else LONGEST_DELAY_S
-        delay_s = min(FIRST_DELAY_S * 2.0 ** min(self._rounds, 10), longest_s)
-        self._rounds, self._reached = self._rounds + 1, False
-        return delay_s * random.uniform(0.7, 1.3)
+        longest_s, self._reached = LONGEST_REFUSED_DELAY_S if self._reached else LONGEST_DELAY_S, False
+        return self._backoff.next_s(most_s=longest_s)

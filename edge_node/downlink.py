@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from common.backoff import Backoff
 from common.errors import BrokerUnavailable, CorruptImage, ImageError
 from common.frame import Priority, Result
 from common.identity import EDGE_API, Identity
@@ -163,11 +164,12 @@ class Downlink:
     # --- one consumer ---
 
     async def _pull_forever(self, consumer: Consumer) -> None:
-        delay_s, missed = FIRST_DELAY_S, 0
+        backoff, missed = Backoff(FIRST_DELAY_S, LONGEST_DELAY_S), 0
 
         def note_progress() -> None:
-            nonlocal delay_s, missed
-            delay_s, missed = FIRST_DELAY_S, 0
+            nonlocal missed
+            missed = 0
+            backoff.reset()
 
         while True:
             client = await self._connection.wait()
@@ -184,11 +186,9 @@ class Downlink:
             finally:
                 self._idle[consumer.priority].set()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay_s):
+                async with asyncio.timeout(backoff.next_s()):
                     await anew.wait()
-                    delay_s = FIRST_DELAY_S  # what went wrong before was of another connection
-                    continue
-            delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+                    backoff.reset()  # what went wrong before was of another connection
 
     async def _pull(self, client: Client, consumer: Consumer, note_progress: Callable[[], None]) -> None:
         priority = consumer.priority

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 EVERY_S: Final = 1.0
 LASTING_S: Final = 30.0  # between updates of a sight that only goes on: an SD card wears by what is written
 BUSY_S: Final = 0.02  # between steps, while there is more to remove
-WAITING: Final = 5000  # sights in memory, at most; while the disk cannot be written
+WAITING: Final = 5000  # sights in memory, at most, while the disk cannot be written
 CROPS: Final = 200  # of these, with their pictures
 AT_ONCE: Final = 500  # rows of a transaction
 REMEMBERED: Final = 1000  # pictures of frames that a sight may name as its best
@@ -87,6 +87,8 @@ class KeptReadings:
             for region in reading.regions:
                 if region.sight:
                     self._seen[region.sight] = max(reading.captured_unix_ns, self._seen.get(region.sight, 0))
+            while len(self._seen) > WAITING:  # the disk cannot be written
+                del self._seen[next(iter(self._seen))]
         alone = [(n, region) for n, region in enumerate(reading.regions) if region.text and not region.sight]
         if alone:
             height, width = shown.enhanced.shape[:2] if shown.enhanced is not None else (0, 0)

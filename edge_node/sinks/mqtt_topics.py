@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from common.backoff import Backoff
 from edge_node.sinks.addresses import Address
 from edge_node.sinks.outlet import FIRST_DELAY_S, LONGEST_DELAY_S, Message, NotDelivered
 
@@ -91,7 +92,7 @@ class MqttTopics:
     async def _keep(self) -> None:
         import aiomqtt
 
-        delay_s = FIRST_DELAY_S
+        backoff = Backoff(FIRST_DELAY_S, LONGEST_DELAY_S)
         while True:
             dialled = self._dial()
             try:
@@ -99,7 +100,8 @@ class MqttTopics:
                     for topic, payload in self._hello:
                         await client.publish(topic, payload, qos=1, retain=True)
                     await client.publish(self._status_topic, "online", qos=1, retain=True)
-                    self._client, delay_s = client, FIRST_DELAY_S
+                    self._client = client
+                    backoff.reset()
                     self._up.set()
                     log.info("connected to MQTT, %s", self.where)
                     async for _ in client.messages:  # there are none: it ends with the connection
@@ -111,8 +113,7 @@ class MqttTopics:
                 self._client = None
                 self._up.clear()
                 _look_at(dialled)
-            await asyncio.sleep(delay_s)
-            delay_s = min(delay_s * 2, LONGEST_DELAY_S)
+            await asyncio.sleep(backoff.next_s())
 
     def _dial(self, suffix: str = "", will: bool = True) -> "aiomqtt.Client":
         import aiomqtt

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-import random
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
+
+from common.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -95,14 +96,15 @@ class Outlet:
         self.counts: Counter[str] = Counter()
         self.name = f"{what} to {carrier.where}"
         self._carrier, self._limit, self._max_age_s, self._workers = carrier, limit, max_age_s, workers
-        self._in_turn, self._on_delivered, self._first_delay_s = in_turn, on_delivered, first_delay_s
+        self._in_turn, self._on_delivered = in_turn, on_delivered
+        self._backoff = Backoff(first_delay_s, LONGEST_DELAY_S)
         self._queue: deque[Message] = deque()
         self._on_way = 0
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed, self._ending = asyncio.Event(), asyncio.Event()
         self._finishing = False
-        self._failures, self._trouble = 0, ""
+        self._trouble = ""
         self._flush_s = FLUSH_S
         self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
         self._thread.start()
@@ -210,7 +212,7 @@ class Outlet:
             log.exception("%s: %s", self.name, error)
         else:
             self._done("delivered")
-            self._failures = 0
+            self._backoff.reset()
             if self._trouble:
                 log.warning("%s: works again", self.name)
                 self._trouble = ""
@@ -219,7 +221,6 @@ class Outlet:
         return True
 
     async def _keep(self, message: Message, error: NotDelivered) -> bool:
-        self._failures += 1
         self._say(f"{error}; trying again")
         if time.monotonic() - message.made_s > self._max_age_s:
             self._done("given up")
@@ -227,10 +228,8 @@ class Outlet:
         with self._lock:
             self._on_way -= 1
             self._add(message, last=self._in_turn)
-        delay_s = min(self._first_delay_s * 2 ** min(self._failures - 1, 10), LONGEST_DELAY_S)
-        delay_s = max(delay_s * random.uniform(0.5, 1.0), min(error.after_s, LONGEST_ASKED_S))
         try:
-            async with asyncio.timeout(delay_s):
+            async with asyncio.timeout(self._backoff.next_s(least_s=min(error.after_s, LONGEST_ASKED_S))):
                 await self._ending.wait()
         except TimeoutError:
             pass

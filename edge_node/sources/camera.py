@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import av
 
+from common.backoff import Backoff
 from common.errors import SourceError
 from edge_node.sources import v4l2
-from edge_node.sources.backoff import Backoff
 from edge_node.sources.connection import Connection
 from edge_node.sources.live import LiveSource
 from edge_node.sources.options import LiveOptions

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import av
 
+from common.backoff import Backoff
 from common.errors import SourceError
-from edge_node.sources.backoff import Backoff
 from edge_node.sources.connection import Connection, Silent, connected_in_time
 from edge_node.sources.frame_age import FrameAge
 from edge_node.sources.options import LiveOptions
@@ -20,6 +20,8 @@ from edge_node.sources.source import Captured, SourceStatus
 logger = logging.getLogger(__name__)
 
 HANGS_S: Final = 20.0  # beyond its own time limit a driver or name server may take this long
+FIRST_S, MOST_S = 0.5, 30.0  # between attempts
+REFUSED_S = 60.0  # cameras lock accounts after a few wrong passwords a minute
 STEADY_S: Final = 10.0  # a connection that gave pictures for so long was a good one: back-off starts anew
 
 
@@ -57,7 +59,7 @@ class LiveSource:
     ) -> None:
         self.name, self.status = name, SourceStatus()
         self._apart_s, self._decoded_s = (0.5 / fps if fps else 0.0), -math.inf
-        self._connect, self._options, self._backoff = connect, options, backoff or Backoff()
+        self._connect, self._options, self._backoff = connect, options, backoff or Backoff(FIRST_S, MOST_S)
         self._age = FrameAge(options.frozen_s)
         self._size: tuple[int, int] | None = None
         self._trouble_since_s: float | None = None
@@ -144,7 +146,7 @@ class LiveSource:
                 if not isinstance(error, SourceError):
                     logger.debug("%s cannot be opened", self.name, exc_info=error)
                 self._say(str(error))
-                self._closed.wait(self._backoff.next_s(refused=isinstance(error, SourceRefused)))
+                self._closed.wait(self._backoff.next_s(least_s=REFUSED_S * isinstance(error, SourceRefused)))
             else:
                 self.status.reopened += self.status.frames > 0
         return connection

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import av
 
+from common.backoff import Backoff
 from common.errors import SourceError
-from edge_node.sources.backoff import Backoff
 from edge_node.sources.connection import Connection
 from edge_node.sources.live import LiveSource, SourceRefused
 from edge_node.sources.options import LiveOptions

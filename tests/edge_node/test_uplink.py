@@ -285,4 +285,4 @@ async def test_one_that_refuses_is_not_all_while_another_is_away(free_port: int)
     async with serving() as (_, refusing):
         edge = Edge(f"{refusing},127.0.0.1:{free_port}", edge="not a name")
         async with running(edge):
-            await edge.until(lambda: edge.uplink.clouds._rounds >= 3)
+            await edge.until(lambda: edge.uplink.clouds._backoff.tries >= 3)

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.backoff import Backoff
 from common.errors import SourceError
 from common.pixels import RawImage
 from edge_node.sources import live
-from edge_node.sources.backoff import Backoff
 from edge_node.sources.camera import connect_lavfi
 from edge_node.sources.connection import Connection, Silent
 from edge_node.sources.frame_age import LONGEST_S, FrameAge
 from edge_node.sources.live import LiveSource, SourceRefused
 from edge_node.sources.options import LiveOptions
 
-FAST = Backoff(0.001, 0.002, 0.003)
+FAST = Backoff(0.001, 0.002)
 MOVING = "testsrc2=size=64x48:rate=50"
 
 
@@ -86,7 +86,8 @@ def test_one_that_is_not_there_at_the_start_is_an_error() -> None:
         LiveSource(one_after_the_other(SourceError("there is no camera 7")), "camera 7")
 
 
-def test_or_is_waited_for(follow) -> None:
+def test_or_is_waited_for(follow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "REFUSED_S", 0.003)
     away = SourceError("there is no camera 7")
     connect = one_after_the_other(away, SourceRefused("wrong password"), RuntimeError("a bug"), MOVING)
     camera = LiveSource(connect, "camera 7", LiveOptions(wait_for_source=True), backoff=FAST)
@@ -142,15 +143,6 @@ def test_every_picture_is_given_or_counted_as_dropped(follow) -> None:
     status = camera.status
     assert status.dropped > 0
     assert len(seen) + status.dropped in (status.frames, status.frames - 1)  # the newest may wait to be taken
-
-
-def test_back_off_doubles_up_to_its_limit_and_takes_refusals_slowly() -> None:
-    longest = Backoff(0.5, 30, 60, uniform=lambda low, high: high)
-    assert [longest.next_s() for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    longest.reset()
-    assert [longest.next_s(refused=True), longest.next_s()] == [60, 1]
-    assert Backoff(1, 30, 60, uniform=lambda low, high: low).next_s() == 0.5
-    assert len({Backoff().next_s() for _ in range(20)}) > 10
 
 
 def grey(value: int) -> RawImage:

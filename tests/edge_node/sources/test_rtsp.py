@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 from gstreamer import GSTREAMER, MISSING, RtspServer
 
+from common.backoff import Backoff
 from common.errors import SourceError
 from common.pixels import ColorRange, PixelFormat
-from edge_node.sources import LiveOptions
-from edge_node.sources.backoff import Backoff
+from edge_node.sources import LiveOptions, live
 from edge_node.sources.live import LiveSource, SourceRefused
 from edge_node.sources.stream import open_stream
 
@@ -33,7 +33,7 @@ def rtsp() -> Iterator[Callable[..., RtspServer]]:
 
 
 def opened(url: str) -> LiveSource:
-    return open_stream(url, OPTIONS, backoff=Backoff(0.05, 0.1, 0.2))
+    return open_stream(url, OPTIONS, backoff=Backoff(0.05, 0.1))
 
 
 def test_frames_of_a_server_with_a_password(rtsp, follow) -> None:
@@ -95,19 +95,23 @@ def test_a_camera_that_sends_one_picture_for_ever(rtsp, follow) -> None:
     assert stream.status.frozen >= 1 and stream.status.broken == 0
 
 
-def test_a_password_that_was_changed_is_asked_for_slowly(rtsp, follow, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_password_that_was_changed_is_asked_for_slowly(
+    rtsp, follow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert live.REFUSED_S == 60
+    monkeypatch.setattr(live, "REFUSED_S", 0.2)
     server = rtsp(login="me:secret")
     attempts = []
 
     class Watched(Backoff):
-        def next_s(self, refused: bool = False) -> float:
-            attempts.append(refused)
+        def next_s(self, *, least_s: float = 0.0, **more: float) -> float:
+            attempts.append(least_s > 0)
             if attempts.count(True) == 3:  # someone sets the old password again
                 changed[-1].end()
                 rtsp(server.port, login="me:secret")
-            return super().next_s(refused)
+            return super().next_s(least_s=least_s, **more)
 
-    stream = open_stream(server.url("me:secret"), OPTIONS, backoff=Watched(0.05, 0.1, 0.2))
+    stream = open_stream(server.url("me:secret"), OPTIONS, backoff=Watched(0.05, 0.1))
     changed: list[RtspServer] = []
 
     def done(seen: list) -> bool:

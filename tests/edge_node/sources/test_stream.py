@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.backoff import Backoff
 from common.errors import SourceError
 from common.packing import to_rgb
 from common.pixels import ColorRange, PixelFormat
 from edge_node.sources import LiveOptions, open_source
-from edge_node.sources.backoff import Backoff
 from edge_node.sources.connection import STRICT_TRIES
 from edge_node.sources.stream import open_stream, without_password
 

@@ -29,7 +29,7 @@ ONLY_HERE = pytest.mark.skipif(
 
 WATCH = """
 import json, logging, sys
-from edge_node.sources.backoff import Backoff
+from common.backoff import Backoff
 from edge_node.sources.camera import list_cameras, open_camera
 from edge_node.sources.options import LiveOptions
 logging.basicConfig(stream=sys.stdout, format="log: %(message)s")
