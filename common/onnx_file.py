@@ -83,7 +83,8 @@ class Network:
     """A model whose nodes and weights can be changed.
 
     Raises:
-        ValueError, IndexError: it is none, or has graphs within it, whose layers use tensors without saying so here.
+        ValueError, IndexError: it is none, its layers are not in their order, or there are graphs within it, whose
+            layers use tensors without saying so here.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -96,6 +97,8 @@ class Network:
             number in (A_GRAPH, GRAPHS) for node in self.nodes for one in node.attributes for number, *_ in fields(one)
         ):
             raise ValueError("graphs within it")
+        if not self._in_order():
+            raise ValueError("layers in no order")
         self._read = [node.content for node in self.nodes]
         self._weights = {text(content, TENSOR_NAME): content for number, _, content in inner if number == INITIALIZER}
         self.outputs = {text(content, VALUE_NAME) for number, _, content in self._rest if number == GRAPH_OUTPUT}
@@ -142,6 +145,16 @@ class Network:
         parts = [*dims, (DATA_TYPE, VARINT, bytes([FLOAT])), (TENSOR_NAME, BYTES, name)]
         self._weights[name] = message([*parts, (RAW_DATA, BYTES, np.ascontiguousarray(values, "<f4").tobytes())])
         return name
+
+    def _in_order(self) -> bool:
+        """Whether each layer takes what was made before it: where they go in circles nobody would find an end."""
+        later = [name for node in self.nodes for name in node.outputs if name]
+        known = len(set(later)) == len(later)
+        waiting = set(later)
+        for node in self.nodes:
+            known &= waiting.isdisjoint(node.inputs)
+            waiting -= set(node.outputs)
+        return known
 
     def users(self, tensor: bytes) -> list[Node]:
         return [node for node in self.nodes if tensor in node.inputs]
@@ -210,13 +223,14 @@ def message(parts: Sequence[Field]) -> bytes:
 
 
 def varint(data: bytes | bytearray | memoryview, at: int) -> tuple[int, int]:
-    """A number and the place after it."""
+    """A number and the place after it. Raises ValueError, IndexError for what is none."""
     value = shift = 0
-    while True:
+    while shift < 64:
         value |= (data[at] & 0x7F) << shift
         shift, at = shift + 7, at + 1
         if data[at - 1] < 0x80:
             return value, at
+    raise ValueError("no protobuf")
 
 
 def as_varint(value: int) -> bytes:

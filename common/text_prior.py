@@ -18,6 +18,7 @@ from common.errors import SettingsError, WeightsError
 ORDER: Final = 4  # letters, the one in question and those before it
 UNSEEN: Final = 1 / 97  # of a letter that the text never has: as if there were so many
 MOST_BYTES: Final = 16 * 2**20  # of a user's file
+CACHED: Final = 16_384  # likelihoods in memory, some 400 bytes each
 NONE: Final = "none"
 PACKAGED: Final = {"receipts": Path(__file__).parent / "priors" / "receipts.tsv.gz"}
 
@@ -39,7 +40,7 @@ class TextPrior:
         for run, count in self._seen.items():
             self._after[run[:-1]] += count
             self._kinds[run[:-1]] += 1
-        self.log_likelihood = lru_cache(maxsize=100_000)(self._log_likelihood)
+        self.log_likelihood = lru_cache(maxsize=CACHED)(self._log_likelihood)
 
     def knows(self, text: str) -> bool:
         """Whether at least half of a text's letters occur in what was learned; else it is of another script."""

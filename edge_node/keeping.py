@@ -208,9 +208,9 @@ class Keeping:
 
     async def _give_up(self, spool: Spool, entry: Entry, reason: str) -> bool:
         """An entry that is out has its line and goes; False when that cannot be written."""
-        self._count("given up", f"kept frame {entry.id} is given up: {reason}")
         if not await self._noted(spool, entry, reason):
             return False
+        self._count("given up", f"kept frame {entry.id} is given up: {reason}")
         await self._quietly(spool.remove, entry)
         self._forget(entry)
         return True

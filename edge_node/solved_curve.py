@@ -3,11 +3,11 @@
 A test holds the two equal (tests/cloud_node/training/test_export.py).
 """
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
-from common.pixels import Bytes
+from common.pixels import Bytes, Levels
 
 CURVE_ITERATIONS: Final = 8
 PAGE, LAMPS, DAY = 0.70, 0.22, 0.25  # mean luma of a page, of a scene with lamps in it, and of one that is lit already
@@ -18,7 +18,6 @@ SOLVER_SIDE: Final = 48  # pixels of the shorter side that the exposure solver l
 SOLVER_STEPS: Final = 25  # curves it tries
 SOLVER_REACH: Final = 3.2  # atanh of the steepest
 LUMA: Final = np.array([0.299, 0.587, 0.114], np.float32)
-Levels = np.ndarray[Any, np.dtype[np.float32]]
 BYTE_LEVELS: Final[Levels] = np.linspace(0, 1, 256, dtype=np.float32)
 SHIFTS: Final[Levels] = np.linspace(0, SOLVER_REACH, SOLVER_STEPS, dtype=np.float32)
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from common import onnx_models, onnx_rewrite
 from common.onnx_file import Network, fields
-from common.onnx_models import lean_options, lean_session, wheel_model
+from common.onnx_models import lean_options, lean_session, wheel_model, without_denormals
 from common.onnx_rewrite import (
     add_rather_than_join,
     drop_identities,
@@ -325,6 +325,15 @@ def test_a_network_with_graphs_within_it_stays_as_it_is() -> None:
     nodes = [node("Identity", ["x"], ["i"]), node("If", ["c"], ["y"], then_branch=inner, else_branch=inner)]
     content = net([node("Constant", [], ["c"], value_float=1.0), *nodes], {})
     assert faster(content) == content
+
+
+def test_what_has_no_end_is_left_alone() -> None:
+    """Layers in a circle, as a file that is broken may have them, and a number without an end."""
+    circle = [node("Relu", ["b"], ["a"]), node("Relu", ["a"], ["b"]), node("Concat", ["a", "b"], ["j"], axis=1)]
+    content = net([*circle, node("Conv", ["j", "wc"], ["y"])], {"wc": random(6, 9, 3, 3)})
+    twice = net([node("Relu", ["x"], ["y"]), node("Identity", ["x"], ["i"]), node("Relu", ["i"], ["y"])], {})
+    for model in (content, twice, b"\xff" * 4_000_000):
+        assert faster(model) == model == bytes(without_denormals(model))
 
 
 def test_every_rewriting_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

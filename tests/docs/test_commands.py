@@ -29,7 +29,6 @@ UNRUN = {  # command, as it begins: why it is not run
     "make images-local ": "packages and images from the network; tests/deploy/test_images.py checks what it is told",
     "apt-get install ": "packages from the network",
     "systemctl ": "systemd as the first process; tests/deploy checks the units",
-    "mv /var/lib/lamplight/": "as above",
     "mkdir bundles; for pole in ": "two hundred certificates; one is made below",
     "nats ": "the nats command line is another project's and not installed",
     "python -m cloud_node --gpus 0 ": "a GPU",

@@ -205,6 +205,9 @@ def test_memory_is_bounded_while_nothing_can_be_written(tmp_path: Path, make_sig
     sink.sights([make_sight(n, "x", crop=CROP) for n in range(sinks.WAITING + 50)])
     with_crops = [one for one, _ in list(sink._waiting.values()) if one.crop is not None]
     assert len(sink._waiting) <= sinks.WAITING and len(with_crops) <= sinks.CROPS
+    box = ((0.0, 0.0), (9.0, 0.0), (9.0, 9.0), (0.0, 9.0))
+    sink.write(shown(0, *(Region(box, 0.9, "x", 0.9, f"5f0c-{n}") for n in range(sinks.WAITING + 50))))
+    assert len(sink._seen) <= sinks.WAITING
     sink.close()
     assert sink.lost == sinks.WAITING + 50
 
