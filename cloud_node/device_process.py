@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 
 TIDY_EVERY_S = 10.0  # memory that was not needed for as long goes
 LAST_WORDS_S = 1.0  # for what a process that is killed had said
+ENDING_S = 1.0  # for a process that closed its end of the connection
 
 
 class ProcessDevice(asyncio.Protocol):
@@ -114,7 +115,8 @@ class ProcessDevice(asyncio.Protocol):
         for other in [other for other in self._flights.values() if other.revoked]:
             del self._flights[other.number]
         used = {flight.slot for flight in self._flights.values()}
-        number = next(number for number in range(SLOTS) if number not in used)
+        assert len(used) < SLOTS, f"{self._name} has {SLOTS} batches already"
+        number = min(set(range(SLOTS)) - used)
         slot = self._slots[number]
         flight = ProcessFlight(self._numbers, number, jobs, slot.claim, self._drop)
         self._flights[flight.number] = flight
@@ -218,7 +220,7 @@ class ProcessDevice(asyncio.Protocol):
 
     async def _how_it_ended(self) -> None:
         assert self._process is not None
-        if await self.ended(1.0):  # it closed its end: it is ending
+        if await self.ended(ENDING_S):  # it closed its end: it is ending
             code = self._process.returncode
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
             self.lost = f"the process of {self._name} ended {how}"

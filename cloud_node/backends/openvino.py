@@ -3,7 +3,6 @@
 import copy
 import functools
 import sys
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cloud_node.backends.takeover import Takeover
+from cloud_node.backends.tracing import tracing
 from cloud_node.laegan import LAEGAN
 
 if "openvino" not in sys.modules:
@@ -90,8 +90,7 @@ def _core() -> Any:
 
 def convert(body: nn.Module, example: tuple[Tensor, Tensor]) -> Any:
     """An OpenVINO graph of any batch and size, with inputs `pre` and `low`."""
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tracing warns of Python that it follows once; there is none that depends
+    with tracing():  # Python is followed once; there is none that depends
         traced = torch.jit.trace(body, example, check_trace=False)
         shape = ov.PartialShape([-1, 3, -1, -1])
         return ov.convert_model(traced, example_input=example, input=[("pre", shape), ("low", shape)])

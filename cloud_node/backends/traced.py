@@ -1,7 +1,5 @@
 """The conversions around a network on a CPU, as one call each."""
 
-import threading
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from cloud_node.backends.takeover import Takeover
+from cloud_node.backends.tracing import tracing
 from cloud_node.color import Form
 
-_one_at_a_time = threading.Lock()  # the filters of warnings belong to the whole process
 RUNS = 3  # of TorchScript, which looks at the first and optimises at the second
 
 
@@ -52,8 +50,7 @@ class Traced:
 def _traced(function: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
     *tensors, form = arguments
     examples = tuple(torch.zeros_like(tensor) for tensor in tensors)  # these belong to the other thread
-    with _one_at_a_time, torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # sizes become constants: there is a trace for each
+    with tracing():  # sizes become constants: there is a trace for each
         traced = torch.jit.trace(lambda *tensors: function(*tensors, form), examples, check_trace=False)
         for _ in range(RUNS):
             traced(*examples)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from deadly_child import HANGS, KILLS_ENCODER, KILLS_UNPACKER, SLOW
-from devices import House, make_job
+from devices import House, make_job, started
 
 from cloud_node import device_memory, device_process
 from cloud_node.batches import Done
@@ -153,32 +153,31 @@ async def test_large_frames_hold_up_nothing_and_outlive_the_process(monkeypatch:
     device = ProcessDevice(HELPED, "cpu")
     hear = device.data_received
     device.data_received = lambda data: (received.append(len(data)), hear(data))[1]  # type: ignore[func-returns-value,method-assign]
-    await device.start()
-    await shown(await device.send([small := make_job(1)], 0), small)
+    async with started(device):
+        await shown(await device.send([small := make_job(1)], 0), small)
 
-    received.clear()
-    assert len(large(2).frame.image.payload) > max(AT_ONCE, 10 * INLINE)
-    first, back = device.send([large(2), large(3)], 0), device.send([large(4)], 0)
-    assert back.revoke(), "while it is copied, or waits for that"
-    again = device.send([large(5)], 0)
-    done = await first
-    assert device.memory > 3 * LEAST
-    await shown(done, large(2), large(3))
-    await shown(await again, large(5))
-    assert copied_by[0] == "MainThread" and all(name.startswith("cpu copies") for name in copied_by[1:])
-    assert sum(received) < 8_192, "an urgent answer waits behind no image"
+        received.clear()
+        assert len(large(2).frame.image.payload) > max(AT_ONCE, 10 * INLINE)
+        first, back = device.send([large(2), large(3)], 0), device.send([large(4)], 0)
+        assert back.revoke(), "while it is copied, or waits for that"
+        again = device.send([large(5)], 0)
+        done = await first
+        assert device.memory > 3 * LEAST
+        await shown(done, large(2), large(3))
+        await shown(await again, large(5))
+        assert copied_by[0] == "MainThread" and all(name.startswith("cpu copies") for name in copied_by[1:])
+        assert sum(received) < 8_192, "an urgent answer waits behind no image"
 
-    async with asyncio.timeout(60):
-        while device.memory > 3 * LEAST:
-            await asyncio.sleep(0.02)
-    done = await device.send([large(6), large(7)], 0)  # and grows again
-    assert done is not None and device._transport is not None
-    device._transport.pause_reading()
-    await asyncio.to_thread(idle, device)
-    device.leave()  # because of a batch behind it that hangs, say
-    device._transport.resume_reading()
-    await shown(done, large(6), large(7))
-    assert await device.ended(60)
+        async with asyncio.timeout(60):
+            while device.memory > 3 * LEAST:
+                await asyncio.sleep(0.02)
+        done = await device.send([large(6), large(7)], 0)  # and grows again
+        assert done is not None and device._transport is not None
+        device._transport.pause_reading()
+        await asyncio.to_thread(idle, device)
+        device.leave()  # because of a batch behind it that hangs, say
+        device._transport.resume_reading()
+        await shown(done, large(6), large(7))
 
 
 async def shown(done: Done | None, *jobs: Job) -> None:
@@ -211,13 +210,11 @@ async def test_a_result_that_there_is_no_memory_for_fails_alone(monkeypatch: pyt
     monkeypatch.setattr(device_memory, "_nameless_file", lambda: os.memfd_create("bounded", os.MFD_ALLOW_SEALING))
     device = ProcessDevice(HELPED, "cpu")
     fcntl.fcntl(device._results.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
-    await device.start()
-    done = await device.send([large(1)], 0)
-    assert done is not None
-    [(_, output)] = done.enhanced
-    assert isinstance(output, Away)
-    with pytest.raises(RuntimeError, match="not permitted"):
-        await output.image
-    await shown(await device.send([small := make_job(2)], 0), small)
-    device.leave()
-    assert await device.ended(60)
+    async with started(device):
+        done = await device.send([large(1)], 0)
+        assert done is not None
+        [(_, output)] = done.enhanced
+        assert isinstance(output, Away)
+        with pytest.raises(RuntimeError, match="not permitted"):
+            await output.image
+        await shown(await device.send([small := make_job(2)], 0), small)

@@ -13,6 +13,7 @@ import torch
 from local_device import LocalDevice
 
 from cloud_node.device import Device
+from cloud_node.device_process import ProcessDevice
 from cloud_node.engine import Engine
 from cloud_node.jobs import Encoding, Job
 from cloud_node.outputs import Enhanced
@@ -85,6 +86,17 @@ def make_job(
         )
     frame = Frame(FrameId(edge, "s", sequence), packed, 1, priority=priority)
     return Job(frame, Encoding(ImageFormat.LOSSLESS), Timeline({}), preset)
+
+
+@asynccontextmanager
+async def started(device: ProcessDevice) -> AsyncIterator[ProcessDevice]:
+    """A process of its own until the test is over, however that ends."""
+    try:
+        await device.start()
+        yield device
+    finally:
+        device.leave()
+        assert await device.ended(60)
 
 
 class House:
