@@ -37,9 +37,9 @@ def measure(waiting: int, edges: int, batch_frames: int, rounds: int) -> dict[st
         spent_ns[name].append(time.thread_time_ns() - start_ns)
         return answer
 
-    def arrive(now_ns: int) -> None:
+    def frame(now_ns: int) -> Ticket[int]:
         width, height = chance.choice(SIZES)
-        ticket = Ticket(
+        return Ticket(
             edge=f"edge-{chance.randrange(edges)}",
             priority=chance.choices((1, 2, 3), (10, 60, 30))[0],
             bucket=(width, height),
@@ -48,15 +48,14 @@ def measure(waiting: int, edges: int, batch_frames: int, rounds: int) -> dict[st
             job=0,
             expires_ns=now_ns + chance.randrange(5_000, 60_000) * MS if chance.random() < 0.5 else 0,
         )
-        timed("submit", scheduler.submit, ticket)
 
     gc.disable()
     for number in range(rounds):
         now_ns = number * 20 * MS
         while len(scheduler) < waiting:
-            arrive(now_ns)
+            timed("submit", scheduler.submit, frame(now_ns))
         timed("preview", scheduler.preview, now_ns)
-        timed("least_urgent", scheduler.least_urgent, 1)
+        timed("lesser", next, scheduler.lesser(frame(now_ns)), None)
         timed("pixels_ahead", scheduler.pixels_ahead, 2)
         timed("select", scheduler.select, now_ns)
     gc.enable()

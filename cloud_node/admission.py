@@ -1,7 +1,6 @@
 """Who may send what, and what happens when more comes than the devices can do."""
 
 import random
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
@@ -79,8 +78,9 @@ class Admission:
     - A frame that is expected to wait past its deadline is refused at once.
     - Single pictures of one caller, which no window bounds, wait within its bytes, within the pixels of that many of
       the largest frames, and within half of `shed_after_ms`: they alone never have others sent away. A lone one may.
-    - When the queue is full, or longer than `shed_after_ms`, less urgent frames are given back to make room for a
-      more urgent one; a frame that finds none less urgent is refused.
+    - When the queue is full, or longer than `shed_after_ms`, less urgent frames are given back to make room, then
+      those of edges that have had more than the new one's, by their shares (`Scheduler.lesser`); a frame that does not
+      find enough of them is refused, and none goes for it. So edges share alike what is served, however many they are.
 
     A frame goes on under the policy's `highest` priority if it claims more: through the queue, the spool and NATS.
     Its result comes on the subject of that priority, which the edge fetches as well.
@@ -105,17 +105,12 @@ class Admission:
     ) -> None:
         self.settings, self.scheduler, self.load, self.streams = settings, scheduler, load, streams
         self.policy = policy
-        self._bytes: Counter[Priority] = Counter()  # of frames that wait
-        self.sacrificed = 0  # frames given back for more urgent ones
+        self.queued_bytes = 0  # of all frames that wait
+        self.sacrificed = 0  # frames given back for others
         self._ticket, self._devices, self._wake = ticket, devices, wake
         self._rules: dict[str, EdgePolicy] = {}
         self._uses: dict[str, _Use] = {}
         self._remembered = REMEMBERED
-
-    @property
-    def queued_bytes(self) -> int:
-        """Of all frames that wait."""
-        return self._bytes.total()
 
     def set_policy(self, policy: Policy) -> None:
         """From now on; frames that wait keep their place."""
@@ -153,17 +148,21 @@ class Admission:
         refusal = _beyond(rule, use, pixels, size)
         if job.reply is not None:
             refusal = refusal or self._hoarded(use, pixels, size)
-        refusal = refusal or self._crowded(priority, size, job.frame.deadline_ms)
+        refusal = refusal or self._hopeless(priority, job.frame.deadline_ms)
         if refusal is not None:
             return refusal
         if priority != job.frame.priority:
             job.frame = replace(job.frame, priority=priority)
         job.share = rule.share
+        expires_ns = job.arrived_ns + job.frame.deadline_ms * 1_000_000 if job.frame.deadline_ms else 0
+        ticket = self._ticket(job, width, height, expires_ns)
+        refusal = self._crowded(ticket, size)
+        if refusal is not None:
+            return refusal
         self._charge(job, use, size, pixels)
         if rule.frames_per_s:
             use.tokens -= 1
-        expires_ns = job.arrived_ns + job.frame.deadline_ms * 1_000_000 if job.frame.deadline_ms else 0
-        self.scheduler.submit(self._ticket(job, width, height, expires_ns))
+        self.scheduler.submit(ticket)
         self._wake()
         return None
 
@@ -204,18 +203,18 @@ class Admission:
         self._remembered = max(REMEMBERED, 2 * len(self._uses))
 
     def _charge(self, job: Job, use: _Use, size: int, pixels: int) -> None:
-        credit, held, priority = job.release, True, job.frame.priority
+        credit, held = job.release, True
 
         def release() -> None:
             nonlocal held
             if held:
                 held = False
-                self._bytes[priority] -= size
+                self.queued_bytes -= size
                 use.bytes -= size
                 use.pixels -= pixels
                 credit()
 
-        self._bytes[priority] += size
+        self.queued_bytes += size
         use.bytes += size
         use.pixels += pixels
         job.release = release
@@ -233,29 +232,40 @@ class Admission:
             return Refusal(pb.REJECT_REASON_LIMIT, detail, self._retry_ms(wait_ms))
         return None
 
-    def _crowded(self, priority: Priority, size: int, deadline_ms: int) -> Refusal | None:
-        """Make room by giving less urgent frames back, or say why there is none."""
+    def _hopeless(self, priority: Priority, deadline_ms: int) -> Refusal | None:
+        """Whether it could not be served in time."""
         if not self._devices():
             return Refusal(pb.REJECT_REASON_DEVICE, "no device of this node works", self._retry_ms(NO_DEVICE_MS))
         wait_ms = self.wait_ms(priority)
         if 0 < deadline_ms < wait_ms:
             detail = f"it would wait for about {wait_ms:,.0f} ms, and has {deadline_ms:,} ms"
             return Refusal(pb.REJECT_REASON_OVERLOADED, detail, self._retry_ms(wait_ms - deadline_ms))
-        while full := self._full(size, LAST):
-            # Nothing goes for a frame that would find no room if all that is less urgent went.
-            victim = None if self._full(size, priority) else self.scheduler.least_urgent(priority)
-            if victim is None or not self.scheduler.remove(victim):
-                return Refusal(pb.REJECT_REASON_OVERLOADED, full, self._retry_ms(wait_ms))
-            self.sacrificed += 1
-            again_ms = self._retry_ms(self.wait_ms(victim.priority))
-            self.give_back(victim.job, "more urgent frames need its place", pb.REJECT_REASON_OVERLOADED, again_ms)
         return None
 
-    def _full(self, size: int, priority: Priority) -> str:
-        """Why one more frame of so many bytes does not fit beside those of this priority and above; "" if it does."""
-        limits, wait_ms = self.settings.limits, self.wait_ms(priority)
-        queued_bytes = sum(held for each, held in self._bytes.items() if each <= priority)
-        if self.scheduler.frames_ahead(priority) >= limits.max_queued:
+    def _crowded(self, ticket: Ticket[Job], size: int) -> Refusal | None:
+        """Make room for a frame by giving others back, or say why there is none."""
+        go: list[Ticket[Job]] = []
+        lesser = self.scheduler.lesser(ticket)
+        frames, queued_bytes, pixels = len(self.scheduler), self.queued_bytes, self.scheduler.pixels_ahead(LAST)
+        while full := self._full(frames, queued_bytes, size, pixels):
+            victim = next(lesser, None)
+            if victim is None:
+                return Refusal(pb.REJECT_REASON_OVERLOADED, full, self._retry_ms(self.wait_ms(ticket.priority)))
+            go.append(victim)
+            frames, queued_bytes, pixels = frames - 1, queued_bytes - _size(victim.job), pixels - victim.pixels
+        for victim in go:
+            self.scheduler.remove(victim)
+            self.sacrificed += 1
+            who = "more urgent frames need" if victim.priority > ticket.priority else "an edge that had less needs"
+            again_ms = self._retry_ms(self.wait_ms(victim.priority))
+            self.give_back(victim.job, f"{who} its place", pb.REJECT_REASON_OVERLOADED, again_ms)
+        return None
+
+    def _full(self, frames: int, queued_bytes: int, size: int, pixels: int) -> str:
+        """Why one more frame of so many bytes does not fit beside these; "" if it does."""
+        limits = self.settings.limits
+        wait_ms = self.load.wait_ms(pixels, self._devices())
+        if frames >= limits.max_queued:
             return f"{limits.max_queued:,} frames wait already"
         if queued_bytes and queued_bytes + size > limits.max_queued_mib * 2**20:
             return f"frames of {limits.max_queued_mib:,} MiB wait already"

@@ -32,6 +32,9 @@ class Device(Protocol):
     def pid(self) -> int:
         """Of its process; 0 = it has none."""
 
+    def cpu_s(self) -> float:
+        """Processor seconds of its process, also when that has ended; 0 = it has none, or nobody tells."""
+
     async def start(self) -> None:
         """Build the engine and warm it up. Raises LamplightError as the engine does."""
 
@@ -45,7 +48,7 @@ class Device(Protocol):
         """Other weights for a preset, beside the batches; returns the model's version. Raises WeightsError."""
 
     def held(self) -> Collection[Job]:
-        """What its threads are at, or were when it ended: one of these may be why it did."""
+        """What its threads are at, or were when it ended by itself: one of these may be why it did."""
 
     def leave(self) -> None:
         """No more batches, and nothing is waited for; a device that hangs is left behind."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import os
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,7 @@ from cloud_node.device_wire import Ran as WireRan
 from cloud_node.jobs import Encoding, Job
 from cloud_node.mover import Mover
 from cloud_node.outputs import Away, Enhanced
+from common import usage
 from common.errors import DeviceLost, ImageError
 from common.packing import EncodedImage, PackedImage
 
@@ -46,6 +49,7 @@ log = logging.getLogger(__name__)
 TIDY_EVERY_S = 10.0  # memory that was not needed for as long goes
 LAST_WORDS_S = 1.0  # for what a process that is killed had said
 ENDING_S = 1.0  # for a process that closed its end of the connection
+CHUNK = 1 << 20  # bytes read at once
 
 
 class ProcessDevice(asyncio.Protocol):
@@ -53,7 +57,7 @@ class ProcessDevice(asyncio.Protocol):
 
     Frames go through shared memory, one stretch for the batch on the device and one for the next; large images come
     back through a third; all else goes over a socket. The process ends when that closes, and its end is seen as the
-    socket's.
+    socket's; what it said before counts, also where the node hears of the end as it writes.
 
     Args:
         spec: the engine that it builds.
@@ -79,6 +83,7 @@ class ProcessDevice(asyncio.Protocol):
         self._inbox = Inbox()
         self._left, self._over = False, asyncio.Event()  # over: it says nothing more
         self._process: subprocess.Popen[bytes] | None = None
+        self._cpu_s = 0.0
         self._transport: asyncio.Transport | None = None
         self._tidying: asyncio.TimerHandle | None = None
         self._aborting: asyncio.TimerHandle | None = None
@@ -87,6 +92,12 @@ class ProcessDevice(asyncio.Protocol):
     def pid(self) -> int:
         """Of its process; 0 before it was started."""
         return self._process.pid if self._process is not None else 0
+
+    def cpu_s(self) -> float:
+        process = self._process
+        if process is not None and process.returncode is None and (told := usage.of_process(process.pid)) is not None:
+            self._cpu_s = max(self._cpu_s, told[0])
+        return self._cpu_s
 
     @property
     def memory(self) -> int:
@@ -174,7 +185,9 @@ class ProcessDevice(asyncio.Protocol):
         if self._left:
             return
         self._left, self.lost = True, self.lost or f"{self._name} was left"
-        self._held = self.held()
+        if self._held is None:
+            self._held = ()  # if it did not end by itself, nothing that it is at is why
+        self.cpu_s()
         if self._process is not None:
             self._process.kill()
             # A driver that hangs keeps even a killed process; nobody waits for it.
@@ -204,7 +217,10 @@ class ProcessDevice(asyncio.Protocol):
             self._received(message)
 
     def connection_lost(self, error: Exception | None) -> None:
+        for data in self._unread():
+            self.data_received(data)
         self._held = self.held()
+        self.cpu_s()
         for timer in (self._tidying, self._aborting):
             if timer is not None:
                 timer.cancel()
@@ -217,6 +233,14 @@ class ProcessDevice(asyncio.Protocol):
             return
         self.lost = f"the process of {self._name} says nothing more"
         self._ending = asyncio.create_task(self._how_it_ended())
+
+    def _unread(self) -> Iterator[bytes]:
+        """A write that fails ends the connection, whatever is still to be read."""
+        assert self._transport is not None
+        ours = self._transport.get_extra_info("socket").fileno()  # it is closed after `connection_lost`
+        with suppress(OSError):  # there is no more
+            while data := os.read(ours, CHUNK):
+                yield data
 
     async def _how_it_ended(self) -> None:
         assert self._process is not None

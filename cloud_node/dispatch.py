@@ -53,6 +53,7 @@ class Dispatcher:
         self._suspects, self._counts = suspects, counts
         self._wake, self._busy = asyncio.Event(), False
         self._solitary = False  # what is on the device is a suspect
+        self._clearing = False  # a suspect waits until nothing else is
         self._device: Device | None = None  # that is served
         self._ahead: Flying | None = None  # behind the batch on the device
         self._looking: asyncio.Handle | None = None
@@ -175,9 +176,20 @@ class Dispatcher:
         return f"{self._name} did not take other weights in time" if device is self.hung else ""
 
     async def _quiet(self, chosen: Chosen, device: Device) -> bool:
-        """Wait until nothing else is in the device's hands. False if it is unfit by then, and `chosen` was put back."""
-        await self._handover.room(0)
-        if self._handover.crash is None and not device.lost and not self._unfit(device):
+        """Wait until nothing else is in the device's hands. False if `chosen` was put back: the device is unfit, or
+        something more urgent came.
+        """
+
+        def over() -> bool:
+            unfit = self._handover.crash is not None or device.lost or self._unfit(device)
+            return bool(unfit) or chosen.makes_way(self._scheduler)
+
+        self._clearing = True
+        while self._handover.encoding and not over():
+            self._wake.clear()
+            await self._wake.wait()
+        self._clearing = False
+        if not over():
             return True
         self._put_back(chosen.selection, chosen.jobs)
         return False
@@ -270,6 +282,8 @@ class Dispatcher:
     # --- what comes back ---
 
     def _encoded(self) -> None:
+        if self._clearing:
+            self._wake.set()
         if self._held_up and self._busy:
             self._look_ahead_soon()
 

@@ -19,15 +19,6 @@ class Chosen:
     def alone(self) -> bool:
         return self.jobs[0].alone
 
-
-@dataclass(slots=True, eq=False)
-class Flying:
-    """A batch that was handed to the device."""
-
-    selection: Selection[Job]
-    jobs: list[Job]
-    call: Flight
-
     @property
     def priority(self) -> int:
         return self.selection.batch[0].priority
@@ -38,6 +29,13 @@ class Flying:
         if urgent is None or self.selection.overdue:
             return False
         return urgent < self.priority or (urgent < batch[-1].priority and scheduler.waits(urgent, batch[0].bucket))
+
+
+@dataclass(slots=True, eq=False)
+class Flying(Chosen):
+    """A batch that was handed to the device."""
+
+    call: Flight
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,8 @@ def sources(
             for worker in workers
             for fault in ("lost", "out of memory", "not numbers")
         ],
-        "device.cpu": lambda: _of_processes(supervisor, 0),
-        "device.resident": lambda: _of_processes(supervisor, 1),
+        "device.cpu": lambda: [(worker.cpu_s, worker.name) for worker in workers if worker.cpu_s],
+        "device.resident": lambda: _resident(supervisor),
         "device.healthy": lambda: [(int(worker.healthy), worker.name) for worker in workers],
         "ready": lambda: [(int(ready()),)],
         "nats.connected": lambda: [(int(connected()),)],
@@ -128,9 +128,9 @@ def sources(
     return {name(key): source for key, source in read.items()}
 
 
-def _of_processes(supervisor: Supervisor, which: int) -> Points:
+def _resident(supervisor: Supervisor) -> Points:
     used = [(usage.of_process(worker.pid), worker.name) for worker in supervisor.workers if worker.pid]
-    return [(told[which], name) for told, name in used if told is not None]
+    return [(told[1], name) for told, name in used if told is not None]
 
 
 def _dropped(publisher: Publisher) -> Points:

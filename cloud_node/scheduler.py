@@ -14,6 +14,7 @@ from common.frame import Priority
 J = TypeVar("J")
 
 REMEMBERED = 64  # batches, to know who led; those that may still be put back are fewer
+BEHIND = 2  # frames of its own that an edge may make up for where there is no room for all
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +56,9 @@ class Scheduler(Generic[J]):
     - Fairness: while an edge has frames waiting, no other edge of its priority gets ahead of it by more than the sum of
       both edges' (`max_pixels` + largest frame) / share, counted in pixels / share, whatever either sends; without the
       `max_pixels` while all frames are of one bucket. An idle edge builds up no credit.
+    - Room: `lesser` names the frames that go for another where there is no room for both: the less urgent, then those
+      of edges of its priority that had more than its own. So edges that send as often as their share allows get it,
+      however many they are, and whatever those do that send more.
     - Deadlines: an expired frame never reaches a batch, and is told once.
     - Bounds: a batch holds one bucket and at most `max_pixels` and `max_frames`, or one larger frame alone.
     - Order: an edge's frames of one priority leave in the order of their arrival.
@@ -169,14 +173,17 @@ class Scheduler(Generic[J]):
         level = self._levels.get(priority)
         return (level.frames, level.oldest_ns) if level is not None and level.frames else (0, 0)
 
-    def least_urgent(self, than: int) -> Ticket[J] | None:
-        """The frame to give up for one of priority `than`; None if none is less urgent.
+    def lesser(self, ticket: Ticket[J]) -> Iterator[Ticket[J]]:
+        """Frames to give up for this one, which does not wait yet, the first of them first; all stay where they are.
 
-        Of the least urgent priority it is the newest frame of the edge with the most pixels waiting per share.
+        The least urgent come first; of its own priority, those with which their edge will have had more than its edge
+        with this. Of a priority it is the newest frame of the edge that will have had the most, per share.
         """
         for priority, level in reversed(self._busy().items()):
-            return level.by_weight[-1][2].frames[-1][2] if priority > than else None
-        return None
+            if priority > ticket.priority:
+                yield from level.most_first(-inf)
+        level = self._level(ticket.priority)
+        yield from level.most_first(level.ask(ticket))
 
     def _busy(self) -> "dict[int, _Level[J]]":
         return {priority: level for priority, level in self._levels.items() if level.order}
@@ -199,12 +206,15 @@ class Scheduler(Generic[J]):
         pixels = sum(ticket.pixels for ticket in batch)
         return len(batch) >= self.max_frames or pixels + batch[-1].pixels > self.max_pixels
 
-    def _in(self, ticket: Ticket[J], number: int) -> None:
-        if ticket.priority not in self._levels:
-            self._levels[ticket.priority] = _Level()
+    def _level(self, priority: int) -> "_Level[J]":
+        if priority not in self._levels:
+            self._levels[priority] = _Level()
             self._levels = dict(sorted(self._levels.items()))
+        return self._levels[priority]
+
+    def _in(self, ticket: Ticket[J], number: int) -> None:
         self._waiting[ticket] = number
-        self._levels[ticket.priority].add(number, ticket)
+        self._level(ticket.priority).add(number, ticket)
         if ticket.expires_ns:
             insort(self._deadlines, (ticket.expires_ns, number, ticket))
 
@@ -227,14 +237,15 @@ class _Led:
 class _Edge(Generic[J]):
     """One edge's waiting frames of one priority."""
 
-    __slots__ = ("frames", "pixels", "share", "spent", "turn")
+    __slots__ = ("frames", "had", "pixels", "share", "spent", "turn")
 
-    def __init__(self) -> None:
+    def __init__(self, had: float) -> None:
         self.frames: list[tuple[int, int, Ticket[J]]] = []  # by arrival
         self.pixels = 0  # of these
         self.share = 1.0
         self.spent = -1.0  # pixels / share that it was given
         self.turn = 0  # among edges that spent the same
+        self.had = had  # pixels / share that it was given, for who gets room
 
 
 _Entry = tuple[float, int, _Edge[J]]
@@ -245,6 +256,10 @@ class _Level(Generic[J]):
 
     Every edge that waits spent between `_floor` and `_floor` + (pixels of a batch + its largest frame) / share:
     `draw` keeps the upper bound, `add` the lower one. From this follow the bounds that `Scheduler` promises.
+    Room goes to those who had the least. That is what they were given, but differs from what they spent when they come
+    anew: an edge that was turned away may be behind the others. `BEHIND` of its frames are made up for: all that others
+    are given while it sends less often than it might is not.
+
     The lists are kept sorted: at thousands of entries that is as fast as a heap, and any entry can be taken out.
     """
 
@@ -252,11 +267,14 @@ class _Level(Generic[J]):
         self.pixels = 0
         self.order: list[_Entry[J]] = []  # edges that wait
         self.by_bucket: dict[Hashable, list[_Entry[J]]] = {}  # the same, by the bucket of their first frame
-        self.by_weight: list[_Entry[J]] = []  # the same, by pixels waiting per share
+        self.by_had: list[_Entry[J]] = []  # the same, by what they will have had once all of it is served
         self._arrivals: list[tuple[int, int]] = []
         self._edges: dict[str, _Edge[J]] = {}  # those that wait, and others
         self._forget_at = 64
         self._floor = 0.0  # the least that a waiting edge had spent when a frame was last served
+        self._most = 0.0  # that an edge spent
+        self._had = 0.0  # as `_floor`, of the edge that will have had the least
+        self._frame = 0.0  # the largest, in pixels / share
         self._first_turn = self._turn = 0
 
     @property
@@ -268,7 +286,7 @@ class _Level(Generic[J]):
         return self._arrivals[0][0]
 
     def add(self, number: int, ticket: Ticket[J]) -> None:
-        edge = self._edges.get(ticket.edge) or self._meet(ticket.edge)
+        edge = self._meet(ticket)
         if edge.frames:
             self._unlink(edge)
         elif edge.spent < self._floor:  # it was idle: one frame behind, so that an endless flow of new edges
@@ -286,6 +304,7 @@ class _Level(Generic[J]):
         edge = self._edges[ticket.edge]
         if served:
             self._floor = self.order[0][0]
+            self._had = max(self._had, self.by_had[0][2].had)
         self._unlink(edge)
         edge.pixels -= ticket.pixels
         self.pixels -= ticket.pixels
@@ -293,19 +312,44 @@ class _Level(Generic[J]):
         _delete(self._arrivals, (ticket.arrived_ns, number))
         if served:
             edge.spent += ticket.pixels / edge.share
+            edge.had += ticket.pixels / edge.share
+            self._most = max(self._most, edge.spent)
             self._to_the_end(edge)
         if edge.frames:
             self._link(edge)
         elif not self.order:  # nobody waits: what was spent counts no more
-            self._edges.clear()
-            self._floor = 0.0
+            self._floor = self._most + 1
+
+    def ask(self, ticket: Ticket[J]) -> float:
+        """What its edge will have had once this frame is served, should it wait; the edge is remembered if not."""
+        edge = self._meet(ticket)
+        return edge.had + (edge.pixels + ticket.pixels) / ticket.share
+
+    def most_first(self, than: float) -> Iterator[Ticket[J]]:
+        """Frames with which their edge will have had more than this, the most first; all stay where they are."""
+        at, more = len(self.by_had), list[tuple[float, int, int, _Edge[J]]]()  # edges of which some were given
+        numbers = count()
+        while at or more:
+            if at and (not more or self.by_had[at - 1][0] >= -more[0][0]):
+                at -= 1
+                (had, _, edge), given = self.by_had[at], 0
+            else:
+                minus, _, given, edge = heappop(more)
+                had = -minus
+            if had <= than:
+                return
+            ticket = edge.frames[-1 - given][2]
+            yield ticket
+            if given + 1 < len(edge.frames):
+                heappush(more, (ticket.pixels / edge.share - had, next(numbers), given + 1, edge))
 
     def refund(self, ticket: Ticket[J]) -> None:
         """A frame that was served is to come back: its edge is as far behind as it was, and the first of those."""
-        edge = self._edges.get(ticket.edge) or self._meet(ticket.edge)
+        edge = self._meet(ticket)
         if edge.frames:
             self._unlink(edge)
         edge.spent = max(self._floor, edge.spent - ticket.pixels / edge.share)
+        edge.had -= ticket.pixels / edge.share
         self._first_turn -= 1
         edge.turn = self._first_turn
         if edge.frames:
@@ -330,12 +374,27 @@ class _Level(Generic[J]):
             if taken[edge] < len(edge.frames) and edge.frames[taken[edge]][2].bucket == bucket:
                 heappush(edges, (spent + ticket.pixels / edge.share, next(turns), edge))
 
-    def _meet(self, name: str) -> _Edge[J]:
-        if len(self._edges) >= self._forget_at:  # what an idle edge spent counts as long as it is above the floor
-            self._edges = {key: edge for key, edge in self._edges.items() if edge.frames or edge.spent >= self._floor}
-            self._forget_at = 64 + 2 * len(self._edges)
-        edge = self._edges[name] = _Edge()
+    def _meet(self, ticket: Ticket[J]) -> _Edge[J]:
+        """The edge of a frame that asks for room."""
+        frame = ticket.pixels / ticket.share
+        self._frame = max(self._frame, frame)
+        if (edge := self._edges.get(ticket.edge)) is None:
+            if len(self._edges) >= self._forget_at:
+                self._forget()
+            edge = self._edges[ticket.edge] = _Edge(self._had + frame)
+        elif not edge.frames:
+            edge.had = max(edge.had, self._had - BEHIND * frame)
         return edge
+
+    def _forget(self) -> None:
+        """What an idle edge spent counts as long as it is above the floor."""
+        least = self._had - BEHIND * self._frame
+        self._edges = {
+            name: edge
+            for name, edge in self._edges.items()
+            if edge.frames or edge.spent >= self._floor or edge.had > least
+        }
+        self._forget_at = 64 + 2 * len(self._edges)
 
     def _to_the_end(self, edge: _Edge[J]) -> None:
         edge.turn = self._turn
@@ -345,7 +404,7 @@ class _Level(Generic[J]):
         entry = (edge.spent, edge.turn, edge)
         insort(self.order, entry)
         insort(self.by_bucket.setdefault(edge.frames[0][2].bucket, []), entry)
-        insort(self.by_weight, (edge.pixels / edge.share, edge.turn, edge))
+        insort(self.by_had, (edge.had + edge.pixels / edge.share, edge.turn, edge))
 
     def _unlink(self, edge: _Edge[J]) -> None:
         entry, bucket = (edge.spent, edge.turn, edge), edge.frames[0][2].bucket
@@ -353,7 +412,7 @@ class _Level(Generic[J]):
         _delete(self.by_bucket[bucket], entry)
         if not self.by_bucket[bucket]:
             del self.by_bucket[bucket]
-        _delete(self.by_weight, (edge.pixels / edge.share, edge.turn, edge))
+        _delete(self.by_had, (edge.had + edge.pixels / edge.share, edge.turn, edge))
 
 
 def _delete(items: list[Any], item: Any) -> None:

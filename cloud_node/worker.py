@@ -80,6 +80,7 @@ class Worker:
         self.dispatch.on_measured = self._measured
         self._restarts_s: list[float] = []  # when, monotonic
         self._device: Device | None = None  # started
+        self._used: tuple[Device | None, float] = None, 0.0  # and processor seconds of those before it
         self._changed = asyncio.Event()
         self._given_up = ""
 
@@ -97,10 +98,12 @@ class Worker:
                 await device.start()
         except BaseException as error:
             device.leave()
+            self._used = None, self._used[1] + device.cpu_s()
             if isinstance(error, TimeoutError):
                 raise DeviceLost(f"{self.name} was not ready within {READY_S:.0f} s") from None
             raise
         self._device, device.on_lost = device, self.wake
+        self._used = device, self._used[1]
         self._note_models(device)
         self._set_health(True)
         return time.monotonic() - start_s
@@ -110,6 +113,12 @@ class Worker:
         """Of the device's process; 0 = there is none now."""
         device = self._device
         return 0 if device is None else device.pid
+
+    @property
+    def cpu_s(self) -> float:
+        """Processor seconds of the device's processes, those that ended included. Safe from another thread."""
+        device, ended_s = self._used
+        return ended_s if device is None else ended_s + device.cpu_s()
 
     async def run(self) -> None:
         """Work until cancelled; starts, unless that was done.
@@ -185,7 +194,7 @@ class Worker:
             log.error("%s is lost: %s", self.name, loss.reason)
             if self._device is not None:
                 self._device.leave()
-            self._device = None
+            self._device, self._used = None, (None, self.cpu_s)
             self._set_health(False)
             self.handover.part_with(loss.jobs, loss.blamed, loss.reason)
             delay_s = self._restarts.delay_s(self._restarts_s, time.monotonic())

@@ -156,7 +156,7 @@ def test_the_queue_is_bounded_in_frames_and_bytes() -> None:
     assert refusals[3] is not None and refusals[3].reason == pb.REJECT_REASON_OVERLOADED
     assert "3 frames wait" in refusals[3].detail and refusals[3].retry_after_ms > 0
     full = Desk(max_queued_mib=1)
-    full.admission._bytes[STANDARD] = 2**20 - SIZE
+    full.admission.queued_bytes = 2**20 - SIZE
     assert [refusal is None for refusal in full.send(2)] == [True, False]
 
 
@@ -202,6 +202,28 @@ def test_nothing_is_sacrificed_for_a_frame_that_finds_no_room_all_the_same() -> 
     refusal = desk.admit(late)
     assert refusal is not None and refusal.reason == pb.REJECT_REASON_OVERLOADED
     assert desk.admission.sacrificed == 0 and {waiting.job for waiting in drained(desk)} == set(big)
+
+
+@pytest.mark.parametrize("limits", [{"max_queued": 4}, {"shed_after_ms": 3}], ids=["frames", "wait"])
+def test_a_full_queue_is_shared_by_edges_however_late_they_come(limits: dict[str, int]) -> None:
+    desk = Desk(**limits).measured()
+    assert desk.send(4, edge="loud") == [None] * 4
+    late = desk.send(4, edge="late")
+    assert [refusal is None for refusal in late] == [True, True, False, False]
+    assert late[2] is not None and late[2].reason == pb.REJECT_REASON_OVERLOADED and late[2].retry_after_ms > 0
+    refusals = desk.send(3, SECONDARY, "bulk") + desk.send(1, STANDARD, "loud")
+    assert None not in refusals
+    assert [(each.edge, each.job.frame.id.sequence) for each in drained(desk)] == [
+        ("loud", 0), ("late", 0), ("loud", 1), ("late", 1),
+    ]  # fmt: skip
+    assert desk.admission.sacrificed == 2 and desk.credited == 2, "the newest of the loud one"
+
+
+def test_an_essential_frame_goes_for_no_lesser_one() -> None:
+    desk = Desk(max_queued=2)
+    assert desk.send(2, ESSENTIAL, "loud") == [None] * 2
+    assert None not in desk.send(2, STANDARD, "late") and desk.admission.sacrificed == 0
+    assert desk.send(1, ESSENTIAL, "late") == [None], "but for another edge's"
 
 
 def drained(desk: Desk) -> list:

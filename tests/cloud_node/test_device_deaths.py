@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import os
+import select
 import signal
 import threading
 import time
@@ -19,12 +20,13 @@ from cloud_node import device_memory, device_process
 from cloud_node.batches import Done
 from cloud_node.device_memory import LEAST, Stretch
 from cloud_node.device_process import ProcessDevice
-from cloud_node.device_wire import INLINE, EngineSpec
+from cloud_node.device_wire import INLINE, EngineSpec, Tidy
 from cloud_node.jobs import Encoding, Job
 from cloud_node.mover import AT_ONCE
 from cloud_node.outputs import Away
 from cloud_node.restarts import RestartLimit
-from common import packing
+from common import packing, usage
+from common.errors import DeviceLost
 from common.frame import Frame, FrameId, Outcome
 from common.packing import ImageFormat
 from common.pixels import RawImage
@@ -116,6 +118,61 @@ async def test_images_that_were_finished_outlive_the_process(tmp_path: Path, mon
         assert np.array_equal(packing.decode(image), packing.decode(large(sequence).frame.image))
     assert house.results[SLOW].outcome is Outcome.ENHANCED, "it was a suspect, and is cleared"
     assert not house.suspects._guilty
+
+
+async def test_what_was_said_counts_where_a_write_tells_of_the_end() -> None:
+    """Such a write ends the connection at once, with a batch and its images still to be read."""
+    device = ProcessDevice(HELPED, "cpu")
+    await device.start()
+    assert device._transport is not None
+    flight = device.send([large(1), large(2)], 0)
+    device._transport.pause_reading()
+    await asyncio.to_thread(select.select, [device._transport.get_extra_info("socket").fileno()], [], [])
+    await asyncio.to_thread(idle, device)
+    os.kill(device.pid, signal.SIGKILL)
+    assert device._process is not None
+    await asyncio.to_thread(os.waitid, os.P_PID, device.pid, os.WEXITED | os.WNOWAIT)
+    device._write(Tidy())
+    await shown(await flight, large(1), large(2))
+    with pytest.raises(DeviceLost, match="signal 9"):
+        await device.send([large(3)], 0)
+    device.leave()
+    assert await device.ended(60)
+
+
+async def test_a_frame_is_not_to_blame_for_a_process_that_the_node_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is being encoded while the process is given up for another reason."""
+    monkeypatch.setenv("DEADLY_GO", str(tmp_path / "go"))
+    devices: list[ProcessDevice] = []
+    house = house_of(Deadly, HELPED, devices)
+    [worker] = house.workers
+    async with house.running():
+        await house.until(lambda: house.supervisor.healthy)
+        house.submit(make_job(SLOW))
+        await house.until(lambda: worker.handover.encoding and devices[0].held())
+        worker.dispatch.hung = devices[0]
+        worker.wake()
+        await house.settled()
+        assert set(house.returned) == {SLOW} and not house.suspects._guilty
+        (tmp_path / "go").touch()
+        await house.until(lambda: house.supervisor.healthy)
+
+
+async def test_processor_time_counts_on_over_the_death_of_a_process() -> None:
+    devices: list[ProcessDevice] = []
+    house = house_of(ProcessDevice, ALONE, devices)
+    [worker] = house.workers
+    async with house.running():
+        await house.until(lambda: house.supervisor.healthy)
+        before = worker.cpu_s
+        os.kill(devices[0].pid, signal.SIGKILL)
+        await house.until(lambda: worker.counts["lost"])
+        ended = worker.cpu_s
+        await house.until(lambda: house.supervisor.healthy)
+        told = usage.of_process(worker.pid)
+        assert told is not None and 0 < before <= ended < ended + told[0] <= worker.cpu_s
 
 
 class Muted:

@@ -3,14 +3,14 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import cycle, islice, permutations
+from itertools import cycle, islice, permutations, product
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cloud_node.scheduler import Scheduler, Selection, Ticket
+from cloud_node.scheduler import BEHIND, Scheduler, Selection, Ticket
 
 MS = 1_000_000
 MAX_PIXELS, MAX_WAIT_MS = 100, 400
@@ -352,19 +352,54 @@ def test_sums_and_what_to_give_up(scheduler: Scheduler[str], frames: list[tuple]
         for priority in range(4):
             assert scheduler.pixels_ahead(priority) == sum(each.pixels for each in waiting if each.priority <= priority)
             assert scheduler.frames_ahead(priority) == sum(each.priority <= priority for each in waiting)
-            lower = max((each.priority for each in waiting), default=0)
-            given_up = scheduler.least_urgent(priority)
-            if lower <= priority:
-                assert given_up is None
-                continue
-            assert given_up is not None
-            weights: Counter[str] = Counter()
-            for each in waiting:
-                if each.priority == lower:
-                    weights[each.edge] += each.pixels / each.share
-            assert weights[given_up.edge] == max(weights.values())
-            own = [each for each in waiting if (each.edge, each.priority) == (given_up.edge, lower)]
-            assert given_up is own[-1]
+            go = list(scheduler.lesser(ticket("new", "new", priority)))
+            assert len(go) == len({*go}) and {*go} <= {*waiting}
+            priorities = [each.priority for each in go]
+            assert priorities == sorted(priorities, reverse=True) and not any(each < priority for each in priorities)
+            assert {*go} >= {each for each in waiting if each.priority > priority}
+            for edge, level in product("abcd", range(1, 4)):
+                own = [each for each in waiting if (each.edge, each.priority) == (edge, level)]
+                gone = [each for each in go if (each.edge, each.priority) == (edge, level)]
+                assert gone == own[::-1][: len(gone)], "the newest first"
+
+
+def test_room_goes_to_the_edge_that_had_less() -> None:
+    scheduler = make(max_frames=1)
+    for number in range(4):
+        scheduler.submit(ticket(f"{number}", edge="loud"))
+    assert names(list(scheduler.lesser(ticket("new", edge="quiet")))) == ["3", "2", "1"]
+    assert names(list(scheduler.lesser(ticket("new", edge="loud")))) == []
+    assert names(list(scheduler.lesser(ticket("new", edge="quiet", pixels=25)))) == ["3", "2"], "pixels count"
+    assert names(list(scheduler.lesser(ticket("new", edge="half", share=0.5)))) == ["3"]
+    assert names(list(scheduler.lesser(ticket("new", edge="urgent", priority=1)))) == ["3", "2", "1", "0"]
+    assert names(list(scheduler.lesser(ticket("new", edge="bulk", priority=3)))) == []
+    for _ in range(3):
+        scheduler.select(0)
+    scheduler.submit(ticket("q", edge="quiet"))
+    assert names(list(scheduler.lesser(ticket("new", edge="loud")))) == [], "what was served counts"
+    assert names(list(scheduler.lesser(ticket("new", edge="quiet")))) == ["3"]
+
+
+def test_an_edge_that_is_turned_away_is_remembered_and_one_that_stays_away_is_not_for_long() -> None:
+    scheduler = make(max_frames=1)
+    absent = ticket("new", edge="absent")
+    list(scheduler.lesser(absent))
+    for number in range(200):
+        scheduler.submit(ticket(f"{number}", edge=f"{number % 2}"))
+        scheduler.select(0)
+    for edge in range(2):
+        for number in range(9):
+            scheduler.submit(ticket(f"{edge}.{number}", edge=f"{edge}"))
+    assert names(list(scheduler.lesser(absent)))[-1] in {"0.0", "1.0", "0.1", "1.1"}, "it is behind them"
+    for number in range(BEHIND + 1):
+        scheduler.submit(ticket(f"absent.{number}", edge="absent"))
+    assert len(list(scheduler.lesser(absent))) < 18, "but not by a hundred frames"
+    for number in range(10_000):
+        list(scheduler.lesser(ticket("new", edge=f"new {number}")))
+        scheduler.submit(ticket("next", edge="0"))
+        scheduler.select(0)
+    [level] = scheduler._levels.values()
+    assert len(level._edges) < 300
 
 
 # --- starvation and fairness, under a flood ---

@@ -256,6 +256,26 @@ async def test_an_essential_frame_takes_the_place_of_a_less_urgent_one_that_line
     assert engine.batches == [[0], [1, 3], [2]]
 
 
+async def test_an_essential_frame_passes_a_suspect_that_waits_to_be_alone() -> None:
+    blocked = threading.Event()
+    encoders = ThreadPoolExecutor(1)
+    encoders.submit(blocked.wait)
+    engine = PlainEngine()
+    house = House(lambda: engine, encoders=encoders)
+    suspect = make_job(1)
+    house.suspects.blame(suspect)
+    async with house.running():
+        house.submit(make_job(0))
+        await house.until(lambda: engine.batches)
+        house.submit(suspect)
+        await house.until(lambda: not len(house.scheduler))
+        house.submit(make_job(2, edge="other", priority=Priority.ESSENTIAL))
+        await house.until(lambda: len(engine.batches) > 1)
+        blocked.set()
+        await house.settled()
+    assert engine.batches == [[0], [2], [1]]
+
+
 async def test_whichever_device_is_free_first_takes_the_essential_frame() -> None:
     gates = [Gate(), Gate()]
     engines = [PlainEngine(gate) for gate in gates]

@@ -47,6 +47,9 @@ class LocalDevice:
         self._name, self._thread = name, DeviceThread(name, cpus)
         self._held: list[Job] = []
 
+    def cpu_s(self) -> float:
+        return 0.0
+
     async def start(self) -> None:
         self._engine = await self._thread.call(self._build)
         self.models = dict(self._engine.models)
@@ -62,6 +65,7 @@ class LocalDevice:
                 return None
             self._held = jobs
             ran = batches.run(engine, jobs[0].preset, unpack)
+            self._held = []
             if ran.result.lost:
                 thread.halt()
             return Done(jobs, ran)
