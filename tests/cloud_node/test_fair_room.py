@@ -16,7 +16,6 @@ from devices import PlainEngine, make_job
 from hand_edges import Front, HandEdge, good, hand_edges, rules, serving, ticket
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from local_device import LocalDevice
 
 from cloud_node import admission as module
