@@ -13,6 +13,7 @@ WEIGHTS_CHOSEN are of texts that a prior chose (`--recognize-like`): fitted on t
 those that are not among them.
 """
 
+import argparse
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from reading_scenes import AGAIN, BRIGHT, DARK, LIT, Scenes, progress, receipts_parser
+from reading_scenes import AGAIN, BRIGHT, DARK, LIT, Scenes, progress
 from reading_truth import Pipeline, labelled
 from text_prior import lines
 
@@ -136,8 +137,11 @@ def plot(found: dict[str, dict[str, list[Any]]], weights: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = receipts_parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds receipts_sroie")
     parser.add_argument("--fit", type=int, default=20, help="receipts to fit on (default: 20)")
+    parser.add_argument("--limit", type=int, default=0, help="held-out receipts, evenly spread (default: all 30)")
+    parser.add_argument("--cache", type=Path, help="folder to keep pictures and what was read in")
     parser.add_argument("--chosen", action="store_true", help="fit WEIGHTS_CHOSEN, and nothing else")
     given = parser.parse_args()
     torch.set_num_threads(1)

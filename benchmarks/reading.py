@@ -13,6 +13,7 @@ missed and text where there is none. Case does not count. 95 % bootstrap interva
 dark to bright are paired. Writes benchmarks/results/reading.json and a plot.
 """
 
+import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from reading_scenes import AGAIN, BRIGHT, DARK, FUSED, LIT, Scenes, progress, receipts_parser, weights
+from reading_scenes import AGAIN, BRIGHT, DARK, FUSED, LIT, Scenes, progress, weights
 from reading_truth import READERS, Pipeline, score
 
 from cloud_node.evaluation.bootstrap import Estimate, difference, estimate, mean, share_closed
@@ -100,7 +101,10 @@ def plot(results: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = receipts_parser(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds receipts_sroie")
+    parser.add_argument("--limit", type=int, default=0, help="receipts, evenly spread (default: all 30)")
+    parser.add_argument("--cache", type=Path, help="folder to keep pictures and what was read in")
     parser.add_argument("--part", help="2/4: read the second of four parts into --cache, and stop there")
     parser.add_argument("--kept", action="store_true", help="only the receipts that --cache has whole, read no other")
     given = parser.parse_args()

@@ -31,11 +31,11 @@ FRAMES, SWAY = 8, 3.0
 
 
 def receipts_parser(description: str | None) -> argparse.ArgumentParser:
-    """What each benchmark of receipts takes."""
+    """What a benchmark of the reader takes."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder that holds receipts_sroie")
-    parser.add_argument("--limit", type=int, default=0, help="held-out receipts, evenly spread (default: all 30)")
-    parser.add_argument("--cache", type=Path, help="folder to keep pictures and what was read in")
+    parser.add_argument("--limit", type=int, default=0, help="receipts, evenly spread (default: all 30)")
+    parser.add_argument("--cache", type=Path, help="folder to keep lit pictures in")
     return parser
 
 

@@ -47,7 +47,7 @@ class JsonLines:
             raise SettingsError(f"cannot write readings to {self.path}: {error.strerror}") from None
         self._shelf = Shelf(self.path, self._file, bound)
         self._swapping = threading.Lock()  # another thread syncs
-        self._sync_failed = False
+        self._sync_failed = self._stuck = False
         self.written = True  # the last line, whole
         self.failures = Failures(str(self.path), unit)
         self._shelf.tidy()
@@ -87,11 +87,12 @@ class JsonLines:
             try:
                 file = self._shelf.put_aside(self._file, self.size)
             except OSError as error:
-                log.error("%s cannot be put aside, it grows on: %s", self.path, error.strerror)
-                self._sync_failed = True  # maybe it was this
+                if not self._stuck:
+                    log.error("%s cannot be put aside, it grows on: %s", self.path, error.strerror)
+                self._stuck = self._sync_failed = True  # maybe it was the sync
                 return
             os.close(self._file)
-            self._file = file
+            self._file, self._stuck = file, False
         self._shelf.tidy()
 
     def sync(self) -> bool:

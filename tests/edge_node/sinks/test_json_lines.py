@@ -12,6 +12,7 @@ import pytest
 from common.errors import SettingsError
 from common.frame import Outcome, Priority
 from common.telemetry import STAGES
+from edge_node import record
 from edge_node.record import Bound, earlier
 from edge_node.sinks import JsonLines, reading_to_json
 from edge_node.sinks.json_lines import in_order
@@ -196,6 +197,7 @@ def test_what_cannot_be_put_aside_grows_on(
 ) -> None:
     path = tmp_path / "readings.jsonl"
     (tmp_path / "readings.jsonl.new").mkdir()  # in the way
+    monkeypatch.setattr(record, "TRY_AGAIN_S", 0.0)
     sink = JsonLines(path, bound=Bound(mib=0.001))
     for number in range(5):
         sink.write(make_shown(number))
