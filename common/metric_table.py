@@ -62,7 +62,7 @@ CLOUD: Final = (
         ("frames.received", "frames that came, by stream or single call", ()),
         ("frames.settled", "frames that ended here: enhanced, expired, failed", ("outcome", "priority")),
         ("frames.rejected", "frames turned away, by reason", ("reason",)),
-        ("frames.shed", "of these, frames that waited and made way for more urgent ones", ()),
+        ("frames.shed", "of these, frames that waited and made way for others", ()),
     ),
     *_of(
         "lamplight.cloud.", Kind.COUNTER, "By",

@@ -31,9 +31,10 @@ MEASURED, SIMULATED, PICTURE = (
     ROOT / "docs/images/scaling.png",
 )
 CLOSE, RUNS = 0.10, 60
-# Measured elsewhere in this repository (docs/serving.md): what one node's processes carry on two cores whatever its
-# network, and what a connected edge costs it.
-HOST_FPS, EDGE_BYTES = 161.0, 49_000
+# What one node's processes carry on two cores whatever its network, as benchmarks/serving/throughput.py last found it;
+# and what a connected edge costs it (docs/serving.md).
+HOST_FPS = float(round(json.loads((RESULTS / "serving/throughput.json").read_text())["systems"]["ours"]["most_fps"]))
+EDGE_BYTES = 49_000
 EDGES, REGIONS, EDGE_FPS, SECONDS = 1_000_000, 5, 0.1, 120.0
 FAILURES = (Failure(20, 30, 0, 0.1), Failure(60, 40, 1, 1.0))
 

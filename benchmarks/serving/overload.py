@@ -64,6 +64,7 @@ def overload(made: Bench, system: System, most: float) -> dict[str, object]:
         "batch_size": loaded["batch_size"],
         "secondary_served": shares,
         "uneven": max(abs(share / mean - 1) for share in shares) if mean else 1.0,
+        "most_over_least": max(shares) / max(1, min(shares)),
         "starved": sum(share == 0 for share in shares),
         "rejected": loaded["rejected"],
         "failed": loaded["failed"],
@@ -72,13 +73,14 @@ def overload(made: Bench, system: System, most: float) -> dict[str, object]:
 
 def show(figures: dict) -> None:
     print(f"\npreset {figures['preset']}, {figures['size']}: 3x the load, 1 essential edge, {figures['edges']} others")
-    head = ("most/s", "alone p99", "loaded p99", "one batch", "ms over", "uneven", "starved")
+    head = ("most/s", "alone p99", "loaded p99", "one batch", "ms over", "uneven", "max/min", "starved")
     print(f"{'':>20}" + "".join(f"{word:>12}" for word in head))
     for row in figures["systems"].values():
         over = row["loaded_p99_ms"] - row["alone_p99_ms"] - row["batch_ms"]
         print(
             f"{row['title']:>20}{row['most_fps']:>12.1f}{row['alone_p99_ms']:>12.1f}{row['loaded_p99_ms']:>12.1f}"
-            f"{row['batch_ms']:>12.1f}{max(0.0, over):>12.1f}{row['uneven']:>11.1%}{row['starved']:>12}"
+            f"{row['batch_ms']:>12.1f}{max(0.0, over):>12.1f}{row['uneven']:>11.1%}"
+            f"{row['most_over_least']:>12.2f}{row['starved']:>12}"
         )
 
 

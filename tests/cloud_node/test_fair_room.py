@@ -153,14 +153,14 @@ limits = st.one_of(
 )
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(senders, min_size=2, max_size=10), limits, st.integers())
 def test_equal_edges_differ_by_less_than_a_twentieth(edges: list[Sender], limits: Limits, chance: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "random", random.Random(chance))
         node = Overload(edges, limits)
         node.run(20 * len(edges))
-        got = node.run(160 * len(edges))
+        got = node.run(320 * len(edges))
     assert max(got.values()) < 1.05 * min(got.values()), got
     left = Counter(each.edge for each in node.scheduler.withdraw(lambda each: True))
     on_device = Counter(node.sent) - node.done - node.turned_away - left
@@ -181,9 +181,9 @@ def test_shares_follow_the_policy(edges: list[Sender], limits: Limits) -> None:
         patch.setattr(module, "random", random.Random(1))
         node = Overload(edges, limits)
         node.run(20 * len(edges))
-        got = node.run(400 * len(edges))
+        got = node.run(200 * len(edges))
     by_share = [got[edge] / sender.share for edge, sender in node.senders.items()]
-    assert max(by_share) < 1.1 * min(by_share), got
+    assert max(by_share) - min(by_share) <= 5 * max(each.units / each.share for each in edges), "whatever the time"
 
 
 async def test_a_node_that_is_full_serves_every_edge_alike(monkeypatch: pytest.MonkeyPatch) -> None:
