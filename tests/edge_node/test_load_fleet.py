@@ -285,4 +285,4 @@ async def test_nobody_there_and_refused_and_no_nats(free_port: int, nats: Embedd
             await play(settings(cloud, edges=3, patience=Patience(connect_timeout_s=60.0)))
     async with scripted(f"nats://user:secret@127.0.0.1:{free_port}") as (cloud, _):
         with pytest.raises(BrokerUnavailable, match=rf"nats://\*\*\*@127.0.0.1:{free_port}.*--nats"):
-            await play(settings(cloud, patience=soon))
+            await play(settings(cloud, patience=Patience(connect_timeout_s=2.0)))
