@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := $(wildcard proto/lamplight/v1/*.proto)
-# Two tests at a time, since many only wait; networks get one thread each. Halves of the tree, so that what needs torch
-# and what starts processes run beside each other. On a large machine: make test WORKERS=8
-WORKERS ?= 2
+# One test more than two cores have room for, since many only wait; networks get one thread each. tests/conftest.py says
+# what each worker begins with. On a large machine: make test WORKERS=8
+WORKERS ?= 3
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .DEFAULT_GOAL := help
@@ -20,6 +20,10 @@ demo: install ## dark street at night, a cloud node, an edge node: pictures and 
 .PHONY: test
 test: install gstreamer chromium ## run every test
 	$(PYTEST)
+
+.PHONY: thorough
+thorough: install gstreamer chromium ## run every test, and try each property three times as often
+	THOROUGH=1 $(PYTEST)
 
 .PHONY: check
 check: install gstreamer chromium ## format, lint, types, import rules, freshness of the generated code, tests

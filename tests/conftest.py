@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,6 +9,7 @@ import grpc
 import hypothesis
 import ports
 import pytest
+from examples import examples
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
@@ -16,9 +18,45 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "any machine",
+    deadline=None,
+    max_examples=examples(100),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("any machine")
+
+# What takes longest, and shares a node or a machine of its own: with which of the workers each begins.
+LEADS = (
+    ("tests/end_to_end/",),
+    ("tests/docs/test_commands.py", "tests/faults/", "tests/links/"),
+    (
+        "tests/cloud_node/archive/",
+        "tests/cloud_node/backends/",
+        "tests/cloud_node/test_device_",
+        "tests/edge_node/live/",
+    ),
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Deal tests out for `--dist worksteal`, which gives each worker its share in their order and evens out the ends.
+
+    So nothing long is left for the end, where one worker alone would have it, and nothing is begun on two workers.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    shares: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    rest: list[pytest.Item] = []
+    for item in items:
+        lead = next((number for number, starts in enumerate(LEADS) if item.nodeid.startswith(starts)), None)
+        (rest if lead is None else shares[lead % workers]).append(item)
+    for share in shares:
+        room = max(0, len(items) // workers - len(share))
+        share += rest[:room]
+        del rest[:room]
+    items[:] = [item for share in [*shares, rest] for item in share]
 
 
 @pytest.fixture

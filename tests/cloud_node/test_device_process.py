@@ -238,6 +238,7 @@ async def test_a_process_that_stops_with_images_outstanding_is_replaced() -> Non
     house = House(devices=[make], max_frames=8, stuck_after_s=3.0, restarts=RestartLimit(3, 600.0, 0.01))
     async with house.running():
         await house.until(lambda: house.supervisor.healthy)
+        house.workers[0].dispatch.stuck_after_s = 60.0  # it is the images that do not come
         house.submit(*map(make_job, range(8)))
         await house.settled()
         assert "not encoded within 3 s" in house.returned[0]

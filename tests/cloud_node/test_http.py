@@ -99,7 +99,7 @@ async def test_with_an_identity_status_is_for_who_knows_the_token_and_the_certif
         finally:
             connection.close()
 
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert (await asyncio.to_thread(ask, "/livez"))[:2] == (200, b"alive\n")
         assert (await asyncio.to_thread(ask, "/readyz"))[:2] == (200, b"ready\n")
         for token in ("", "x", node.now.http_token[:-1], "é"):

@@ -120,7 +120,7 @@ async def test_a_point_a_second_and_what_the_page_is_sent(node: Node, monkeypatc
     waiting = asyncio.ensure_future(anext(events))
     await asyncio.sleep(0)
     page.tick()
-    told = await asyncio.wait_for(waiting, 30)
+    told = await asyncio.wait_for(waiting, 60)
     assert told.startswith("event: now\ndata: {") and told.endswith("}\n\n")
     assert f'"edges":[{{"edge":"edge-{number}","frames":1,"rate":1.0,' in told, "the busiest first"
     assert told.count('"rate"') == live.EDGES

@@ -14,7 +14,7 @@ from lamplight.v1 import enhancement_pb2 as pb
 
 
 def settings(grace_s: float) -> CloudSettings:
-    return CloudSettings(limits=Limits(stream_age_s=0.2), grace_s=grace_s)
+    return CloudSettings(limits=Limits(stream_age_s=1.0), grace_s=grace_s)
 
 
 async def test_an_old_stream_is_told_then_ends_once_its_frames_are_done() -> None:

@@ -7,6 +7,7 @@ from itertools import cycle, islice, permutations, product
 from typing import Any
 
 import pytest
+from examples import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -455,7 +456,7 @@ class Flood:
         return batch
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(loads, st.integers(1, 5), st.sampled_from([0, 100, 400]))
 def test_no_frame_starves(edges: list[tuple], max_frames: int, max_wait_ms: int) -> None:
     """Endless essential frames, and many that are overdue at once."""
@@ -486,7 +487,7 @@ def test_no_frame_starves(edges: list[tuple], max_frames: int, max_wait_ms: int)
             overdue.pop(each, None)
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(st.integers(1, 6), st.integers(1, 8))
 def test_an_endless_flow_of_new_edges_holds_nobody_up(new: int, own: int) -> None:
     scheduler = make(max_frames=1)
@@ -500,7 +501,7 @@ def test_an_endless_flow_of_new_edges_holds_nobody_up(new: int, own: int) -> Non
     assert len(served) == own
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(loads, st.integers(1, 6), st.sampled_from([0, 100, 10_000]), st.booleans())
 @example([(1.0, [("s", 2), ("l", 2)], 2, [True], 2), *OUT_OF_TURN], 6, 0, False)
 @example([(1.0, [("s", 2)], 1, [True], 2), *OUT_OF_TURN], 6, 0, False)
@@ -526,7 +527,7 @@ def test_edges_share_by_pixels(edges: list[tuple], max_frames: int, max_wait_ms:
                 least.pop((edge, other), None)
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(
     st.lists(
         st.lists(st.sampled_from([("s", 5), ("s", 20), ("l", 50)]), min_size=1, max_size=4), min_size=2, max_size=4

@@ -23,7 +23,7 @@ class Maker:
 
 async def test_who_asks_for_the_same_shares_one_call_and_its_answer_holds_for_a_while() -> None:
     maker = Maker()
-    shared = SharedCalls(maker, 0.05)
+    shared = SharedCalls(maker, 1.0)
     asking = [asyncio.create_task(shared("a")) for _ in range(50)] + [asyncio.create_task(shared("b"))]
     await asyncio.sleep(0)
     asking[0].cancel()  # the others get their answer

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from devices import House, PlainEngine, make_job
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,7 +104,7 @@ async def test_a_device_that_is_not_there_at_the_start_is_told() -> None:
 FAULTS = st.sampled_from(["", "", "", "memory", "lost", "not numbers", "poison", "slow", "stuck"])
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     faults=st.lists(FAULTS, max_size=12),
     frames=st.lists(st.sampled_from(Priority), min_size=1, max_size=24),

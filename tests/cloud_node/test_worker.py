@@ -520,6 +520,7 @@ async def test_a_batch_that_never_returns_is_given_back_and_its_late_answer_is_i
     async with house.running():
         await house.settled()
         assert "did not finish a batch within 0.2 s" in house.returned[0]
+        house.workers[0].dispatch.stuck_after_s = 60.0  # from now on a busy machine is no hung device
         await house.until(lambda: house.supervisor.healthy)
         house.submit(make_job(1))
         await house.settled()

@@ -343,8 +343,8 @@ async def test_a_wrong_password_is_refused_and_never_shown(server) -> None:
 
 
 async def test_an_edge_may_not_make_streams(server, monkeypatch) -> None:
-    monkeypatch.setattr(broker_module, "REQUEST_TIMEOUT_S", 0.3)
     broker = await Broker.connect(server.edge_url())
+    monkeypatch.setattr(broker_module, "REQUEST_TIMEOUT_S", 0.3)
     with pytest.raises(BrokerUnavailable, match="did not answer about stream"):
         await broker.ensure_streams()
     await broker.close()

@@ -29,7 +29,7 @@ async def serving(tls: Path | None = None) -> AsyncIterator[int]:
         return PlainTextResponse(await request.body())
 
     async def slow(request: Request) -> Response:
-        await asyncio.wait([asyncio.create_task(gate.wait())], timeout=2)
+        await asyncio.wait([asyncio.create_task(gate.wait())], timeout=3)
         return PlainTextResponse("at last")
 
     routes = [Route("/", echo, methods=["GET", "POST"]), Route("/slow", slow)]
@@ -60,7 +60,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 async def test_who_does_not_make_a_whole_request_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "SILENCE_S", 0.5)
+    monkeypatch.setattr(http_server, "SILENCE_S", 1.5)
     async with serving() as port:
         part = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"
         answers = await asyncio.gather(*(said(port, words) for words in (b"", b"GET / HT", part, GET, GET + GET[:9])))
@@ -70,7 +70,7 @@ async def test_who_does_not_make_a_whole_request_is_hung_up_on(monkeypatch: pyte
 
 
 async def test_nor_is_a_tls_handshake_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(http_server, "SILENCE_S", 0.5)
+    monkeypatch.setattr(http_server, "SILENCE_S", 1.5)
     made = authority(tmp_path)
     trusting = ssl.create_default_context(cafile=made.folder / "ca.crt")
     trusting.check_hostname = False

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import zstandard
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -69,7 +70,7 @@ def gray(width: int = 40, height: int = 30, seed: int = 1) -> RawImage:
     return RawImage(gradient(width * height, seed), width, height, PixelFormat.GRAY8)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(raw_images())
 def test_unpacking_gives_back_what_was_packed(image: RawImage) -> None:
     before = image.data.copy()
@@ -82,7 +83,7 @@ def test_unpacking_gives_back_what_was_packed(image: RawImage) -> None:
     assert unpacked.data.flags.writeable
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(raw_images(), st.sampled_from(Filter))
 def test_each_filter_alone_is_reversible_and_keeps_the_size(image: RawImage, filter: Filter) -> None:
     samples = filter_image(image, filter)
@@ -214,7 +215,7 @@ def test_no_flipped_bit_goes_unnoticed(filter: Filter) -> None:
             pass
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(st.binary(max_size=200), st.booleans(), st.sampled_from(PixelFormat), st.sampled_from(Filter))
 def test_random_payloads_are_corrupt(junk: bytes, magic: bool, pixel_format: PixelFormat, filter: Filter) -> None:
     payload = (b"\x28\xb5\x2f\xfd" if magic else b"") + junk

@@ -62,7 +62,7 @@ async def test_closing_the_queue_ends_the_thread() -> None:
     running = asyncio.create_task(capture(source, frames))
     await frames.get()
     await frames.close()
-    await asyncio.wait({running}, timeout=10)
+    await asyncio.wait({running}, timeout=60)
     assert running.done() and running.exception() is None
 
 
@@ -75,7 +75,7 @@ async def test_a_cancelled_capture_waits_for_its_thread() -> None:
     await asyncio.gather(running, return_exceptions=True)
     threads = [thread for thread in threading.enumerate() if thread.name == "source"]
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
 
 
@@ -88,7 +88,7 @@ async def test_a_live_source_is_thinned_and_replaces_what_waits() -> None:
     assert len(frames) == 2
     await frames.close()
     source.close()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await running
 
 

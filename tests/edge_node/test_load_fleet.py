@@ -282,7 +282,7 @@ async def test_nobody_there_and_refused_and_no_nats(free_port: int, nats: Embedd
     async with scripted(nats.edge_url()) as (cloud, script):
         script.refuse = "edge name 'load-0000' is in use"
         with pytest.raises(StreamRefused, match="is in use"):
-            await play(settings(cloud, edges=3, patience=soon))
+            await play(settings(cloud, edges=3, patience=Patience(connect_timeout_s=60.0)))
     async with scripted(f"nats://user:secret@127.0.0.1:{free_port}") as (cloud, _):
         with pytest.raises(BrokerUnavailable, match=rf"nats://\*\*\*@127.0.0.1:{free_port}.*--nats"):
-            await play(settings(cloud, patience=soon))
+            await play(settings(cloud, patience=Patience(connect_timeout_s=2.0)))

@@ -159,7 +159,6 @@ class Silent(enhancement_pb2_grpc.EnhancementServicer):
 async def test_a_stream_without_progress_is_given_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("edge_node.link.STALL_S", 0.2)
     caplog.set_level(logging.WARNING)
     server, servicer = grpc.aio.server(options=server_options()), Silent()
     enhancement_pb2_grpc.add_EnhancementServicer_to_server(servicer, server)
@@ -172,6 +171,7 @@ async def test_a_stream_without_progress_is_given_up(
             await edge.until(lambda: edge.uplink.meter.in_flight == 0)
             assert len(edge.opened) == 1
             servicer.silent = True
+            monkeypatch.setattr("edge_node.link.STALL_S", 0.2)
             await edge.send(1)
             await edge.until(lambda: len(edge.opened) >= 2)
         assert "no progress" in caplog.text

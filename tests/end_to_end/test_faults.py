@@ -201,7 +201,7 @@ async def test_a_node_that_stops_finishes_what_it_accepted_and_waits_for_slow_ed
         assert message.go_away.grace_ms > 0
         got = []
         for _ in range(4):
-            [result] = await pull.fetch(1, timeout=30)
+            [result] = await pull.fetch(1, timeout=60)
             got.append(result_pb2.Result.FromString(result.data).sequence)
             await asyncio.sleep(0.3)
             await result.ack()

@@ -71,7 +71,7 @@ async def fetch(opened: pb.Opened, count: int) -> list[result_pb2.Result]:
     client = await nats.connect(opened.results.servers[0])
     [consumer] = [item for item in opened.results.consumers if item.priority == frame_pb2.PRIORITY_STANDARD]
     pull = await client.jetstream().pull_subscribe_bind(consumer.consumer, consumer.stream)
-    messages = await pull.fetch(count, timeout=30)
+    messages = await pull.fetch(count, timeout=60)
     for message in messages:
         await message.ack()
     await client.close()

@@ -4,13 +4,14 @@ import random
 import tracemalloc
 
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from targets import TARGETS, Target, framed, pieces
 
 MOST_BYTES = 24 * 2**20  # traced memory of one input; the largest picture here takes 0.2 MiB
 BENT = st.tuples(st.integers(0, 2**32 - 1), st.integers(1, 6))
-QUICK = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 
 
 def bend(data: bytes, seed: int, times: int) -> bytes:

@@ -147,7 +147,7 @@ class House:
         self.supervisor.wake()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):  # several times a process of a device, on a busy machine
             while not condition():
                 await asyncio.sleep(0.005)
 

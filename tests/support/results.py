@@ -81,7 +81,7 @@ class Inbox:
             return (await self._queue.get())[0]
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
     """Wait for a condition. Raises TimeoutError only to end a test that hangs."""
     async with asyncio.timeout(timeout_s):
         while not condition():

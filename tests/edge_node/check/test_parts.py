@@ -125,7 +125,7 @@ async def test_a_cloud_node_that_is_not_there(tmp_path: Path, free_port: int) ->
 
 
 async def test_a_cloud_node_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloud_part, "ASK_S", 0.3)
+    monkeypatch.setattr(cloud_part, "ASK_S", 1.0)
     ends: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _, writer: ends.append(writer), "127.0.0.1", 0)
     found = Group("cloud")

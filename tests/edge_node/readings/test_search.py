@@ -5,6 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -134,7 +135,7 @@ def test_nothing_in_a_text_is_syntax(keep, text: str) -> None:
     assert set(texts(folder, "")) >= {"plain"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=30)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=examples(30))
 @given(kept=st.lists(st.text(max_size=12), min_size=1, max_size=5), data=st.data())
 def test_what_was_kept_is_found(tmp_path_factory, make_sight, kept: list[str], data) -> None:
     folder = tmp_path_factory.mktemp("any")

@@ -47,7 +47,7 @@ def encode_video(tmp_path: Path) -> EncodeVideo:
     return encode
 
 
-def follow(source: Any, done: Callable[[list[Any]], bool], limit_s: float = 30.0) -> list[Any]:
+def follow(source: Any, done: Callable[[list[Any]], bool], limit_s: float = 120.0) -> list[Any]:
     """Frames of a source until `done(frames)` holds; fails when it ends or takes too long before that."""
     timer = threading.Timer(limit_s, source.close)
     timer.start()

@@ -107,22 +107,22 @@ def test_close_while_it_waits_for_the_next_attempt() -> None:
     while not camera.status.problem:
         time.sleep(0.01)
     camera.close()
-    consumer.join(10)
+    consumer.join(60)
     assert not consumer.is_alive() and frames == []
 
 
 def test_a_driver_that_hangs_ends_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live, "HANGS_S", 0.1)
     hung = threading.Event()
     first = one_after_the_other(f"{MOVING}:duration=0.05")
     calls = itertools.count()
 
     def connect() -> Connection:
         if next(calls):
-            hung.wait(30)
+            hung.wait(120)
         return first()
 
     camera = LiveSource(connect, "camera 7", LiveOptions(open_timeout_s=0.1), backoff=FAST)
+    monkeypatch.setattr(live, "HANGS_S", 0.1)
     with pytest.raises(SourceError, match="camera 7 hangs inside its driver"):
         list(camera.frames())
     hung.set()
@@ -132,7 +132,7 @@ def test_a_driver_that_hangs_at_the_start(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(live, "HANGS_S", 0.05)
     hung = threading.Event()
     with pytest.raises(SourceError, match="does not open within 0.1 s"):
-        LiveSource(lambda: hung.wait(30) and connect_lavfi(MOVING), "camera 7", LiveOptions(open_timeout_s=0.05))
+        LiveSource(lambda: hung.wait(120) and connect_lavfi(MOVING), "camera 7", LiveOptions(open_timeout_s=0.05))
     hung.set()
 
 

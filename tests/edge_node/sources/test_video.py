@@ -161,7 +161,7 @@ def test_close_from_another_thread_and_before_the_start(encode_video: Any) -> No
     next(frames)
     closer = threading.Thread(target=source.close)
     closer.start()
-    closer.join(10)
+    closer.join(60)
     assert not closer.is_alive()
     assert len(list(frames)) == 0
     unread = open_source(source=str(path))

@@ -48,7 +48,7 @@ class Watching:
             self.seen.append(captured)
 
     def until(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not done():
             assert time.monotonic() < deadline, f"not in time: {self.names} {self.source.status}"
             time.sleep(0.005)
@@ -59,7 +59,7 @@ class Watching:
 
     def end(self) -> None:
         self.source.close()
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
 

@@ -87,9 +87,11 @@ def test_killed_in_the_middle_of_its_writes(tmp_path: Path) -> None:
     chance, kept, settled = random.Random(7), set[str](), set[str]()
     for life in range(4):
         writer = start_writer(tmp_path, f"life{life}")
-        time.sleep(chance.uniform(0.05, 0.4))
+        assert writer.stdout is not None
+        first = [writer.stdout.readline() for _ in range(chance.randrange(2, 40))]
+        time.sleep(chance.uniform(0, 0.01))
         writer.send_signal(signal.SIGKILL)
-        said, _ = writer.communicate()
+        said = b"".join(first) + writer.communicate()[0]
         now_kept, now_settled = words(said)
         kept |= now_kept
         settled |= now_settled

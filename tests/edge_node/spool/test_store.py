@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from disks import disk_of
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -176,7 +177,7 @@ def test_the_status(open_spool, make_frame, clock, tmp_path: Path) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(max_examples=examples(30), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_a_model(data: st.DataObject, tmp_path_factory, make_frame, clock) -> None:
     """Random operations, restarts and damage against a plain dictionary."""
     folder, limit = tmp_path_factory.mktemp("model"), 12_000

@@ -1,6 +1,7 @@
 """The pairing is the cheapest there is: as SciPy finds it."""
 
 import numpy as np
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
@@ -10,7 +11,7 @@ from edge_node.tracking.assignment import assign
 MOST = 8.0
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 2**32 - 1), st.floats(0, 1))
 def test_as_scipy(rows: int, columns: int, seed: int, far: float) -> None:
     rng = np.random.default_rng(seed)

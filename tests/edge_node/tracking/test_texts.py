@@ -5,6 +5,7 @@ import string
 from functools import cache
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ def plain(one: str, other: str) -> int:
     return row[-1]
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(LETTERS, LETTERS)
 def test_the_distance_is_levenshteins(one: str, other: str) -> None:
     assert distance(one, other) * max(len(one), len(other), 1) == pytest.approx(plain(one, other))
@@ -62,7 +63,7 @@ def test_many_readings_with_errors_of_their_own_vote_for_the_truth(
     assert right >= 29
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.lists(LETTERS.filter(bool), min_size=1, max_size=6), LETTERS)
 def test_a_reading_is_lined_up_at_the_least_cost(before: list[str], text: str) -> None:
     vote = Vote()
@@ -126,7 +127,7 @@ def test_a_text_that_changes_is_followed() -> None:
     assert vote.text == "0 MIN"
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.lists(st.tuples(st.text("ABC", max_size=300), st.floats(0, 1)), max_size=12))
 def test_whatever_is_read_the_vote_is_bounded(readings: list[tuple[str, float]]) -> None:
     vote = Vote()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from signs import HEIGHT, WIDTH, Sign, Watched, background, picture, region_of
@@ -259,7 +260,7 @@ def test_live_sights_are_bounded_and_so_are_strands() -> None:
     assert watched.tracker.live_sights <= 4 * 5
 
 
-@settings(max_examples=15)
+@settings(max_examples=examples(15))
 @given(st.integers(0, 2**32 - 1))
 def test_whatever_comes(seed: int) -> None:
     rng = np.random.default_rng(seed)
