@@ -11,6 +11,7 @@ from common.pixels import Bytes, Levels
 
 CURVE_ITERATIONS: Final = 8
 PAGE, LAMPS, DAY = 0.70, 0.22, 0.25  # mean luma of a page, of a scene with lamps in it, and of one that is lit already
+SLIGHT: Final = 0.03  # a curve that is no steeper is left out
 KNEE, KNEE_LAMPS, SLOPE = 0.75, 0.5, 0.3  # where the shoulder for light parts begins, and how steep it is
 CELLS: Final = 96  # of the shorter side, in which the light of a part is measured
 SMOOTHEST: Final = 3e-3  # variance of the luma above which the curve follows the pixels
@@ -39,14 +40,15 @@ CURVES: Final[Levels] = curve(BYTE_LEVELS, np.tanh(SHIFTS)[:, None])  # (K, 256)
 def exposure_level(rgb: Bytes, level: float) -> tuple[float, float]:
     """(mean luma, knee) that an (H, W, 3) uint8 view shall get, both 0..1."""
     y = (rgb / np.float32(255)) @ LUMA
-    lamps = np.clip(((rgb.max(axis=-1) >= 0.9 * 255).mean() - 0.004) / 0.011, 0, 1)
+    bright = (rgb.max(axis=-1) >= 0.9 * 255).mean()  # share of the frame
+    lamps = np.clip((bright - 0.004) / 0.011, 0, 1)
     rows, columns = (side // 4 for side in y.shape)
     areas = y[: rows * 4, : columns * 4].reshape(rows, 4, columns, 4).mean(axis=(1, 3))
     mean = float(y.mean())
     page = np.clip(2 - areas.std(ddof=1) / max(float(areas.mean()), 1e-3) / 0.16, 0, 1) * np.clip(mean * 255 / 4, 0, 1)
     scene = level - max(0.0, level - LAMPS) * lamps
     scene -= max(0.0, scene - DAY) * np.clip((mean - 0.18) / 0.07, 0, 1)
-    knee = KNEE + (KNEE_LAMPS - KNEE) * lamps
+    knee = KNEE + (KNEE_LAMPS - KNEE) * np.clip((bright - 0.0005) / 0.0035, 0, 1)
     return float(scene + (PAGE - scene) * page), float(knee + (1 - knee) * page)
 
 
@@ -130,4 +132,5 @@ def _solve(rgb: Bytes, level: float) -> tuple[float, float]:
     target, knee = exposure_level(view, level)
     counts = np.stack([np.bincount(view[..., c].ravel(), minlength=256) for c in range(3)])
     means = CURVES @ (LUMA @ counts) / counts[0].sum()  # (K,), rising
-    return float(np.tanh(np.interp(target, means, SHIFTS))), knee
+    alpha = float(np.tanh(np.interp(target, means, SHIFTS)))
+    return alpha * min(1.0, max(0.0, alpha / SLIGHT - 1)), knee

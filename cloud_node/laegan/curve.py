@@ -18,6 +18,7 @@ from cloud_node.laegan.presets import GeneratorConfig
 
 CURVE_ITERATIONS = 8
 PAGE, LAMPS, DAY = 0.70, 0.22, 0.25  # mean luma of a page, of a scene with lamps in it, and of one that is lit already
+SLIGHT = 0.03  # a curve that is no steeper is left out: it would show nothing new, and may cost a faint line
 KNEE, KNEE_LAMPS, SLOPE = 0.75, 0.5, 0.3  # where the shoulder for light parts begins, and how steep it is
 CELLS = 96  # of the shorter side, in which the light of a part is measured
 SMOOTHEST = 3e-3  # variance of the luma in 3x3 cells, of 0..1, above which the curve follows the pixels
@@ -47,24 +48,26 @@ def exposure_level(view: Tensor, level: float) -> tuple[Tensor, Tensor]:
     The mean is `level` for a dark scene. PAGE for a frame as even as a page or a plate that fills it, which is white
     by day; less as it nears black, where any frame is even. LAMPS for a scene with lamps in it, and its own mean for
     one that is lit already. Parts that the curve lifts above the knee are lifted less (`local_curve`): those of a scene
-    with lamps soonest, those of a page never. Chosen by detection and real pairs on training scenes (docs/network.md).
+    with something bright in it soonest, a few lamps or reflections, and those of a page never. Chosen by detection and
+    real pairs on training scenes (docs/network.md).
     """
     y = luma(view)
     mean = y.mean(dim=(1, 2, 3))
     areas = F.avg_pool2d(y, 4).flatten(1)  # neither noise nor ink makes a frame uneven
     page = (2 - areas.std(dim=1) / areas.mean(dim=1).clamp(min=1e-3) / 0.16).clamp(0, 1)
     page = page * (mean * 255 / 4).clamp(0, 1)
-    lamps = (((view.amax(dim=1) >= 0.9).float().mean(dim=(1, 2)) - 0.004) / 0.011).clamp(0, 1)  # by share of the frame
+    bright = (view.amax(dim=1) >= 0.9).float().mean(dim=(1, 2))  # share of the frame
+    lamps = ((bright - 0.004) / 0.011).clamp(0, 1)
     scene = level - max(0.0, level - LAMPS) * lamps
     scene = scene - (scene - DAY).clamp(min=0) * ((mean - 0.18) / 0.07).clamp(0, 1)
-    knee = KNEE + (KNEE_LAMPS - KNEE) * lamps
+    knee = KNEE + (KNEE_LAMPS - KNEE) * ((bright - 0.0005) / 0.0035).clamp(0, 1)
     return torch.lerp(scene, torch.full_like(scene, PAGE), page)[:, None], (knee + (1 - knee) * page)[:, None]
 
 
 def solve_curve(low: Tensor, level: float) -> Tensor:
     """The one curve of a frame that brings its mean luma to `exposure_level`: (B, 3, H, W) in [0, 1] -> (B, 1, 1, 1).
 
-    alpha is in [0, 1): 0 where the frame is bright enough already, 0.997 where no curve is steep enough.
+    alpha is in [0, 1): 0 where the frame is nearly bright enough already, 0.997 where no curve is steep enough.
 
     A longer exposure is one monotone curve for the whole frame; on real pairs this one comes closer to it than any
     gain, gamma or local map (docs/network.md). Its only free number follows from the level: solved, not learned.
@@ -136,13 +139,14 @@ def _shifts(low: Tensor) -> Tensor:
 
 
 def _solve(view: Tensor, target: Tensor) -> Tensor:
-    """The curve that gives a view (B, 3, h, w) the mean luma `target` (B, 1): alpha (B, 1, 1, 1)."""
+    """The curve that gives a view (B, 3, h, w) the mean luma `target` (B, 1), none if slight: alpha (B, 1, 1, 1)."""
     lit = enhance_curve(view[:, None], torch.tanh(_shifts(view)).view(1, -1, 1, 1, 1))  # (B, K, 3, h, w)
     # Not a matrix product, which autocast would run in half precision, nor a tensor of weights, which would be copied
     # to the device in the middle of a CUDA graph.
     red, green, blue = lit.mean(dim=(-2, -1)).unbind(dim=-1)
     means = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue  # (B, K)
-    return _meet(means, target).view(-1, 1, 1, 1)
+    alpha = _meet(means, target).view(-1, 1, 1, 1)
+    return alpha * (alpha / SLIGHT - 1).clamp(0, 1)
 
 
 def _meet(values: Tensor, target: Tensor) -> Tensor:

@@ -147,6 +147,22 @@ def test_what_is_bright_stays_and_the_dark_beside_it_is_lit(preset: str) -> None
     assert lit[..., 200:, :150].mean() > 2 * night[..., 200:, :150].mean()
 
 
+def test_a_few_lamps_are_enough_to_leave_the_half_bright_alone() -> None:
+    dusk = scene(0.1)
+    dusk[..., 100:140, 200:260] = 0.66  # a plate that reflects the camera's light
+    alone = local_curve(dusk, 0.45)[..., 105:135, 205:255].mean()
+    dusk[..., 40:56, 40:56] = 1  # 0.4 % of the frame
+    beside = local_curve(dusk, 0.45)[..., 105:135, 205:255].mean()
+    assert beside < 0.02 < alone / 2
+
+
+def test_a_slight_lift_is_left_out() -> None:
+    dusk = scene(0.2)
+    dusk[..., :40, :40] = 1
+    assert 0.2 < luma(dusk).mean() < 0.22
+    assert solve_curve(dusk, 0.45) == 0
+
+
 def test_a_lamp_has_no_halo() -> None:
     """Rings around it, of the dark that follows the lamp's edge, are as light as the dark far away."""
     night = mixed_scene()

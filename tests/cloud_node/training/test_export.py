@@ -52,7 +52,7 @@ def test_both_see_lamps_alike(network: LAEGAN, exported: Path, size: tuple[int, 
     frame = dark(*size)
     rows, columns = size
     frame[: rows // 6, : columns // 5] = 250
-    frame[rows // 2 :, columns // 2 :] += 100
+    frame[rows * 3 // 4 :, columns * 3 // 4 :] += 100
     with torch.inference_mode():
         low = torch.from_numpy(frame).movedim(-1, 0)[None].float() / 255
         cloud, alpha = (network(low)[0].movedim(0, -1) * 255).round().numpy(), network.curve(low)
