@@ -35,6 +35,12 @@ class Blocking:
         pass
 
 
+@pytest.fixture(autouse=True)
+def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where a node keeps frames unless it is told: another test's are none of this one's."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
+
+
 def node_at(address: str, folder: Path, sink: Blocking) -> EdgeNode:
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "a.png")
     given = EdgeSettings(source=str(folder), cloud=address)
