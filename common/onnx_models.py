@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from common.errors import SettingsError, WeightsError
+from common.onnx_overlay import Overlay
 from common.onnx_rewrite import faster
 
 log = logging.getLogger(__name__)
@@ -26,17 +27,21 @@ FLOAT: Final = 1  # TensorProto.DataType
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protobuf
 
 
-def lean_session(model: Path, threads: int) -> Any:
+def lean_session(model: Path, threads: int, overlay: Overlay | None = None) -> Any:
     """An ONNX Runtime session of a file that takes less memory than one with the runtime's own settings.
+
+    overlay: weights that are other than the file's.
 
     Raises:
         SettingsError: ONNX Runtime is not installed.
-        WeightsError: the file cannot be read, or is no model that runs.
+        WeightsError: the file cannot be read, or is no model that runs. OtherBaseError: the overlay is another file's.
     """
-    return lean_sessions(model, threads, lambda content: (content,))[0]
+    return lean_sessions(model, threads, lambda content: (content,), overlay)[0]
 
 
-def lean_sessions(model: Path, threads: int, cut: Callable[[bytes], tuple[bytes, ...]]) -> list[Any]:
+def lean_sessions(
+    model: Path, threads: int, cut: Callable[[bytes], tuple[bytes, ...]], overlay: Overlay | None = None
+) -> list[Any]:
     """Sessions of the parts of a file, as `cut` makes them, rewritten to be faster; else as `lean_session`."""
     try:
         import onnxruntime as ort
@@ -49,9 +54,10 @@ def lean_sessions(model: Path, threads: int, cut: Callable[[bytes], tuple[bytes,
         return [ort.InferenceSession(part, options, providers=["CPUExecutionProvider"]) for part in parts]
 
     try:
-        content = bytes(without_denormals(model.read_bytes()))
+        content = model.read_bytes()
     except OSError as error:
         raise WeightsError(f"{model} cannot be read: {error}") from None
+    content = bytes(without_denormals(overlay.over(content) if overlay else content))
     try:
         made = sessions(faster(content))
     except Exception as fault:  # ONNX Runtime's own classes differ by version
