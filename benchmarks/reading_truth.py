@@ -34,7 +34,7 @@ ALL = 1000  # more lines than a receipt has
 class Reader(NamedTuple):
     """What a node is told: --recognizer and --recognize-like."""
 
-    recognizer: str = TAUGHT_IN_THE_DARK
+    recognizer: str = PLAIN
     like: str = NONE
 
     def __str__(self) -> str:

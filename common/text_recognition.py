@@ -62,6 +62,7 @@ class Spelled:
     text: str
     letters: tuple[float, ...] = ()  # probability of each letter, 0..1
     share: float | None = None  # of this text among those that a prior chose from, 0..1; None = it was not asked
+    taught: bool = False  # by a network that was taught to read in the dark
 
     @property
     def score(self) -> float:
@@ -75,7 +76,7 @@ class CTCRecognizer:
     One crop at a time, at its own width: batches are no faster on a CPU, and take memory.
 
     Args:
-        model: DARK: with weights of ours that were taught to read noise; PLAIN: as it is; or a file: other such weights
+        model: PLAIN: as it is; DARK: with weights of ours that were taught to read noise; or a file: other such weights
             (.npz, from `python -m cloud_node.training recognizer`), or another ONNX file of that kind, with its letters
             under `character` in its metadata.
         threads: for the network; 0 = as many as ONNX Runtime thinks right.
@@ -83,7 +84,7 @@ class CTCRecognizer:
         like: the kind of text that decides where a line is in doubt; see `common.text_prior.text_prior`.
     """
 
-    def __init__(self, model: str | Path = DARK, *, threads: int = 0, again: int = 0, like: str = NONE) -> None:
+    def __init__(self, model: str | Path = PLAIN, *, threads: int = 0, again: int = 0, like: str = NONE) -> None:
         if model not in (DARK, PLAIN) and not Path(model).is_file():
             raise SettingsError(f"there is no recognition model {model}: {DARK}, {PLAIN}, or a file")
         if threads < 0:
@@ -92,6 +93,7 @@ class CTCRecognizer:
         self._prior: TextPrior | None = None
         self._session: Any = None
         self._letters: list[str] = []
+        self._taught = False
         self._lock = threading.Lock()
 
     def load(self) -> None:
@@ -124,7 +126,9 @@ class CTCRecognizer:
         if self.model != PLAIN:
             overlay = read_overlay(TAUGHT if self.model == DARK else Path(self.model))
             try:
-                return path, lean_session(path, self.threads, overlay)
+                session = lean_session(path, self.threads, overlay)
+                self._taught = True
+                return path, session
             except OtherBaseError as error:
                 log.warning("%s is read with as it is, not as it was taught to read in the dark: %s", path.name, error)
         return path, lean_session(path, self.threads)
@@ -153,7 +157,7 @@ class CTCRecognizer:
         return self._letters
 
     def decode(self, probabilities: Probabilities) -> Spelled:
-        return decode(probabilities, self._letters)
+        return replace(decode(probabilities, self._letters), taught=self._taught)
 
     def decode_line(self, probabilities: Probabilities, polygon: Polygon) -> Spelled:
         """As `decode`; what is in doubt as the prior has it, if the text is in its script."""
@@ -240,7 +244,9 @@ class Looks:
 
 def sureness(spelled: Spelled, polygon: Polygon) -> float:
     """How likely a text is right, 0..1; 0 for none."""
-    return confidence(spelled.letters, *text_size(polygon), spelled.share) if spelled.text else 0.0
+    if not spelled.text:
+        return 0.0
+    return confidence(spelled.letters, *text_size(polygon), spelled.share, taught=spelled.taught)
 
 
 def decode(probabilities: Probabilities, letters: Sequence[str]) -> Spelled:

@@ -116,10 +116,10 @@ class Reading:
     )
     recognize: bool = option(True, "read what the regions say")
     recognizer: str = option(
-        "dark",
-        "what reads them: dark = taught to read noise, plain = the same network as its makers left it, or a file with "
-        "other weights or another network",
-        metavar="dark|plain|FILE",
+        "plain",
+        "what reads them: plain = the packaged network as its makers left it, dark = the same taught to read noise, in "
+        "Latin letters, or a file with other weights or another network",
+        metavar="plain|dark|FILE",
     )
     recognize_most: int = option(
         MOST_READ, "in so many regions of a frame, those with the largest text; others have no text", metavar="N"
