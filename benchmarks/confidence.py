@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from reading_scenes import AGAIN, BRIGHT, DARK, LIT, Scenes, progress
-from reading_truth import Pipeline, labelled
+from reading_truth import Pipeline, Reader, labelled
 from text_prior import lines
 
 from common.text_confidence import FEATURES, chosen_features, features
@@ -84,10 +84,11 @@ def with_interval(groups: Sequence[tuple[np.ndarray, np.ndarray]], draws: int = 
 def fit_chosen(scenes: Scenes, pipeline: Pipeline, data: Path) -> None:
     but = frozenset(path.stem for _, path in scenes.paths)
     pipeline.priors["others"] = TextPrior(grams_of(lines(data, but)))
+    others = Reader(like="others")
     texts = [
         (scene.name, chosen_features(features(one.letters, *one.size), one.share), right)
         for scene in progress(scenes)
-        for one, right in labelled(pipeline.read_scene(scene, LIT, "others"), scene.truth)
+        for one, right in labelled(pipeline.read_scene(scene, LIT, others), scene.truth)
         if one.share is not None
     ]
     receipts = np.array([name for name, _, _ in texts])

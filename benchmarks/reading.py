@@ -5,8 +5,9 @@
 
 Held-out receipts in 8 to 20 and in 40 to 120 times less light (a phone's sensor, the camera sways by up to 3 pixels):
 the frame as it is, lit by `fast`, the same with all lines in doubt read again (`--recognize-again`, without a bound),
-eight frames fused and lit, and the scan itself, each through the node's detector and recogniser, without a prior and
-with that of receipts (`--recognize-like`). What stands in --cache is not made again, so a run may be broken off.
+eight frames fused and lit, and the scan itself, each through the node's detector and recogniser, as its makers left it
+and as it was taught to read in the dark (`--recognizer`), without a prior and with that of receipts
+(`--recognize-like`). What stands in --cache is not made again, so a run may be broken off.
 
 Word accuracy: words read right where they stand. Character error rate: edits per character, with lines that were
 missed and text where there is none. Case does not count. 95 % bootstrap intervals over receipts; shares of the gap from
@@ -23,28 +24,31 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from reading_scenes import AGAIN, BRIGHT, DARK, FUSED, LIT, Scenes, progress, weights
-from reading_truth import READERS, Pipeline, score
+from reading_truth import Pipeline, Reader, score
 
 from cloud_node.evaluation.bootstrap import Estimate, difference, estimate, mean, share_closed
-from common.text_prior import NONE
+from common.text_recognition import DARK as TAUGHT_IN_THE_DARK
+from common.text_recognition import PLAIN
 
 RESULTS = Path(__file__).resolve().parent / "results" / "reading"
 MEASURES = {"word accuracy": (0, 1), "character error rate": (2, 3)}  # columns of `score`: a part, and its whole
 CONDITIONS = (DARK, LIT, AGAIN, FUSED, BRIGHT)
 GAINED = (LIT, AGAIN, FUSED)
+BASELINE = Reader(PLAIN)
+Rows = dict[Reader, dict[str, np.ndarray]]  # by condition, (receipts, columns of `score`)
 
 
 def rounded(figure: Estimate) -> list[float]:
     return [round(value, 4) for value in (figure.value, figure.low, figure.high)]
 
 
-def summary(rows: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
-    """rows: by reader and condition, (receipts, columns of `score`)."""
+def summary(rows: Rows) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for measure, columns in MEASURES.items():
-        plain = {condition: values[:, columns] for condition, values in rows[NONE].items()}
-        for reader, found in rows.items():
-            parts = {condition: values[:, columns] for condition, values in found.items()}
+        by = {reader: {name: rows[:, columns] for name, rows in found.items()} for reader, found in rows.items()}
+        plain = by[BASELINE]
+        for reader, parts in by.items():
+            same = by[reader._replace(recognizer=PLAIN)]
             made[f"{measure}, {reader}"] = {
                 "value": {condition: rounded(estimate(part, mean)) for condition, part in parts.items()},
                 "share of the gap closed": {
@@ -58,23 +62,26 @@ def summary(rows: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
                 "against the plain reader": {
                     condition: rounded(difference(parts[condition], plain[condition], mean)) for condition in parts
                 },
+                "against the plain recogniser": {
+                    condition: rounded(difference(parts[condition], same[condition], mean)) for condition in parts
+                },
                 "read again against lit": rounded(difference(parts[AGAIN], parts[LIT], mean)),
             }
     return made
 
 
-def table(results: dict[str, Any]) -> str:
+def table(results: dict[str, Any], readers: list[Reader]) -> str:
     """The lines of docs/reading.md."""
     lines = ["| | words | gap closed | characters wrong | gap closed |", "|---|---|---|---|---|"]
     for darkness in (name for name in results if name.startswith("receipts ")):
-        for reader, condition in ((r, c) for r in READERS for c in CONDITIONS):
+        for condition, reader in ((c, r) for c in CONDITIONS for r in readers):
             cells = []
             for measure in MEASURES:
                 found = results[darkness][f"{measure}, {reader}"]
                 cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*found["value"][condition]))
-                share = found["share of the gap closed"].get(condition)
+                share = found["share of the plain reader's gap closed"].get(condition)
                 cells.append("{:.2f} [{:.2f}, {:.2f}]".format(*share) if share else "")
-            lines.append(f"| {darkness.removeprefix('receipts ')}, {reader}: {condition} | {' | '.join(cells)} |")
+            lines.append(f"| {darkness.removeprefix('receipts ')}, {condition}: {reader} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -82,18 +89,18 @@ def label(condition: str) -> str:
     return condition.replace(", ", ",\n").replace("doubt ", "doubt\n")
 
 
-def plot(results: dict[str, Any]) -> None:
+def plot(results: dict[str, Any], reader: Reader) -> None:
     darknesses = [name for name in results if name.startswith("receipts ")]
     figure, axes = plt.subplots(1, 2, figsize=(12, 4))
     for axis, measure in zip(axes, MEASURES, strict=True):
         for number, darkness in enumerate(darknesses):
-            figures = [results[darkness][f"{measure}, {READERS[-1]}"]["value"][condition] for condition in CONDITIONS]
+            figures = [results[darkness][f"{measure}, {reader}"]["value"][condition] for condition in CONDITIONS]
             values = [value for value, _, _ in figures]
             errors = [[value - low for value, low, _ in figures], [high - value for value, _, high in figures]]
             x = np.arange(len(CONDITIONS)) + 0.38 * (number - 0.5)
             axis.bar(x, values, 0.36, yerr=errors, capsize=3, label=darkness.removeprefix("receipts ") + " less light")
         axis.set_xticks(range(len(CONDITIONS)), [label(name) for name in CONDITIONS])
-        axis.set_title(f"{measure}, --recognize-like {READERS[-1]}")
+        axis.set_title(f"{measure}, --recognizer {reader}")
         axis.set_ylim(0, max(1.0, axis.get_ylim()[1]))
     axes[1].legend()
     figure.tight_layout()
@@ -106,6 +113,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="receipts, evenly spread (default: all 30)")
     parser.add_argument("--cache", type=Path, help="folder to keep pictures and what was read in")
     parser.add_argument("--part", help="2/4: read the second of four parts into --cache, and stop there")
+    parser.add_argument(
+        "--recognizer", action="append", help="plain, dark or a file; repeatable (default: plain and dark)"
+    )
     parser.add_argument("--kept", action="store_true", help="only the receipts that --cache has whole, read no other")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -113,27 +123,30 @@ def main() -> None:
     if given.part and (given.cache is None or len(part) != 2 or not 1 <= part[0] <= part[1]):
         parser.error(f"--part {given.part}: a part and how many there are, 1/4 to 4/4, and --cache to keep it in")
     scenes, pipeline = Scenes(given.data, given.limit, cache=given.cache, part=part), Pipeline(given.cache)
+    readers = [Reader(r, like) for r in given.recognizer or (PLAIN, TAUGHT_IN_THE_DARK) for like in pipeline.priors]
+    if BASELINE not in readers and not given.part:
+        parser.error("--recognizer plain is what the others are measured against")
     if given.kept:
-        wanted = [(d, c, r) for d in scenes.darkness for c in CONDITIONS for r in READERS]
+        wanted = [(d, c, r) for d in scenes.darkness for c in CONDITIONS for r in readers]
         scenes.paths = [(n, path) for n, path in scenes.paths if all(pipeline.has(path.name, *w) for w in wanted)]
         if not scenes.paths:
             parser.error("--kept: no receipt was read in all its conditions yet")
     rows: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for scene in progress(scenes):
         for condition in CONDITIONS:
-            for reader in READERS:
+            for reader in readers:
                 read = pipeline.read_scene(scene, condition, reader)
                 rows[scene.darkness][reader][condition].append(score(read, scene.truth))
     if given.part:
         return
     results: dict[str, Any] = {"receipts": len(scenes.paths), "weights of fast": weights()}
-    for darkness, readers in rows.items():
+    for darkness, read in rows.items():
         results[darkness] = summary(
-            {reader: {name: np.array(each) for name, each in found.items()} for reader, found in readers.items()}
+            {reader: {name: np.array(each) for name, each in found.items()} for reader, found in read.items()}
         )
     RESULTS.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    plot(results)
-    print(table(results))
+    plot(results, readers[-1])
+    print(table(results, readers))
 
 
 if __name__ == "__main__":

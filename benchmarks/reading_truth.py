@@ -3,12 +3,14 @@
 Case does not count (the truth of the receipts is in capitals), and for characters neither do spaces.
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,12 +23,35 @@ from common.polygons import match
 from common.text_crops import text_size
 from common.text_detection import DBNet
 from common.text_prior import NONE, TextPrior, text_prior
-from common.text_recognition import UNLIKELY, CTCRecognizer, Looks
+from common.text_recognition import DARK as TAUGHT_IN_THE_DARK
+from common.text_recognition import PLAIN, TAUGHT, UNLIKELY, CTCRecognizer, Looks
 
 SIDE = 480  # of the detector, as the node's default
 DECODER = "read4"  # in the names of what is kept: another one with each change to what is read
-READERS = (NONE, "receipts")  # of --recognize-like
 ALL = 1000  # more lines than a receipt has
+
+
+class Reader(NamedTuple):
+    """What a node is told: --recognizer and --recognize-like."""
+
+    recognizer: str = PLAIN
+    like: str = NONE
+
+    def __str__(self) -> str:
+        return self.recognizer + (f", like {self.like}" if self.like != NONE else "")
+
+    def kept_as(self) -> str:
+        """What stands in the names of files of what it read."""
+        return self.like if self.recognizer == PLAIN else f"{_digest(self.recognizer)} {self.like}"
+
+
+OURS = Reader()  # as a node reads unless it is told otherwise
+
+
+@cache
+def _digest(recognizer: str) -> str:
+    path = TAUGHT if recognizer == TAUGHT_IN_THE_DARK else Path(recognizer)
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -47,8 +72,9 @@ class Read:
 class Remembering(CTCRecognizer):
     """Puts each crop to the network once, for as long as one picture is read."""
 
-    def __init__(self) -> None:
-        super().__init__(threads=1)
+    def __init__(self, recognizer: str) -> None:
+        super().__init__(recognizer, threads=1)
+        self.load()
         self.known: dict[bytes, tuple[Any, ...]] = {}
 
     def probabilities(self, crop: np.ndarray) -> np.ndarray:
@@ -67,48 +93,60 @@ class Remembering(CTCRecognizer):
 
 
 class Pipeline:
-    """The node's detector and recogniser, on one thread; keeps what it read in a folder where one is given."""
+    """The node's detector and recognisers, on one thread; keep what they found and read where a folder is given."""
 
     def __init__(self, cache: Path | None = None) -> None:
         cv2.setNumThreads(1)
-        self.detector, self.recognizer = DBNet(limit_side=SIDE, threads=1), Remembering()
-        self.recognizer.load()
-        self.cache = cache
-        self.priors = {reader: text_prior(reader) for reader in READERS}
-        self._found: tuple[np.ndarray, Any] | None = None  # the last picture, and the regions in it
+        self.detector, self.cache = DBNet(limit_side=SIDE, threads=1), cache
+        self.recognizers: dict[str, Remembering] = {}
+        self.priors = {like: text_prior(like) for like in (NONE, "receipts")}
+        self._seen: np.ndarray | None = None  # the last picture
 
-    def read(self, rgb: np.ndarray, name: str, original: np.ndarray | None = None, reader: str = NONE) -> list[Read]:
+    def read(self, rgb: np.ndarray, name: str, original: np.ndarray | None = None, reader: Reader = OURS) -> list[Read]:
         """original: the frame in the dark; with it all lines in doubt are read again."""
         file = self._file(name, reader) if self.cache else None
         if file and file.exists():
             return [Read(**one) for one in json.loads(file.read_text())]
-        if self._found is None or self._found[0] is not rgb:
-            self.recognizer.known.clear()
-            self._found = (rgb, self.detector.detect(rgb))
-        polygons = [region.polygon for region in self._found[1]]
-        self.recognizer.set_prior(self.priors[reader])
-        looks = Looks(self.recognizer, rgb, None if original is None else lambda: original, again=ALL)
+        if self._seen is not rgb:
+            for one in self.recognizers.values():
+                one.known.clear()
+            self._seen, self._outlines = rgb, self._find(rgb, name.replace(AGAIN, LIT))
+        if reader.recognizer not in self.recognizers:
+            self.recognizers[reader.recognizer] = Remembering(reader.recognizer)
+        recognizer = self.recognizers[reader.recognizer]
+        recognizer.set_prior(self.priors[reader.like])
+        looks = Looks(recognizer, rgb, None if original is None else lambda: original, again=ALL)
         made = [
-            Read(list(polygon), spelled.text, list(spelled.letters), spelled.share)
-            for polygon, spelled in zip(polygons, looks.read(polygons), strict=True)
+            Read(polygon, spelled.text, list(spelled.letters), spelled.share)
+            for polygon, spelled in zip(self._outlines, looks.read(self._outlines), strict=True)
         ]
         if file:
             file.write_text(json.dumps([vars(one) for one in made]))
         return made
 
-    def read_scene(self, scene: Scene, condition: str, reader: str = NONE) -> list[Read]:
+    def _find(self, rgb: np.ndarray, name: str) -> list[list[tuple[float, float]]]:
+        """The outlines of a picture; the same for all that read it."""
+        file = self.cache and self.cache / f"{name} outlines.json"
+        if file and file.exists():
+            return [[(x, y) for x, y in one] for one in json.loads(file.read_text())]
+        found = [[(float(x), float(y)) for x, y in region.polygon] for region in self.detector.detect(rgb)]
+        if file:
+            file.write_text(json.dumps(found))
+        return found
+
+    def read_scene(self, scene: Scene, condition: str, reader: Reader = OURS) -> list[Read]:
         """One of the scene's pictures, or AGAIN."""
         name = name_of(scene.name, scene.darkness, condition)
         if condition == AGAIN:
             return self.read(scene.pictures[LIT], name, scene.pictures[DARK], reader)
         return self.read(scene.pictures[condition], name, reader=reader)
 
-    def has(self, receipt: str, darkness: str, condition: str, reader: str) -> bool:
+    def has(self, receipt: str, darkness: str, condition: str, reader: Reader) -> bool:
         """Whether that was read and kept."""
         return bool(self.cache) and self._file(name_of(receipt, darkness, condition), reader).exists()
 
-    def _file(self, name: str, reader: str) -> Path:
-        return Path(self.cache or ".") / f"{name} {reader} {DECODER}.json"
+    def _file(self, name: str, reader: Reader) -> Path:
+        return Path(self.cache or ".") / f"{name} {reader.kept_as()} {DECODER}.json"
 
 
 def name_of(receipt: str, darkness: str, condition: str) -> str:

@@ -141,10 +141,14 @@ class Network:
         """`name`, or one like it that is free, now of these weights."""
         while name in self._weights:
             name += b"'"
+        self.set_weights(name, values)
+        return name
+
+    def set_weights(self, name: bytes, values: Weights) -> None:
+        """These weights of that name, whether there were others or none."""
         dims = [(DIMS, VARINT, as_varint(size)) for size in values.shape]
         parts = [*dims, (DATA_TYPE, VARINT, bytes([FLOAT])), (TENSOR_NAME, BYTES, name)]
         self._weights[name] = message([*parts, (RAW_DATA, BYTES, np.ascontiguousarray(values, "<f4").tobytes())])
-        return name
 
     def _in_order(self) -> bool:
         """Whether each layer takes what was made before it: where they go in circles nobody would find an end."""

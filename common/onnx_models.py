@@ -11,6 +11,7 @@ import numpy as np
 
 from common.errors import SettingsError, WeightsError
 from common.onnx_file import DATA_TYPE, FLOAT, GRAPH, INITIALIZER, RAW_DATA, spans
+from common.onnx_overlay import Overlay
 from common.onnx_rewrite import faster
 
 log = logging.getLogger(__name__)
@@ -24,19 +25,20 @@ MODELS: Final = {"det": "PP-OCRv6_det_small.onnx", "rec": "PP-OCRv6_rec_small.on
 ARENA: Final = 192 * 2**20
 
 
-def lean_session(model: Path, threads: int, *, rewrite: bool = True) -> Any:
+def lean_session(model: Path, threads: int, overlay: Overlay | None = None, *, rewrite: bool = True) -> Any:
     """An ONNX Runtime session of a file that takes less memory than one with the runtime's own settings.
 
     Args:
+        overlay: weights that are other than the file's.
         rewrite: run it faster; as it is where it does not load or run so.
 
     Raises:
         SettingsError: ONNX Runtime is not installed.
-        WeightsError: the file cannot be read, or is no model that runs.
+        WeightsError: the file cannot be read, or is no model that runs. OtherBaseError: the overlay is another file's.
     """
-    [session] = lean_sessions(model, threads, lambda content: (content,), rewrite=rewrite)
+    [session] = lean_sessions(model, threads, lambda content: (content,), overlay, rewrite=rewrite)
     if rewrite:
-        session.run = or_as_it_is(model, session.run, lambda: lean_session(model, threads, rewrite=False).run)
+        session.run = or_as_it_is(model, session.run, lambda: lean_session(model, threads, overlay, rewrite=False).run)
     return session
 
 
@@ -64,7 +66,12 @@ def or_as_it_is(model: Path, run: Callable[P, T], load: Callable[[], Callable[P,
 
 
 def lean_sessions(
-    model: Path, threads: int, cut: Callable[[bytes], tuple[bytes, ...]], *, rewrite: bool = True
+    model: Path,
+    threads: int,
+    cut: Callable[[bytes], tuple[bytes, ...]],
+    overlay: Overlay | None = None,
+    *,
+    rewrite: bool = True,
 ) -> list[Any]:
     """Sessions of the parts of a file, as `cut` makes them, rewritten to be faster; else as `lean_session`."""
     try:
@@ -78,9 +85,10 @@ def lean_sessions(
         return [ort.InferenceSession(part, options, providers=["CPUExecutionProvider"]) for part in parts]
 
     try:
-        content = bytes(without_denormals(model.read_bytes()))
+        content = model.read_bytes()
     except OSError as error:
         raise WeightsError(f"{model} cannot be read: {error}") from None
+    content = bytes(without_denormals(overlay.over(content) if overlay else content))
     try:
         made = sessions(faster(content) if rewrite else content)
     except Exception as fault:  # ONNX Runtime's own classes differ by version

@@ -18,7 +18,7 @@ import numpy as np
 LEAST, MOST = 1e-3, 1 - 1e-4  # of a probability; what lies outside says no more
 FEATURES: Final = ("bias", "all letters", "least likely letter", "letters", "height", "too wide for its letters")
 WEIGHTS: Final = (-0.139, 0.447, 1.737, 0.212, 0.464, -0.828)
-
+WEIGHTS_TAUGHT: Final = (-1.036, 0.75, -0.143, 0.435, 0.294, -0.49)  # of a recogniser taught to read in the dark
 WEIGHTS_CHOSEN: Final = (-1.834, 0.268, -0.781, 0.239, 2.033, -0.665, 0.677)  # of texts that a prior chose
 
 
@@ -48,16 +48,19 @@ def chosen_features(seen: tuple[float, ...], share: float) -> tuple[float, ...]:
     return (*seen, math.log(share / (1 - share)))
 
 
-def confidence(letters: Sequence[float], length: float, height: float, share: float | None = None) -> float:
+def confidence(
+    letters: Sequence[float], length: float, height: float, share: float | None = None, *, taught: bool = False
+) -> float:
     """The likelihood, 0..1, that a text is right in all letters, case and spaces apart; 0 for no letters.
 
     share: of the text among those that a prior chose from, where one did (`common.ctc_beam`).
+    taught: read by a recogniser that was taught to read in the dark, which is less sure of itself.
     """
     if not letters:
         return 0.0
     seen = features(letters, length, height)
     if share is None:
-        odds = sum(w * x for w, x in zip(WEIGHTS, seen, strict=True))
+        odds = sum(w * x for w, x in zip(WEIGHTS_TAUGHT if taught else WEIGHTS, seen, strict=True))
     else:
         odds = sum(w * x for w, x in zip(WEIGHTS_CHOSEN, chosen_features(seen, share), strict=True))
     return 1 / (1 + math.exp(-max(-30.0, min(30.0, odds))))

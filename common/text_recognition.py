@@ -21,6 +21,7 @@ from common.errors import SettingsError, WeightsError
 from common.frame import Region
 from common.memory import give_back
 from common.onnx_models import lean_session, wheel_model
+from common.onnx_overlay import OtherBaseError, read_overlay
 from common.pixels import Bytes
 from common.text_confidence import confidence
 from common.text_crops import crops, smoothed, stretched, text_size
@@ -38,6 +39,8 @@ LIKELY_SPACE: Final = 0.1  # a space this likely between two letters is one: the
 DOUBT: Final = 0.6  # what is less sure is read again
 LESS_SURE: Final = 0.2  # than the first look: then that one counts
 UNLIKELY: Final = 1e-4  # of a letter at the first look: not kept for the second, all 18,708 would take 3 MB a line
+DARK, PLAIN = "dark", "plain"  # the recogniser in the wheel, as it was taught to read in the dark, and as it is
+TAUGHT: Final = Path(__file__).parent / "recognizers" / "dark.npz"
 FULL_WIDTH: Final = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x3000: 0x20}
 
 
@@ -59,6 +62,7 @@ class Spelled:
     text: str
     letters: tuple[float, ...] = ()  # probability of each letter, 0..1
     share: float | None = None  # of this text among those that a prior chose from, 0..1; None = it was not asked
+    taught: bool = False  # by a network that was taught to read in the dark
 
     @property
     def score(self) -> float:
@@ -72,21 +76,24 @@ class CTCRecognizer:
     One crop at a time, at its own width: batches are no faster on a CPU, and take memory.
 
     Args:
-        model: another ONNX file of that kind, with its letters under `character` in its metadata.
+        model: PLAIN: as it is; DARK: with weights of ours that were taught to read noise; or a file: other such weights
+            (.npz, from `python -m cloud_node.training recognizer`), or another ONNX file of that kind, with its letters
+            under `character` in its metadata.
         threads: for the network; 0 = as many as ONNX Runtime thinks right.
         again: of a frame so many lines that are in doubt are read again with the original beside it.
         like: the kind of text that decides where a line is in doubt; see `common.text_prior.text_prior`.
     """
 
-    def __init__(self, model: str | Path | None = None, *, threads: int = 0, again: int = 0, like: str = NONE) -> None:
-        if model is not None and not Path(model).is_file():
-            raise SettingsError(f"there is no recognition model {model}")
+    def __init__(self, model: str | Path = PLAIN, *, threads: int = 0, again: int = 0, like: str = NONE) -> None:
+        if model not in (DARK, PLAIN) and not Path(model).is_file():
+            raise SettingsError(f"there is no recognition model {model}: {DARK}, {PLAIN}, or a file")
         if threads < 0:
             raise SettingsError(f"recogniser: threads {threads} must be 0 (default) or more")
-        self.model, self.threads, self.again, self.like = model and Path(model), threads, again, like
+        self.model, self.threads, self.again, self.like = str(model), threads, again, like
         self._prior: TextPrior | None = None
         self._session: Any = None
         self._letters: list[str] = []
+        self._taught = False
         self._lock = threading.Lock()
 
     def load(self) -> None:
@@ -100,8 +107,7 @@ class CTCRecognizer:
             if self._session is not None:
                 return
             self._prior = text_prior(self.like)
-            path = self.model or wheel_model("rec", "--recognize")
-            session = lean_session(path, self.threads)
+            path, session = self._open()
             listed = session.get_modelmeta().custom_metadata_map.get("character", "").split("\n")
             classes = session.get_outputs()[0].shape[-1]
             letters = ["", *listed, " "]  # CTC's blank first
@@ -111,6 +117,21 @@ class CTCRecognizer:
                 )
             self._letters, self._session = letters, session
             give_back()
+
+    def _open(self) -> tuple[Path, Any]:
+        """The ONNX file and its session; another version of the wheel's network runs as it is, and the log says so."""
+        if self.model not in (DARK, PLAIN) and Path(self.model).suffix != ".npz":
+            return Path(self.model), lean_session(Path(self.model), self.threads)
+        path = wheel_model("rec", "--recognize")
+        if self.model != PLAIN:
+            overlay = read_overlay(TAUGHT if self.model == DARK else Path(self.model))
+            try:
+                session = lean_session(path, self.threads, overlay)
+                self._taught = True
+                return path, session
+            except OtherBaseError as error:
+                log.warning("%s is read with as it is, not as it was taught to read in the dark: %s", path.name, error)
+        return path, lean_session(path, self.threads)
 
     def recognize(self, rgb: Bytes, regions: Sequence[Region], original: Original | None = None) -> tuple[Region, ...]:
         """The regions in their order, each with what it says and how likely that is right; "" and 0 for nothing.
@@ -130,8 +151,13 @@ class CTCRecognizer:
         """What stands in one outline; of text that may be turned either way, the way that scores higher."""
         return Looks(self, rgb).read([polygon])[0]
 
+    @property
+    def letters(self) -> list[str]:
+        """What each class stands for, once it is loaded: the blank first, the space last."""
+        return self._letters
+
     def decode(self, probabilities: Probabilities) -> Spelled:
-        return decode(probabilities, self._letters)
+        return replace(decode(probabilities, self._letters), taught=self._taught)
 
     def decode_line(self, probabilities: Probabilities, polygon: Polygon) -> Spelled:
         """As `decode`; what is in doubt as the prior has it, if the text is in its script."""
@@ -218,7 +244,9 @@ class Looks:
 
 def sureness(spelled: Spelled, polygon: Polygon) -> float:
     """How likely a text is right, 0..1; 0 for none."""
-    return confidence(spelled.letters, *text_size(polygon), spelled.share) if spelled.text else 0.0
+    if not spelled.text:
+        return 0.0
+    return confidence(spelled.letters, *text_size(polygon), spelled.share, taught=spelled.taught)
 
 
 def decode(probabilities: Probabilities, letters: Sequence[str]) -> Spelled:

@@ -107,7 +107,7 @@ def create_reader(given: Reading, frames_per_s: float = RATE, size: Size | None 
     recognizer = None
     if given.recognize:
         again, like = given.recognize_again, given.recognize_like
-        recognizer = CTCRecognizer(threads=given.detector_threads, again=again, like=like)
+        recognizer = CTCRecognizer(given.recognizer, threads=given.detector_threads, again=again, like=like)
     share = SHARE if recognizer else SHARE_ALONE
     sized = None if given.detector_side else partial(fit, frames_per_s=frames_per_s, share=share, size=size)
     return Reader(detector, recognizer, most=given.recognize_most, fit=sized)

@@ -115,6 +115,12 @@ class Reading:
         2048, "and down to this longer side; less takes less memory and time, and misses small text", metavar="PIXELS"
     )
     recognize: bool = option(True, "read what the regions say")
+    recognizer: str = option(
+        "plain",
+        "what reads them: plain = the packaged network as its makers left it, dark = the same taught to read noise, in "
+        "Latin letters, or a file with other weights or another network",
+        metavar="plain|dark|FILE",
+    )
     recognize_most: int = option(
         MOST_READ, "in so many regions of a frame, those with the largest text; others have no text", metavar="N"
     )

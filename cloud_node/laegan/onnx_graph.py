@@ -22,19 +22,24 @@ class Step(NamedTuple):
     run: Callable[..., Tensor]
     inputs: tuple[str, ...]
     output: str
+    op: str
 
 
 class OnnxNetwork(nn.Module):
     """The graph of an ONNX file with one image input. Weights are buffers that are in no state dict.
 
+    Args:
+        join: affine layers become part of the convolution before them; without it each weight of the file stays itself.
+
     Raises:
         WeightsError: the file is missing, broken, or holds an operator that OPERATORS does not.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, *, join: bool = True):
         super().__init__()
         nodes, constants, self.input, self.output = read(path)
-        nodes = join_gelu(join_affine(drop_identities(nodes, self.output), constants, self.output), constants)
+        nodes = drop_identities(nodes, self.output)
+        nodes = join_gelu(join_affine(nodes, constants, self.output) if join else nodes, constants)
         unknown = sorted({node.op for node in nodes} - OPERATORS.keys())
         if unknown:
             raise WeightsError(
@@ -42,18 +47,18 @@ class OnnxNetwork(nn.Module):
                 "use another detector, or add them to OPERATORS in cloud_node/laegan/onnx_operators.py"
             )
         try:
-            self.steps = [Step(OPERATORS[n.op](n, constants), tuple(n.inputs), n.output) for n in nodes]
+            self.steps = [Step(OPERATORS[n.op](n, constants), tuple(n.inputs), n.output, n.op) for n in nodes]
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
-        self._slots: dict[str, str] = {}
+        self.slots: dict[str, str] = {}  # where each constant stands, by its name
         used = {name for step in self.steps for name in step.inputs}
         for index, name in enumerate(sorted(used & constants.keys())):
             value = torch.from_numpy(np.array(constants[name]))
-            self._slots[name] = f"constant_{index}"
+            self.slots[name] = f"constant_{index}"
             if value.is_floating_point():
-                self.register_buffer(self._slots[name], value.float(), persistent=False)
+                self.register_buffer(self.slots[name], value.float(), persistent=False)
             else:  # shapes are reckoned with on the CPU, wherever the network is
-                setattr(self, self._slots[name], value)
+                setattr(self, self.slots[name], value)
         self._plans: dict[tuple[str, ...], list[tuple[Step, list[str]]]] = {}
 
     def forward(self, image: Tensor, outputs: tuple[str, ...] = ()) -> list[Tensor]:
@@ -66,7 +71,7 @@ class OnnxNetwork(nn.Module):
             self._plans[outputs] = self._plan(outputs)
         values: dict[str, Tensor] = {self.input: image}
         for step, spent in self._plans[outputs]:
-            arguments = [values[name] if name in values else getattr(self, self._slots[name]) for name in step.inputs]
+            arguments = [values[name] if name in values else getattr(self, self.slots[name]) for name in step.inputs]
             values[step.output] = step.run(*arguments)
             for name in spent:
                 del values[name]
@@ -79,7 +84,7 @@ class OnnxNetwork(nn.Module):
             return dict(zip(names, self(image, names), strict=True))
 
     def _plan(self, outputs: tuple[str, ...]) -> list[tuple[Step, list[str]]]:
-        needed, keep = set(outputs), set(outputs) | self._slots.keys()
+        needed, keep = set(outputs), set(outputs) | self.slots.keys()
         chosen: list[tuple[Step, list[str]]] = []
         for step in reversed(self.steps):
             if step.output in needed:

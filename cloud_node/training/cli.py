@@ -14,6 +14,7 @@ from cloud_node.training.loop import Stopped, Trainer, TrainingError
 from cloud_node.training.options import add_options, check_options, device_of, settings_of
 from cloud_node.training.pools import SHARES, DataError
 from cloud_node.training.recipes import RECIPES, RecipeError
+from cloud_node.training.recognizer import cli as recognizer
 from cloud_node.training.running import run
 from cloud_node.training.settings import Settings
 from cloud_node.training.sources import Sources, open_sources
@@ -55,6 +56,8 @@ examples:
   torchrun --nproc-per-node 4 -m cloud_node.training --preset reference --data DATA --out runs/reference
   # for ONNX Runtime on the edge device
   python -m cloud_node.training export --weights runs/edge/edge.safetensors --out edge.onnx
+  # the text recogniser, taught to read in the dark
+  python -m cloud_node.training recognizer --data DATA --fonts /usr/share/fonts --out runs/recognizer --minutes 40
   # the rows of the paper's Table 2
   python -m cloud_node.training ablations --data DATA --from runs/fast/fast.safetensors --out runs/ablation --minutes 10
 """
@@ -63,7 +66,7 @@ examples:
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(
         prog="python -m cloud_node.training",
-        usage="%(prog)s [ablations|export] [--out DIR] (--data DIR | --low DIR --normal DIR) [options]",
+        usage="%(prog)s [ablations|export|recognizer] [--out DIR] (--data DIR | --low DIR --normal DIR) [options]",
         epilog=EPILOG,
         description="Train LAE-GAN on photographs darkened on the fly, or on low and normal light unpaired.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -78,6 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["export"]:
         return export.main(given[1:])
+    if given[:1] == ["recognizer"]:
+        return recognizer.main(given[1:])
     if given[:1] == ["ablations"]:
         p, work = ablations.parser(), ablations.train
     else:

@@ -17,9 +17,10 @@ from typing import Any
 from deploy.locks.lock import EXTRAS, ROOT, Pin, normalised, read
 
 FOLDER = Path(__file__).resolve().parent
+COMMON = ["common/priors/*.gz", "common/recognizers/*.npz", "common/web/uplot/*.js"]
 SHIPPED = {  # files that no lock lists, by extra
-    "edge": ["edge_node/weights/*.onnx", "common/priors/*.gz", "common/web/uplot/*.js"],
-    "cloud": ["cloud_node/laegan/weights/*.safetensors", "common/priors/*.gz", "common/web/uplot/*.js"],
+    "edge": ["edge_node/weights/*.onnx", *COMMON],
+    "cloud": ["cloud_node/laegan/weights/*.safetensors", *COMMON],
 }
 OWN = "Apache-2.0"
 Licences = dict[tuple[str, str], str]
@@ -45,7 +46,7 @@ def distribution(pin: Pin, licences: Licences) -> dict[str, Any]:
 def shipped(file: Path) -> dict[str, Any]:
     """A component for a file of weights or a vendored one."""
     name = str(file.relative_to(ROOT))
-    model = file.suffix in (".onnx", ".safetensors")
+    model = file.suffix in (".onnx", ".safetensors", ".npz")
     hashes = [{"alg": "SHA-256", "content": hashlib.sha256(file.read_bytes()).hexdigest()}]
     licence = [{"expression": OWN if model else "MIT"}]
     kind = "machine-learning-model" if model else "file"

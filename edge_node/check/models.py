@@ -51,7 +51,8 @@ def _recognize(given: EdgeSettings) -> dict[str, Figure]:
 
     figures: dict[str, Figure] = {}
     with timed(figures, "load_ms"):
-        recognizer = CTCRecognizer(threads=given.reading.detector_threads, like=given.reading.recognize_like)
+        reading = given.reading
+        recognizer = CTCRecognizer(reading.recognizer, threads=reading.detector_threads, like=reading.recognize_like)
         recognizer.load()
     with timed(figures):
         recognizer.spell(_picture(), ((0, 0), (320, 0), (320, 48), (0, 48)))

@@ -1,0 +1,86 @@
+"""Makes the lines that the recogniser is taught with, page by page; what stands in the folder is not made again."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from cloud_node.laegan import load as load_enhancer
+from cloud_node.training.recognizer import pages
+from cloud_node.training.recognizer.crops import lines, save
+from cloud_node.training.recognizer.pages import Outline, Page
+from common.text_detection import DBNet
+from common.text_recognition import PLAIN, CTCRecognizer
+
+SIDE = 480  # of the detector, as the edge's default
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is made: times that each photograph is darkened, written pages, lines of a page in one darkness."""
+
+    times: int = 4
+    written: int = 160
+    lines: int = 36
+
+
+class Eyes:
+    """What looks at a page: the network that lights it up, the detector, and the recogniser that teaches."""
+
+    def __init__(self) -> None:
+        cv2.setNumThreads(1)
+        self.detector, self.teacher = DBNet(limit_side=SIDE, threads=1), CTCRecognizer(PLAIN, threads=1)
+        self.teacher.load()
+        self._enhancer = load_enhancer("fast")
+
+    def light(self, dark: np.ndarray) -> np.ndarray:
+        """As the cloud node's `fast` gives it back."""
+        with torch.inference_mode():
+            lit = self._enhancer(torch.from_numpy(dark.astype(np.float32)).movedim(-1, 0)[None] / 255)
+        made: np.ndarray = (lit[0].movedim(0, -1).numpy() * 255 + 0.5).clip(0, 255).astype(np.uint8)
+        return made
+
+    def find(self, rgb: np.ndarray) -> list[Outline]:
+        return [region.polygon for region in self.detector.detect(rgb) if len(region.polygon) == 4]
+
+
+def prepare(
+    data: Path, fonts: list[Path], folder: Path, amount: Amount, seed: int, say: Callable[[str], None] = print
+) -> list[Path]:
+    """The files with lines, in the order in which they were made. Raises DataError for data that is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    eyes, files = Eyes(), []
+    known: dict[str, list[Outline]] = {}
+    for page, number in drawn(data, fonts, amount, seed, eyes.teacher.letters):
+        file = folder / f"{page.name}-{number}.npz"
+        if not file.exists():
+            if not page.outlines and page.name not in known:
+                known[page.name] = eyes.find(page.rgb)
+            rng = np.random.default_rng((seed, number, zlib.crc32(page.name.encode())))
+            bright = known.get(page.name, [])
+            made = lines(page, rng, eyes.light, eyes.find, eyes.teacher.probabilities, amount.lines, bright)
+            if not made:
+                continue
+            save(file, made)
+            say(f"{file.stem}: {len(made)} lines")
+        files.append(file)
+    return files
+
+
+def drawn(data: Path, fonts: list[Path], amount: Amount, seed: int, letters: list[str]) -> Iterator[tuple[Page, int]]:
+    """Pages and how many times each came before; photographs and written ones by turns, so that any part has both."""
+    photographs = pages.photographs(data)
+    faces = pages.faces(fonts, letters)
+    vocabulary, each = pages.words(data), amount.times * len(photographs)
+    share = amount.written / max(1, each) if faces else 0.0
+    done = 0
+    for place in range(each):
+        yield pages.read(photographs[place % len(photographs)]), place // len(photographs)
+        while done < share * (place + 1):
+            rng = np.random.default_rng((seed, done))
+            yield pages.written(f"written-{done:04d}", rng, faces, vocabulary), 0
+            done += 1

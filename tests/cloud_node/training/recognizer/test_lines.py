@@ -1,0 +1,97 @@
+"""What the recogniser is taught with: which files, which lines, and the one command from photographs to weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+from cloud_node.training.cli import main
+from cloud_node.training.images import DataError
+from cloud_node.training.recognizer import pages
+from cloud_node.training.recognizer.crops import KEPT, RATIO, VIEWS, Line, darkened, load, save
+from cloud_node.training.recognizer.pages import LATIN, LEFT_OUT, Page
+from common.onnx_overlay import read_overlay
+from common.text_recognition import CTCRecognizer
+
+Receipts = Callable[[Path, Page, int], Path]
+FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+
+
+def test_neither_what_is_held_out_nor_each_seventh_is_trained_on(
+    tmp_path: Path, page: Page, receipts: Receipts
+) -> None:
+    data = receipts(tmp_path, page, 46)  # 30 of them are for evaluation
+    names = [path.stem for path in pages.photographs(data)]
+    left_out = [path.stem for path in pages.photographs(data, left_out=True)]
+    assert left_out == ["000", "007", "014"] and LEFT_OUT == 7
+    assert sorted(names + left_out) == [f"{n:03d}" for n in range(16)]
+    assert {"EXIT", "TOTAL", "26/11/2018"} <= set(pages.words(data))
+    with pytest.raises(DataError, match="holds no receipts_sroie"):
+        pages.photographs(tmp_path / "nowhere")
+
+
+def test_the_dark_is_dark_and_its_seed_repeats_it(page: Page) -> None:
+    first, again = (darkened(page.rgb, np.random.default_rng(7)) for _ in range(2))
+    assert (first == again).all() and first.shape == page.rgb.shape and first.dtype == np.uint8
+    means = [darkened(page.rgb, np.random.default_rng(seed)).mean() for seed in range(12)]
+    assert len(set(means)) == 12 and np.median(means) < page.rgb.mean() / 2 and RATIO[0] > 1
+
+
+def test_lines_have_all_views_and_what_the_teacher_reads(
+    made: list[Line], teacher: CTCRecognizer, tmp_path: Path
+) -> None:
+    assert len(made) == 6
+    read = set()
+    for line in made:
+        assert {line.views[name].shape for name in VIEWS} == {(48, line.width, 3)}
+        assert line.letters.shape == line.probabilities.shape == (line.width // 8, KEPT)
+        seen = np.zeros((len(line.letters), len(teacher.letters)), np.float32)
+        np.put_along_axis(seen, line.letters, line.probabilities, axis=1)
+        read.add(teacher.decode(seen).text)
+    assert {"EXIT 42", "Platform", "TOTAL", "CASH"} <= read
+    save(tmp_path / "page.npz", made)
+    assert [path.name for path in tmp_path.iterdir()] == ["page.npz"]
+    for line, back in zip(made, load(tmp_path / "page.npz"), strict=True):
+        assert all((line.views[name] == back.views[name]).all() for name in VIEWS)
+        assert (line.letters == back.letters).all()
+        np.testing.assert_allclose(line.probabilities, back.probabilities, atol=1e-3)
+
+
+def test_written_pages_say_what_both_font_and_recogniser_know(teacher: CTCRecognizer) -> None:
+    faces = pages.faces([FONTS], teacher.letters)
+    assert faces and all(set(face.plain) == set(LATIN) for face in faces)
+    known = set(teacher.letters)
+    assert all(known >= set(face.others) for face in faces)
+    page = pages.written("one", np.random.default_rng(0), faces, ["CASH", "TOTAL"])
+    assert page.rgb.shape == (pages.HEIGHT, pages.WIDTH, 3) and len(page.outlines) >= 5
+    read = [teacher.spell(page.rgb, outline).score for outline in page.outlines]
+    assert np.median(read) > 0.8
+    inside = np.array(page.outlines)
+    assert inside.min() >= 0 and inside[..., 0].max() <= pages.WIDTH and inside[..., 1].max() <= pages.HEIGHT
+
+
+def test_one_command_makes_weights_that_read(
+    tmp_path: Path, page: Page, receipts: Receipts, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = receipts(tmp_path / "data", page, 33), tmp_path / "out"
+    flags = ["--data", str(data), "--out", str(out), "--fonts", str(FONTS), "--times", "1", "--written", "1"]
+    course = ["--steps", "2", "--batch", "2", "--rate", "1e-5"]
+    assert main(["recognizer", *flags, *course]) == 0
+    assert "wrote" in capsys.readouterr().out
+    assert len(list((out / "lines").glob("receipts_sroie-*.npz"))) == 2 and read_overlay(out / "dark.npz")
+    recognizer = CTCRecognizer(out / "dark.npz", threads=1)
+    recognizer.load()
+    assert recognizer.spell(page.rgb, page.outlines[0]).text == "EXIT 42"
+    stamps = {path: path.stat().st_mtime_ns for path in (out / "lines").iterdir()}
+    assert main(["recognizer", *flags, *course]) == 0  # the lines are not made again
+    assert {path: path.stat().st_mtime_ns for path in (out / "lines").iterdir()} == stamps
+
+
+def test_what_cannot_be_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recognizer", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "holds no receipts_sroie" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["recognizer", "--data", str(tmp_path), "--steps", "0"])
+    assert "--steps 0 must be above 0" in capsys.readouterr().err
