@@ -6,6 +6,7 @@ Kept as one file a page, so that pages are darkened and lit up once.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def divergence(seen: Probabilities, letters: np.ndarray, probabilities: np.ndarr
 
 def save(path: Path, made: Sequence[Line]) -> None:
     """Write the lines of a page, side by side, whole or not at all."""
-    arrays = {name: np.concatenate([line.views[name] for line in made], axis=1) for name in VIEWS}
+    arrays: dict[str, Any] = {name: np.concatenate([line.views[name] for line in made], axis=1) for name in VIEWS}
     fresh = path.with_suffix(".new.npz")
     np.savez(
         fresh,

@@ -60,7 +60,7 @@ def teach(
         images, letters, likely = next(batches)
         loss = divergence(student(images), letters, likely)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), course.clip)
         optimizer.step()
         average.update(student)
@@ -86,8 +86,8 @@ def drawn(lines: Sequence[Line], course: Course) -> Iterator[tuple[Tensor, Tenso
     rng = np.random.default_rng(course.seed)
     share = np.clip([line.far for line in lines], *FAR)
     while True:
-        chosen = rng.choice(len(lines), BATCHES_SORTED * course.batch, p=share / share.sum())
-        chosen = sorted(chosen, key=lambda index: lines[index].width)
+        at_once = rng.choice(len(lines), BATCHES_SORTED * course.batch, p=share / share.sum())
+        chosen = sorted(at_once.tolist(), key=lambda index: lines[index].width)
         for place in rng.permutation(BATCHES_SORTED):
             batch = [lines[index] for index in chosen[place * course.batch : (place + 1) * course.batch]]
             yield collated(batch, [view(line, rng) for line in batch])
