@@ -86,8 +86,8 @@ def drawn(lines: Sequence[Line], course: Course) -> Iterator[tuple[Tensor, Tenso
     rng = np.random.default_rng(course.seed)
     share = np.clip([line.far for line in lines], *FAR)
     while True:
-        chance = rng.choice(len(lines), BATCHES_SORTED * course.batch, p=share / share.sum())
-        chosen = sorted(chance, key=lambda index: lines[index].width)
+        at_once = rng.choice(len(lines), BATCHES_SORTED * course.batch, p=share / share.sum())
+        chosen = sorted(at_once.tolist(), key=lambda index: lines[index].width)
         for place in rng.permutation(BATCHES_SORTED):
             batch = [lines[index] for index in chosen[place * course.batch : (place + 1) * course.batch]]
             yield collated(batch, [view(line, rng) for line in batch])
