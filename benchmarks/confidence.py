@@ -2,6 +2,7 @@
 
     python benchmarks/confidence.py --data DATA [--cache FOLDER]     # receipts_sroie under DATA
     python benchmarks/confidence.py --data DATA --chosen             # fits WEIGHTS_CHOSEN alone
+    python benchmarks/confidence.py --data DATA --limit 10 --recognizer dark     # fits WEIGHTS_TAUGHT alone
 
 Fit: receipts that training saw, in 8 to 20 and 40 to 120 times less light and lit by `fast`, and as scanned.
 Measured: held-out receipts, dark (as the camera has them), lit, lit after fusion of eight frames, and bright. A text is
@@ -11,6 +12,9 @@ own score and of the confidence, with 95 % bootstrap intervals over receipts.
 
 WEIGHTS_CHOSEN are of texts that a prior chose (`--recognize-like`): fitted on training receipts, lit, with a prior of
 those that are not among them.
+
+WEIGHTS_TAUGHT are of what the taught recogniser reads. They are fitted on held-out receipts, lit and bright, for it was
+taught with the others; its errors are those of fits without the receipt in question.
 """
 
 import argparse
@@ -23,7 +27,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from reading_scenes import AGAIN, BRIGHT, DARK, LIT, Scenes, progress
+from reading_scenes import AGAIN, BRIGHT, DARK, FUSED, LIT, Scenes, progress
 from reading_truth import Pipeline, Reader, labelled
 from text_prior import lines
 
@@ -101,6 +105,34 @@ def fit_chosen(scenes: Scenes, pipeline: Pipeline, data: Path) -> None:
     print("WEIGHTS_CHOSEN:", fit(x, y).round(3).tolist())
 
 
+def fit_taught(scenes: Scenes, pipeline: Pipeline, reader: Reader) -> None:
+    """WEIGHTS_TAUGHT, and the errors by condition of fits without the receipt."""
+    made: dict[str, dict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for scene in progress(scenes):
+        for condition in (LIT, FUSED, BRIGHT)[: 3 if scene.darkness == scenes.darkness[0] else 2]:
+            rows = labelled(pipeline.read_scene(scene, condition, reader), scene.truth)
+            name = condition if condition == BRIGHT else f"{condition}, {scene.darkness.removeprefix('receipts ')}"
+            made[name][scene.name] += [(features(one.letters, *one.size), right) for one, right in rows]
+
+    def fitted(but: str = "") -> tuple[np.ndarray, int]:
+        kept = [
+            row
+            for condition, receipts in made.items() if not condition.startswith(FUSED)
+            for name, each in receipts.items() if name != but
+            for row in each
+        ]  # fmt: skip
+        return fit(np.array([row[0] for row in kept]), np.array([row[1] for row in kept], float)), len(kept)
+
+    for condition, receipts in made.items():
+        groups = [
+            (1 / (1 + np.exp(-np.array([x for x, _ in rows]) @ fitted(but)[0])), np.array([y for _, y in rows], float))
+            for but, rows in receipts.items() if rows
+        ]  # fmt: skip
+        print(f"{condition}: {sum(len(p) for p, _ in groups)} texts, error {with_interval(groups)}")
+    weights, texts = fitted()
+    print(f"WEIGHTS_TAUGHT, of {texts} texts:", weights.round(3).tolist())
+
+
 def measure(found: dict[str, dict[str, list[Any]]], weights: np.ndarray) -> dict[str, Any]:
     made = {}
     for condition, receipts in found.items():
@@ -144,11 +176,15 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="held-out receipts, evenly spread (default: all 30)")
     parser.add_argument("--cache", type=Path, help="folder to keep pictures and what was read in")
     parser.add_argument("--chosen", action="store_true", help="fit WEIGHTS_CHOSEN, and nothing else")
+    parser.add_argument("--recognizer", metavar="dark|FILE", help="fit WEIGHTS_TAUGHT of it, and nothing else")
     given = parser.parse_args()
     torch.set_num_threads(1)
     pipeline = Pipeline(given.cache)
     if given.chosen:
         fit_chosen(Scenes(given.data, given.fit, cache=given.cache, training=True), pipeline, given.data)
+        return
+    if given.recognizer:
+        fit_taught(Scenes(given.data, given.limit, cache=given.cache), pipeline, Reader(given.recognizer))
         return
     seen = collect(Scenes(given.data, given.fit, cache=given.cache, training=True), pipeline)
     rows = [row for receipts in seen.values() for each in receipts.values() for row in each]

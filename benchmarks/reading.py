@@ -27,12 +27,14 @@ from reading_scenes import AGAIN, BRIGHT, DARK, FUSED, LIT, Scenes, progress, we
 from reading_truth import Pipeline, Reader, score
 
 from cloud_node.evaluation.bootstrap import Estimate, difference, estimate, mean, share_closed
+from common.text_prior import NONE
 from common.text_recognition import DARK as TAUGHT_IN_THE_DARK
 from common.text_recognition import PLAIN
 
 RESULTS = Path(__file__).resolve().parent / "results" / "reading"
 MEASURES = {"word accuracy": (0, 1), "character error rate": (2, 3)}  # columns of `score`: a part, and its whole
 CONDITIONS = (DARK, LIT, AGAIN, FUSED, BRIGHT)
+SAID = {DARK: "as it is", LIT: "lit", AGAIN: "lit, again", FUSED: "fused and lit", BRIGHT: "bright"}
 GAINED = (LIT, AGAIN, FUSED)
 BASELINE = Reader(PLAIN)
 Rows = dict[Reader, dict[str, np.ndarray]]  # by condition, (receipts, columns of `score`)
@@ -70,39 +72,48 @@ def summary(rows: Rows) -> dict[str, Any]:
     return made
 
 
+def named(reader: Reader) -> str:
+    taught = {PLAIN: "plain", TAUGHT_IN_THE_DARK: "taught"}.get(reader.recognizer, reader.recognizer)
+    return taught + (", like" if reader.like != NONE else "")
+
+
 def table(results: dict[str, Any], readers: list[Reader]) -> str:
     """The lines of docs/reading.md."""
     lines = ["| | words | gap closed | characters wrong | gap closed |", "|---|---|---|---|---|"]
-    for darkness in (name for name in results if name.startswith("receipts ")):
-        for condition, reader in ((c, r) for c in CONDITIONS for r in readers):
+    darknesses = [name for name in results if name.startswith("receipts ")]
+    for darkness in darknesses:
+        seen = CONDITIONS if darkness == darknesses[-1] else CONDITIONS[:-1]  # the scan is the same in both
+        for condition, reader in ((c, r) for c in seen for r in readers):
             cells = []
             for measure in MEASURES:
                 found = results[darkness][f"{measure}, {reader}"]
                 cells.append("{:.3f} [{:.3f}, {:.3f}]".format(*found["value"][condition]))
                 share = found["share of the plain reader's gap closed"].get(condition)
                 cells.append("{:.2f} [{:.2f}, {:.2f}]".format(*share) if share else "")
-            lines.append(f"| {darkness.removeprefix('receipts ')}, {condition}: {reader} | {' | '.join(cells)} |")
+            where = "" if condition == BRIGHT else f"{darkness.removeprefix('receipts ')}, "
+            lines.append(f"| {where}{SAID[condition]}: {named(reader)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def label(condition: str) -> str:
-    return condition.replace(", ", ",\n").replace("doubt ", "doubt\n")
-
-
-def plot(results: dict[str, Any], reader: Reader) -> None:
+def plot(results: dict[str, Any], readers: list[Reader]) -> None:
     darknesses = [name for name in results if name.startswith("receipts ")]
-    figure, axes = plt.subplots(1, 2, figsize=(12, 4))
-    for axis, measure in zip(axes, MEASURES, strict=True):
-        for number, darkness in enumerate(darknesses):
-            figures = [results[darkness][f"{measure}, {reader}"]["value"][condition] for condition in CONDITIONS]
-            values = [value for value, _, _ in figures]
-            errors = [[value - low for value, low, _ in figures], [high - value for value, _, high in figures]]
-            x = np.arange(len(CONDITIONS)) + 0.38 * (number - 0.5)
-            axis.bar(x, values, 0.36, yerr=errors, capsize=3, label=darkness.removeprefix("receipts ") + " less light")
-        axis.set_xticks(range(len(CONDITIONS)), [label(name) for name in CONDITIONS])
-        axis.set_title(f"{measure}, --recognizer {reader}")
-        axis.set_ylim(0, max(1.0, axis.get_ylim()[1]))
-    axes[1].legend()
+    figure, axes = plt.subplots(2, len(darknesses), figsize=(12, 7), sharey="row", squeeze=False)
+    wide = 0.84 / len(readers)
+    for row, measure in zip(axes, MEASURES, strict=True):
+        for axis, darkness in zip(row, darknesses, strict=True):
+            for number, reader in enumerate(readers):
+                figures = [results[darkness][f"{measure}, {reader}"]["value"][condition] for condition in CONDITIONS]
+                values = [value for value, _, _ in figures]
+                errors = [[value - low for value, low, _ in figures], [high - value for value, _, high in figures]]
+                x = np.arange(len(CONDITIONS)) + wide * (number - (len(readers) - 1) / 2)
+                bars = axis.bar(x, values, wide * 0.94, yerr=errors, capsize=2, ecolor="0.3", label=named(reader))
+                bars.errorbar.lines[2][0].set_linewidth(0.9)
+            axis.set_xticks(range(len(CONDITIONS)), [SAID[name] for name in CONDITIONS])
+            axis.set_title(f"{measure}, {darkness.removeprefix('receipts ').replace('-', ' to ')} less light")
+            axis.set_ylim(0, 1)
+            axis.grid(axis="y", alpha=0.3)
+            axis.set_axisbelow(True)
+    axes[1, -1].legend()
     figure.tight_layout()
     figure.savefig(RESULTS.with_suffix(".png"), dpi=90)
 
@@ -145,7 +156,7 @@ def main() -> None:
             {reader: {name: np.array(each) for name, each in found.items()} for reader, found in read.items()}
         )
     RESULTS.with_suffix(".json").write_text(json.dumps(results, indent=1) + "\n")
-    plot(results, readers[-1])
+    plot(results, readers)
     print(table(results, readers))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from common.errors import WeightsError
 from common.onnx_file import Network, Weights
 
 BASE: Final = "base sha256"  # name of the digest among the arrays
+LARGEST: Final = 64 << 20  # bytes of all arrays; those of rapidocr's recogniser take 6 MB
 Differences = Mapping[str, np.ndarray[Any, np.dtype[np.float16]]]
 
 
@@ -52,14 +54,24 @@ class Overlay:
 def read_overlay(path: Path) -> Overlay:
     """Raises WeightsError: the file is missing, broken, or none of this kind."""
     try:
-        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with path.open("rb") as content:
+            large = sum(member.file_size for member in ZipFile(content).infolist())
+            if large > LARGEST:
+                raise ValueError(f"it holds {large} bytes, {LARGEST} may be")
+            content.seek(0)
+            with np.load(content, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
     except Exception as error:  # of zipfile, zlib and NumPy
         raise WeightsError(f"{path} cannot be read as weights over a network: {error}") from None
     base = arrays.pop(BASE, None)
-    if base is None or base.shape or not arrays or any(one.dtype != np.float16 for one in arrays.values()):
-        raise WeightsError(f"{path} holds no weights over a network: {BASE!r} and float16 arrays are needed")
+    if not (isinstance(base, np.ndarray) and base.ndim == 0 and arrays and all(map(_is_difference, arrays.values()))):
+        raise WeightsError(f"{path} holds no weights over a network: {BASE!r} and finite float16 arrays are needed")
     return Overlay(path, str(base), arrays)
+
+
+def _is_difference(array: Any) -> bool:
+    """NumPy gives the bytes of what is no array."""
+    return isinstance(array, np.ndarray) and array.dtype == np.float16 and bool(np.isfinite(array).all())
 
 
 def write_overlay(path: Path, model: bytes, weights: Mapping[str, Weights]) -> None:

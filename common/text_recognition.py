@@ -6,6 +6,7 @@ References:
 """
 
 import logging
+import os.path
 import threading
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -77,15 +78,15 @@ class CTCRecognizer:
 
     Args:
         model: PLAIN: as it is; DARK: with weights of ours that were taught to read noise; or a file: other such weights
-            (.npz, from `python -m cloud_node.training recognizer`), or another ONNX file of that kind, with its letters
-            under `character` in its metadata.
+            (.npz, from `python -m cloud_node.training recognizer`; confidence with DARK's numbers), or another ONNX
+            file of that kind, with its letters under `character` in its metadata.
         threads: for the network; 0 = as many as ONNX Runtime thinks right.
         again: of a frame so many lines that are in doubt are read again with the original beside it.
         like: the kind of text that decides where a line is in doubt; see `common.text_prior.text_prior`.
     """
 
     def __init__(self, model: str | Path = PLAIN, *, threads: int = 0, again: int = 0, like: str = NONE) -> None:
-        if model not in (DARK, PLAIN) and not Path(model).is_file():
+        if model not in (DARK, PLAIN) and not os.path.isfile(model):  # nor of a name that is too long
             raise SettingsError(f"there is no recognition model {model}: {DARK}, {PLAIN}, or a file")
         if threads < 0:
             raise SettingsError(f"recogniser: threads {threads} must be 0 (default) or more")
@@ -94,6 +95,7 @@ class CTCRecognizer:
         self._session: Any = None
         self._letters: list[str] = []
         self._taught = False
+        self.untaught = ""  # why weights that were asked for are not used, once it is loaded
         self._lock = threading.Lock()
 
     def load(self) -> None:
@@ -130,7 +132,8 @@ class CTCRecognizer:
                 self._taught = True
                 return path, session
             except OtherBaseError as error:
-                log.warning("%s is read with as it is, not as it was taught to read in the dark: %s", path.name, error)
+                self.untaught = f"{path.name} is read with as it is, not as it was taught to read in the dark: {error}"
+                log.warning("%s", self.untaught)
         return path, lean_session(path, self.threads)
 
     def recognize(self, rgb: Bytes, regions: Sequence[Region], original: Original | None = None) -> tuple[Region, ...]:

@@ -118,7 +118,7 @@ class Reading:
     recognizer: str = option(
         "plain",
         "what reads them: plain = the packaged network as its makers left it, dark = the same taught to read noise, in "
-        "Latin letters, or a file with other weights or another network",
+        "Latin letters, or a file with other weights (their confidence is that of dark) or another network",
         metavar="plain|dark|FILE",
     )
     recognize_most: int = option(

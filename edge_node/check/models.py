@@ -11,6 +11,7 @@ from edge_node.settings import EdgeSettings
 
 LIMIT_S = 60.0
 ADVICE = "pip install --force-reinstall 'lamplight[edge]'"
+OTHER_WEIGHTS = "install the rapidocr that constraints.txt names, or give weights of this one"
 
 
 async def check_models(given: EdgeSettings, found: Group) -> None:
@@ -22,9 +23,14 @@ async def check_models(given: EdgeSettings, found: Group) -> None:
         if figures is not None:
             found.ok("detector", f"{given.reading.detector}: {_times(figures)}", **figures)
     if given.reading.detector != "none" and given.reading.recognize:
-        figures = await found.within(LIMIT_S, "recogniser", in_thread(lambda: _recognize(given)), ADVICE)
-        if figures is not None:
-            found.ok("recogniser", _times(figures, "a region of 320x48"), **figures)
+        read = await found.within(LIMIT_S, "recogniser", in_thread(lambda: _recognize(given)), ADVICE)
+        if read is not None:
+            figures, untaught = read
+            text = _times(figures, "a region of 320x48")
+            if untaught:
+                found.warn("recogniser", f"{untaught}; {text}", OTHER_WEIGHTS, **figures)
+            else:
+                found.ok("recogniser", text, **figures)
     figures = await found.within(LIMIT_S, "local enhancer", in_thread(_enhance), ADVICE)
     if figures is not None:
         found.ok("local enhancer", f"{figures['model']}: {_times(figures)}", **figures)
@@ -46,7 +52,8 @@ def _detect(given: EdgeSettings) -> dict[str, Figure]:
     return figures
 
 
-def _recognize(given: EdgeSettings) -> dict[str, Figure]:
+def _recognize(given: EdgeSettings) -> tuple[dict[str, Figure], str]:
+    """Times, and why it does not read as it was taught."""
     from common.text_recognition import CTCRecognizer
 
     figures: dict[str, Figure] = {}
@@ -56,7 +63,7 @@ def _recognize(given: EdgeSettings) -> dict[str, Figure]:
         recognizer.load()
     with timed(figures):
         recognizer.spell(_picture(), ((0, 0), (320, 0), (320, 48), (0, 48)))
-    return figures
+    return figures, recognizer.untaught
 
 
 def _enhance() -> dict[str, Figure]:

@@ -1,6 +1,7 @@
 """Weights over a network: what was written comes back, and another network than theirs is refused with words."""
 
 import logging
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from common.errors import WeightsError
 from common.onnx_file import Network
 from common.onnx_models import lean_session, wheel_model
-from common.onnx_overlay import OtherBaseError, read_overlay, write_overlay
+from common.onnx_overlay import LARGEST, OtherBaseError, read_overlay, write_overlay
 from common.text_recognition import PLAIN, CTCRecognizer
 
 FIRST = "conv2d_68.w_0"  # the first convolution of rapidocr's recogniser
@@ -71,9 +72,18 @@ def test_a_file_that_is_none(model: bytes, changed: Path, tmp_path: Path) -> Non
     (tmp_path / "text.npz").write_text("no weights")
     np.savez(tmp_path / "plain.npz", weights=np.zeros(3))
     np.savez(tmp_path / "other.npz", **{"base sha256": np.array("0"), "weights": np.zeros(3)})
-    for name in ("absent", "text", "plain", "other"):
+    for name, value in (("nan", np.nan), ("infinite", np.inf)):
+        np.savez(tmp_path / f"{name}.npz", **{"base sha256": np.array("0"), "weights": np.full(3, value, np.float16)})
+    for name, member in (("zip", "readme.txt"), ("base", "base sha256")):  # of something else
+        with zipfile.ZipFile(tmp_path / f"{name}.npz", "w") as file:
+            file.writestr(member, "no array")
+    for name in ("absent", "text", "plain", "other", "nan", "infinite", "zip", "base"):
         with pytest.raises(WeightsError, match=f"{name}.npz"):
             read_overlay(tmp_path / f"{name}.npz")
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("weights.npy", bytes(LARGEST + 1))
+    with pytest.raises(WeightsError, match=f"bomb.npz cannot be read .* {LARGEST + 1} bytes"):
+        read_overlay(tmp_path / "bomb.npz")
     whole = changed.read_bytes()
     changed.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match="cannot be read"):

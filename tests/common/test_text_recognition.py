@@ -163,6 +163,8 @@ def test_what_is_no_image_or_no_model(recognizer: CTCRecognizer, tmp_path: Path)
         recognizer.recognize(np.zeros((4, 4), np.uint8), [])
     with pytest.raises(SettingsError, match="no recognition model"):
         CTCRecognizer(tmp_path / "none.onnx")
+    with pytest.raises(SettingsError, match="no recognition model nnn"):
+        CTCRecognizer("n" * 300)
     with pytest.raises(SettingsError, match="threads -1"):
         CTCRecognizer(threads=-1)
     with pytest.raises(WeightsError, match="is no recogniser"):

@@ -11,7 +11,6 @@ import torch
 
 from cloud_node.laegan import WeightsError as NetworkError
 from cloud_node.training.images import DataError
-from cloud_node.training.recognizer.crops import load
 from cloud_node.training.recognizer.distill import Course, teach
 from cloud_node.training.recognizer.prepare import Amount, prepare
 from cloud_node.training.recognizer.student import Average, Student
@@ -21,9 +20,10 @@ from common.onnx_overlay import write_overlay
 
 SAY_EVERY, SAVE_EVERY = 20, 100  # steps
 EPILOG = """\
-The lines are made once and kept in OUT/lines: pages of receipts_sroie and plates_ro under --data (each seventh receipt
-and what is kept for evaluation are left out), and pages written in --fonts, darkened and lit up by `fast`. The student
-reads them dark and lit up, and learns what the recogniser of the wheel reads of the same lines in the light.
+The lines are made once for a seed and a set of fonts, and kept in OUT/lines: pages of receipts_sroie and plates_ro
+under --data (each seventh receipt and what is kept for evaluation are left out), and pages written in --fonts, darkened
+and lit up by `fast`. The student reads them dark and lit up, and learns what the recogniser of the wheel reads of the
+same lines in the light. A run that was broken off finds its lines again; its steps begin anew.
 
 OUT/dark.npz has the averaged weights so far all the time: `python -m edge_node --recognizer OUT/dark.npz`. Fonts with
 Chinese letters, such as Debian's fonts-wqy-microhei, keep it from forgetting them.
@@ -66,8 +66,7 @@ def main(arguments: list[str]) -> int:
         p.error("--written and --seed must be 0 or more")
     torch.set_num_threads(args.threads)
     try:
-        made = prepare(args.data, args.fonts, args.out / "lines", Amount(args.times, args.written), args.seed)
-        lines = [line for file in made for line in load(file)]
+        lines = prepare(args.data, args.fonts, args.out / "lines", Amount(args.times, args.written), args.seed)
         if not lines:
             raise DataError(f"no text was found in the photographs of {args.data}")
         print(f"{len(lines)} lines")

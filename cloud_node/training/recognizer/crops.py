@@ -3,15 +3,18 @@
 Kept as one file a page, so that pages are darkened and lit up once.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from cloud_node.training.codecs import delivered
 from cloud_node.training.darkness import CAMERAS, TRAINING_CAMERAS, darkest, illumination, record, to_linear, to_srgb
+from cloud_node.training.images import DataError
 from cloud_node.training.recognizer.pages import Outline, Page
 from common.text_crops import crops, text_size
 from common.text_recognition import Probabilities
@@ -140,9 +143,12 @@ def save(path: Path, made: Sequence[Line]) -> None:
 
 
 def load(path: Path) -> list[Line]:
-    """The lines that `save` wrote."""
-    with np.load(path) as file:
-        arrays = {name: file[name] for name in file.files}
+    """The lines that `save` wrote. Raises DataError: the file is cut or broken."""
+    try:
+        with path.open("rb") as content, np.load(content) as file:
+            arrays = {name: file[name] for name in (*VIEWS, "widths", "steps", "letters", "probabilities", "far")}
+    except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read as lines of a page: {error}") from None
     ends, steps = np.cumsum(arrays["widths"]), np.cumsum(arrays["steps"])
     made = []
     for place, (end, width, stop, count) in enumerate(zip(ends, arrays["widths"], steps, arrays["steps"], strict=True)):

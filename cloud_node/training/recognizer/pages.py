@@ -1,6 +1,6 @@
 """Bright pictures with text for the recogniser to be taught with: those of the pools, and pages written here."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ Outline = tuple[tuple[float, float], ...]  # four corners, clockwise from the to
 
 WIDTH, HEIGHT = 600, 400  # pixels of a written page
 TRAINED_ON = ("receipts_sroie", "plates_ro")  # the pools, both of them MIT
-LEFT_OUT = 7  # each seventh receipt is seen by no step: it tells how training goes, and fits the confidence
+LEFT_OUT = 7  # each seventh receipt is seen by no step, for looking at what training brings and what is still lost
 PLATES_EVERY = 3  # frames of a drive that are taken: those between show the same plates
 LATIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyz.,:-/&%$#()+*'"
 SIZES = (9, 34)  # pixels of a letter's height, evenly in the logarithm
@@ -38,17 +38,12 @@ class Face:
     others: tuple[str, ...]
 
 
-def photographs(data: Path, *, left_out: bool = False) -> list[Path]:
-    """The files of the pools that are trained on; `left_out`: the receipts that are not.
-
-    Raises DataError where there are none.
-    """
+def photographs(data: Path) -> list[Path]:
+    """The files of the pools that are trained on. Raises DataError where there are none."""
     found = {pool: pools.files(data, pool)[0] for pool in TRAINED_ON}
     receipts = found["receipts_sroie"]
     if not receipts:
         raise DataError(f"{data} holds no receipts_sroie: the recogniser is taught with its receipts")
-    if left_out:
-        return receipts[::LEFT_OUT]
     return [path for place, path in enumerate(receipts) if place % LEFT_OUT] + found["plates_ro"][::PLATES_EVERY]
 
 
@@ -69,13 +64,18 @@ def words(data: Path) -> list[str]:
     return found
 
 
-def faces(folders: Sequence[Path], letters: Sequence[str]) -> list[Face]:
-    """The TrueType files under the folders, with what both they and the recogniser can say."""
+def faces(folders: Sequence[Path], letters: Sequence[str], say: Callable[[str], None] = print) -> list[Face]:
+    """The TrueType files under the folders, with what both they and the recogniser can say; broken ones are none."""
     made = []
     known = {letter for letter in letters if len(letter) == 1 and letter.isprintable() and not letter.isspace()}
     for path in sorted(path for folder in folders for path in folder.rglob("*.tt[fc]")):
-        with TTFont(path, fontNumber=0, lazy=True) as font:
-            there = {chr(code) for code in font.getBestCmap() or ()} & known
+        try:
+            with path.open("rb") as file, TTFont(file, fontNumber=0, lazy=True) as font:
+                there = {chr(code) for code in font.getBestCmap() or ()} & known
+            ImageFont.truetype(str(path), SIZES[0])
+        except Exception as error:  # of fontTools and FreeType, by what is broken
+            say(f"{path} is left out, it cannot be read as a font: {error}")
+            continue
         if there >= set(LATIN):
             made.append(Face(path, 0, tuple(LATIN), tuple(sorted(there - set(LATIN)))))
     return made

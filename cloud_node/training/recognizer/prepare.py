@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from cloud_node.laegan import load as load_enhancer
+from cloud_node.training.images import DataError
 from cloud_node.training.recognizer import pages
-from cloud_node.training.recognizer.crops import lines, save
+from cloud_node.training.recognizer.crops import Line, lines, load, save
 from cloud_node.training.recognizer.pages import Outline, Page
 from common.text_detection import DBNet
 from common.text_recognition import PLAIN, CTCRecognizer
@@ -50,14 +51,18 @@ class Eyes:
 
 def prepare(
     data: Path, fonts: list[Path], folder: Path, amount: Amount, seed: int, say: Callable[[str], None] = print
-) -> list[Path]:
-    """The files with lines, in the order in which they were made. Raises DataError for data that is not there."""
+) -> list[Line]:
+    """The lines in the order in which they were made; a page that is kept is made anew only if it cannot be read.
+
+    Raises DataError for data that is not there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    eyes, files = Eyes(), []
+    eyes, every = Eyes(), list[Line]()
     known: dict[str, list[Outline]] = {}
-    for page, number in drawn(data, fonts, amount, seed, eyes.teacher.letters):
-        file = folder / f"{page.name}-{number}.npz"
-        if not file.exists():
+    for page, number in drawn(data, fonts, amount, seed, eyes.teacher.letters, say):
+        file = folder / f"{page.name}-{number}-{seed}.npz"
+        kept = _kept(file, say)
+        if not kept:
             if not page.outlines and page.name not in known:
                 known[page.name] = eyes.find(page.rgb)
             rng = np.random.default_rng((seed, number, zlib.crc32(page.name.encode())))
@@ -67,14 +72,27 @@ def prepare(
                 continue
             save(file, made)
             say(f"{file.stem}: {len(made)} lines")
-        files.append(file)
-    return files
+            kept = load(file)  # rounded, as the next run will find them
+        every += kept
+    return every
 
 
-def drawn(data: Path, fonts: list[Path], amount: Amount, seed: int, letters: list[str]) -> Iterator[tuple[Page, int]]:
+def _kept(file: Path, say: Callable[[str], None]) -> list[Line]:
+    """What a file has; nothing if it is not there or, after a power cut, not whole."""
+    try:
+        return load(file) if file.exists() else []
+    except DataError as error:
+        say(f"{error}; it is made again")
+        return []
+
+
+def drawn(
+    data: Path, fonts: list[Path], amount: Amount, seed: int, letters: list[str], say: Callable[[str], None]
+) -> Iterator[tuple[Page, int]]:
     """Pages and how many times each came before; photographs and written ones by turns, so that any part has both."""
     photographs = pages.photographs(data)
-    faces = pages.faces(fonts, letters)
+    faces = pages.faces(fonts, letters, say)
+    named = zlib.crc32("\n".join(face.path.name for face in faces).encode())
     vocabulary, each = pages.words(data), amount.times * len(photographs)
     share = amount.written / max(1, each) if faces else 0.0
     done = 0
@@ -82,5 +100,5 @@ def drawn(data: Path, fonts: list[Path], amount: Amount, seed: int, letters: lis
         yield pages.read(photographs[place % len(photographs)]), place // len(photographs)
         while done < share * (place + 1):
             rng = np.random.default_rng((seed, done))
-            yield pages.written(f"written-{done:04d}", rng, faces, vocabulary), 0
+            yield pages.written(f"written-{named:08x}-{done:04d}", rng, faces, vocabulary), 0
             done += 1

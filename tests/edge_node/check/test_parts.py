@@ -18,6 +18,9 @@ from common.broker import Broker
 from common.errors import SourceError
 from common.nats_connection import Connection
 from common.nats_server import find_server
+from common.onnx_file import Network
+from common.onnx_models import wheel_model
+from common.onnx_overlay import write_overlay
 from edge_node.check import broker as broker_part
 from edge_node.check import clock as clock_part
 from edge_node.check import cloud as cloud_part
@@ -237,6 +240,19 @@ async def test_models_run_here(tmp_path: Path) -> None:
     found = Group("models")
     await check_models(settings(tmp_path, reading=Reading(detector="dbnett")), found)
     assert only(found, "detector").mark is Mark.FAIL and "dbnett" in only(found, "detector").value
+
+
+async def test_weights_of_another_network_are_a_warning(tmp_path: Path) -> None:
+    model = wheel_model("rec", "the test").read_bytes()
+    name = "conv2d_68.w_0"
+    weights = Network(model).weights(name.encode())
+    assert weights is not None
+    write_overlay(tmp_path / "other.npz", model + b"\x4a\x00", {name: weights + 1})  # an empty unknown field
+    found = Group("models")
+    reading = Reading(detector_threads=1, recognizer=str(tmp_path / "other.npz"))
+    await check_models(settings(tmp_path, reading=reading), found)
+    finding = only(found, "recogniser")
+    assert finding.mark is Mark.WARN and "is read with as it is" in finding.value and "rapidocr" in finding.advice
 
 
 def test_memory_and_temperature(tmp_path: Path) -> None:

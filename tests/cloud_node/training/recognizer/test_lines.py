@@ -12,6 +12,7 @@ from cloud_node.training.images import DataError
 from cloud_node.training.recognizer import pages
 from cloud_node.training.recognizer.crops import KEPT, RATIO, VIEWS, Line, darkened, load, save
 from cloud_node.training.recognizer.pages import LATIN, LEFT_OUT, Page
+from cloud_node.training.recognizer.prepare import Amount, prepare
 from common.onnx_overlay import read_overlay
 from common.text_recognition import CTCRecognizer
 
@@ -24,9 +25,7 @@ def test_neither_what_is_held_out_nor_each_seventh_is_trained_on(
 ) -> None:
     data = receipts(tmp_path, page, 46)  # 30 of them are for evaluation
     names = [path.stem for path in pages.photographs(data)]
-    left_out = [path.stem for path in pages.photographs(data, left_out=True)]
-    assert left_out == ["000", "007", "014"] and LEFT_OUT == 7
-    assert sorted(names + left_out) == [f"{n:03d}" for n in range(16)]
+    assert sorted(names) == [f"{n:03d}" for n in range(16) if n % LEFT_OUT] and LEFT_OUT == 7
     assert {"EXIT", "TOTAL", "26/11/2018"} <= set(pages.words(data))
     with pytest.raises(DataError, match="holds no receipts_sroie"):
         pages.photographs(tmp_path / "nowhere")
@@ -72,6 +71,15 @@ def test_written_pages_say_what_both_font_and_recogniser_know(teacher: CTCRecogn
     assert inside.min() >= 0 and inside[..., 0].max() <= pages.WIDTH and inside[..., 1].max() <= pages.HEIGHT
 
 
+def test_a_broken_font_is_left_out_with_a_word(tmp_path: Path, teacher: CTCRecognizer) -> None:
+    whole = (FONTS / "DejaVuSans.ttf").read_bytes()
+    for name, content in (("whole", whole), ("cut", whole[: len(whole) // 2]), ("none", b"no font")):
+        (tmp_path / f"{name}.ttf").write_bytes(content)
+    said: list[str] = []
+    assert [face.path.name for face in pages.faces([tmp_path], teacher.letters, said.append)] == ["whole.ttf"]
+    assert [line.split(" is left out")[0] for line in said] == [str(tmp_path / f"{n}.ttf") for n in ("cut", "none")]
+
+
 def test_one_command_makes_weights_that_read(
     tmp_path: Path, page: Page, receipts: Receipts, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,6 +95,30 @@ def test_one_command_makes_weights_that_read(
     stamps = {path: path.stat().st_mtime_ns for path in (out / "lines").iterdir()}
     assert main(["recognizer", *flags, *course]) == 0  # the lines are not made again
     assert {path: path.stat().st_mtime_ns for path in (out / "lines").iterdir()} == stamps
+
+
+def test_neither_broken_lines_nor_those_of_another_seed_or_font_are_taken(
+    tmp_path: Path, page: Page, receipts: Receipts
+) -> None:
+    data, folder, amount, said = (
+        receipts(tmp_path / "data", page, 33),
+        tmp_path / "lines",
+        Amount(1, 1, lines=2),
+        list[str](),
+    )
+    prepare(data, [FONTS], folder, amount, 0, said.append)
+    cut, empty = sorted(folder.glob("receipts_sroie-*.npz"))
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[: len(whole) // 2])
+    empty.write_bytes(b"")  # as a power cut leaves it
+    assert prepare(data, [FONTS], folder, amount, 0, said.append)
+    assert sum("it is made again" in line for line in said) == 2 and cut.read_bytes() == whole
+    (tmp_path / "fonts").mkdir()
+    (tmp_path / "fonts" / "one.ttf").write_bytes((FONTS / "DejaVuSans.ttf").read_bytes())
+    prepare(data, [tmp_path / "fonts"], folder, amount, 1, said.append)
+    names = [path.stem for path in folder.iterdir()]
+    assert sorted(name.rsplit("-", 1)[1] for name in names) == ["0", "0", "0", "1", "1", "1"]
+    assert len({name.split("-")[1] for name in names if name.startswith("written")}) == 2
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
