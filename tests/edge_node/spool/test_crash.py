@@ -144,7 +144,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def test_the_power_fails(disk: tuple[Path, Path], tmp_path: Path) -> None:
-    """The device is copied while the process writes; what it had acknowledged before is in the copy."""
+    """The device is copied in the middle of the process's writes; what it had acknowledged before is in the copy."""
     device, mounted = disk
     writer = start_writer(mounted, "one", pause_at=40)  # nothing that comes after may save the last frame
     assert writer.stdout is not None
@@ -154,7 +154,10 @@ def test_the_power_fails(disk: tuple[Path, Path], tmp_path: Path) -> None:
             while said.count(b"kept") < (12, 24, 41)[number]:
                 said += writer.stdout.readline()
             copy = tmp_path / f"copy{number}"
+            writer.send_signal(signal.SIGSTOP)  # wherever it is: a device that changes in the copying is no such moment
+            os.waitpid(writer.pid, os.WUNTRACED)
             subprocess.run(["cp", "--sparse=always", device, copy], check=True)
+            writer.send_signal(signal.SIGCONT)
             copies.append((copy, said))
     finally:
         writer.kill()
