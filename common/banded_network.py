@@ -39,16 +39,18 @@ class BandedNetwork:
             return found.stem, found.body
 
         try:
-            self._first, *rest = lean_sessions(model, threads, cut)
+            first, *rest = lean_sessions(model, threads, cut)
         except WeightsError:
             if not self._seam:
                 raise
             log.warning("%s does not run in two parts: it runs whole, which takes more memory", model.name)
-            self._first, *rest = [lean_session(model, threads)]
-        self._body = rest[0] if rest else None
-        self._image = self._first.get_inputs()[0].name
-        self._run = or_as_it_is(
-            model, self._parts, lambda: partial(self._whole, lean_session(model, threads, rewrite=False))
+            self._seam = ""
+            first, *rest = lean_sessions(model, threads, lambda content: (content,))
+        self._image = first.get_inputs()[0].name
+        self._run = or_as_it_is(  # it alone has the sessions, so that those that do not run go
+            model,
+            partial(self._parts, first, *rest) if rest else partial(self._whole, first),
+            lambda: partial(self._whole, lean_session(model, threads, rewrite=False)),
         )
 
     def run(self, scaled: Bytes, blob: Callable[[Bytes], Levels]) -> Levels:
@@ -59,18 +61,16 @@ class BandedNetwork:
         probabilities: Levels = session.run(None, {self._image: blob(scaled)})[0][0, 0]
         return probabilities
 
-    def _parts(self, scaled: Bytes, blob: Callable[[Bytes], Levels]) -> Levels:
-        if self._body is None:
-            return self._whole(self._first, scaled, blob)
+    def _parts(self, first: Any, body: Any, scaled: Bytes, blob: Callable[[Bytes], Levels]) -> Levels:
         height, width = scaled.shape[:2]
         features: Levels | None = None
         for top in range(0, height, BAND):
             bottom = min(top + BAND, height)
             start, end = max(0, top - self._reach), min(height, bottom + self._reach)
-            [band] = self._first.run(None, {self._image: blob(scaled[start:end])})
+            [band] = first.run(None, {self._image: blob(scaled[start:end])})
             if features is None:
                 features = np.empty((1, band.shape[1], height // STEM_STRIDE, band.shape[3]), np.float32)
             inside = slice((top - start) // STEM_STRIDE, (bottom - start) // STEM_STRIDE)
             features[:, :, top // STEM_STRIDE : bottom // STEM_STRIDE] = band[:, :, inside]
-        probabilities: Levels = self._body.run(None, {self._seam: features})[0][0, 0]
+        probabilities: Levels = body.run(None, {self._seam: features})[0][0, 0]
         return probabilities

@@ -15,7 +15,7 @@ def host_and_port(text: str, flag: str) -> tuple[str, int]:
     """
     host, _, port = text.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
-    known = port.isascii() and port.isdigit() and int(port) <= 65535
+    known = port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535
     if not known or (":" in host and host != f"[{bare}]"):
         raise ValueError(f"{flag} {text}: a port, as 8080, or a host and a port, as 192.168.1.20:8080 or [::1]:8080")
     return bare or LOOPBACK, int(port)

@@ -37,13 +37,27 @@ def lean_session(model: Path, threads: int, overlay: Overlay | None = None, *, r
         WeightsError: the file cannot be read, or is no model that runs. OtherBaseError: the overlay is another file's.
     """
     [session] = lean_sessions(model, threads, lambda content: (content,), overlay, rewrite=rewrite)
+
+    def load() -> Callable[..., Any]:
+        plain = lean_session(model, threads, overlay, rewrite=False)
+
+        def run(*arguments: Any, **named: Any) -> Any:
+            made = plain.run(*arguments, **named)
+            vars(session).update(vars(plain))  # the rewritten one goes
+            return made
+
+        return run
+
     if rewrite:
-        session.run = or_as_it_is(model, session.run, lambda: lean_session(model, threads, overlay, rewrite=False).run)
+        session.run = or_as_it_is(model, session.run, load)
     return session
 
 
 def or_as_it_is(model: Path, run: Callable[P, T], load: Callable[[], Callable[P, T]]) -> Callable[P, T]:
-    """Runs a rewritten network; once that fails and what `load` gives, the network as it is, does not: that."""
+    """Runs a rewritten network; once that fails and what `load` gives, the network as it is, does not: that.
+
+    If both fail it is not the rewriting: from then on what the first raises is raised, and nothing is loaded again.
+    """
     spare: Callable[[], Callable[P, T]] | None = load
 
     def guarded(*arguments: P.args, **named: P.kwargs) -> T:
@@ -55,11 +69,13 @@ def or_as_it_is(model: Path, run: Callable[P, T], load: Callable[[], Callable[P,
                 raise
             try:
                 plain = spare()
+                made = plain(*arguments, **named)
             except WeightsError:  # the file is another by now, or gone
                 raise fault from None
-            made = plain(*arguments, **named)
+            finally:
+                spare = None
             _say(model, fault)
-            run, spare = plain, None
+            run = plain
             return made
 
     return guarded

@@ -47,7 +47,7 @@ class Keeping:
         self._failed_s = float("-inf")
         self._out: set[int] = set()
         self._taking = threading.Lock()
-        self._unsure: set[int] = set()  # out for good
+        self._unsure: set[int] = set()  # out for good: the line is written, maybe not on the disk to stay
         self._paused: dict[int, float] = {}  # order -> monotonic, when it may go again
         self._attempts: dict[int, int] = {}  # order -> the next attempt
         self._storing = asyncio.Lock()
@@ -198,7 +198,12 @@ class Keeping:
             self._out.difference_update(entry.order for entry in chosen)
 
     def _choose(self, spool: Spool, size: int, priority: Priority) -> list[Entry]:
-        """What has to go; it is out from now on, so that nobody else takes it."""
+        """What has to go; it is out from now on, so that nobody else takes it. What has its line goes at once."""
+        for entry in [each for each in spool if each.order in self._unsure]:
+            if spool.missing(size) <= 0:
+                break
+            self._forget(entry)
+            spool.remove(entry)
         while True:
             chosen = spool.room_for(size, priority, self._out)
             taken = [entry for entry in chosen if self.take(entry)]

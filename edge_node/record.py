@@ -65,6 +65,8 @@ class Shelf:
         self._clock, self._not_before_s = Clock(), 0.0
         self._since_s = time.time()  # the first line of the file
         self._told = False
+        self.synced = True  # all there was when it was put aside last, or should have been
+        self._take_back(file)
         if abs(time.time() - os.fstat(file).st_mtime) > DAY_S:  # it was off, or the clock is wrong
             self._clock.doubt()
         with contextlib.suppress(OSError):  # a pipe
@@ -82,20 +84,38 @@ class Shelf:
 
     def put_aside(self, file: int, end: int) -> int:
         """Name the file, which ends there, after that, and begin another: that one, open. Raises OSError."""
-        self._not_before_s = time.monotonic() + TRY_AGAIN_S
+        self._not_before_s, self.synced = time.monotonic() + TRY_AGAIN_S, False
         os.fsync(file)
+        self.synced = True
         path, new = self._path, self._path.with_name(self._path.name + ".new")
+        aside = path.with_name(f"{path.stem}.{end:015d}{path.suffix}")
+        self._take_back(file)
         made = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            os.rename(path, path.with_name(f"{path.stem}.{end:015d}{path.suffix}"))
+            try:
+                os.link(path, aside)
+            except OSError:  # FAT has no links
+                os.rename(path, aside)
             os.rename(new, path)
         except OSError:
             os.close(made)
+            with contextlib.suppress(OSError):  # else with the next try
+                self._take_back(file)
             raise
         self._not_before_s, self._since_s = 0.0, time.time()
         with contextlib.suppress(OSError):  # both files are there under one of their names
             sync_folder(path.parent)
         return made
+
+    def _take_back(self, file: int) -> None:
+        """What was put aside and not replaced, for that failed or a kill came between, has its first name alone."""
+        for aside, _ in earlier(self._path):
+            if not os.path.samestat(aside.stat(), os.fstat(file)):
+                continue
+            if not self._path.exists():
+                os.rename(aside, self._path)
+            elif os.path.samefile(aside, self._path):
+                aside.unlink()
 
     def tidy(self) -> None:
         """Let go what is too old or too much. Of the last one before the file the name stays: it tells where we are."""
@@ -106,10 +126,11 @@ class Shelf:
 
     def _tidy(self) -> None:
         files = [(path, path.stat()) for path, _ in earlier(self._path)]
+        last = len(files) - 1  # for size alone it goes with the next: from before a bound, it may be all there is
         total = self._path.stat().st_size + sum(stat.st_size for _, stat in files)
         days = self._bound.days if self._clock.believed else 0.0
         for index, (path, stat) in enumerate(files):
-            too_much = self._bound.mib and total > self._bound.mib * MIB
+            too_much = self._bound.mib and total > self._bound.mib * MIB and index < last
             if not too_much and not (days and time.time() - stat.st_mtime > days * DAY_S):
                 continue
             total -= stat.st_size
@@ -117,7 +138,7 @@ class Shelf:
                 self._told = True
                 why = f"there are more than {self._bound.mib:g} MiB" if too_much else f"older than {days:g} days"
                 log.warning("%s goes, the oldest lines of %s: %s", path.name, self._path, why)
-            if index + 1 < len(files):
+            if index < last:
                 path.unlink()
             elif stat.st_size:
                 os.truncate(path, 0)

@@ -42,10 +42,10 @@ class JsonLines:
             self._file: int | None = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             self._broken_line = not _ends_whole(self._file)
             sync_folder(self.path.parent)
+            self._shelf = Shelf(self.path, self._file, bound)
             self.size = os.fstat(self._file).st_size + max((end for _, end in earlier(self.path)), default=0)
         except OSError as error:
             raise SettingsError(f"cannot write readings to {self.path}: {error.strerror}") from None
-        self._shelf = Shelf(self.path, self._file, bound)
         self._swapping = threading.Lock()  # another thread syncs
         self._sync_failed = self._stuck = False
         self.written = True  # the last line, whole
@@ -89,7 +89,8 @@ class JsonLines:
             except OSError as error:
                 if not self._stuck:
                     log.error("%s cannot be put aside, it grows on: %s", self.path, error.strerror)
-                self._stuck = self._sync_failed = True  # maybe it was the sync
+                self._stuck = True
+                self._sync_failed |= not self._shelf.synced  # Linux tells that once
                 return
             os.close(self._file)
             self._file, self._stuck = file, False

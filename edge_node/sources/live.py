@@ -2,6 +2,7 @@
 
 import logging
 import math
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 HANGS_S: Final = 20.0  # beyond its own time limit a driver or name server may take this long
 FIRST_S, MOST_S = 0.5, 30.0  # between attempts
-REFUSED_S = 60.0  # cameras lock accounts after a few wrong passwords a minute
+REFUSED_S = 60.0  # and up to half more: cameras lock accounts after a few wrong passwords a minute
 STEADY_S: Final = 10.0  # a connection that gave pictures for so long was a good one: back-off starts anew
 
 
@@ -146,7 +147,8 @@ class LiveSource:
                 if not isinstance(error, SourceError):
                     logger.debug("%s cannot be opened", self.name, exc_info=error)
                 self._say(str(error))
-                self._closed.wait(self._backoff.next_s(least_s=REFUSED_S * isinstance(error, SourceRefused)))
+                least_s = REFUSED_S * random.uniform(1.0, 1.5) if isinstance(error, SourceRefused) else 0.0
+                self._closed.wait(self._backoff.next_s(least_s=least_s))
             else:
                 self.status.reopened += self.status.frames > 0
         return connection

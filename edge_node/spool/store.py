@@ -176,8 +176,7 @@ class Spool:
         Raises:
             SpoolFull: that would not be enough.
         """
-        size += DESCRIPTION_BYTES // 64  # about what comes with the payload
-        missing = max(self.held_bytes + size - self.limit_bytes, size + self.free_bytes - self._free())
+        missing = self.missing(size)
         victims: list[Entry] = []
         for entry in [
             each for other in sorted(Priority, reverse=True) if other >= priority for each in self._of(other)
@@ -193,6 +192,11 @@ class Spool:
                 f"{self.limit_bytes / 2**20:.0f} MiB used, {self._free() / 2**20:.0f} MiB free on the disk"
             )
         return victims
+
+    def missing(self, size: int) -> int:
+        """Bytes that have to go for a frame of so many; none if this is not above 0."""
+        size += DESCRIPTION_BYTES // 64  # about what comes with the payload
+        return max(self.held_bytes + size - self.limit_bytes, size + self.free_bytes - self._free())
 
     def _of(self, priority: Priority) -> list[Entry]:
         return list(self._entries[priority].values())

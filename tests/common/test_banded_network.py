@@ -1,3 +1,5 @@
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +31,7 @@ def detector() -> Path:
 def test_bands_give_what_the_whole_gives(detector: Path, height: int, width: int) -> None:
     image = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
     banded = BandedNetwork(detector, 1)
-    assert banded._body is not None
+    assert banded._seam
     made = banded.run(image, _blob)
     assert np.array_equal(made, whole(detector, image)) and np.ptp(made) > 0
 
@@ -128,7 +130,7 @@ def test_halves_that_do_not_load_run_whole(tmp_path: Path, monkeypatch: pytest.M
     found = halves(path.read_bytes())
     assert found is not None
     monkeypatch.setattr(banded_network, "halves", lambda content: replace(found, body=found.body[:-40]))
-    assert BandedNetwork(path, 1)._body is None
+    assert not BandedNetwork(path, 1)._seam
     assert same_as_whole(path)
 
 
@@ -138,12 +140,38 @@ def test_parts_that_do_not_run_run_whole(
     path, other = small(tmp_path / "net.onnx"), small(tmp_path / "other.onnx", wide=5)
     monkeypatch.setattr(onnx_models, "faster", lambda content: other.read_bytes())
     image = np.random.default_rng(0).integers(0, 256, (BAND + 64, 64, 3), dtype=np.uint8)
+    made_of, parts = banded_network.lean_sessions, list[weakref.ref]()
+
+    def watched(*arguments: object) -> list:
+        sessions = made_of(*arguments)
+        parts.extend(map(weakref.ref, sessions))
+        return sessions
+
+    monkeypatch.setattr(banded_network, "lean_sessions", watched)
     banded = BandedNetwork(path, 1)
-    assert banded._body is not None
+    assert banded._seam and len(parts) == 2 and all(part() for part in parts)
     made = [banded.run(image, _blob) for _ in range(2)]
+    gc.collect()
+    assert not any(part() for part in parts), "they are held beside the one that runs"
     monkeypatch.undo()
     assert all(np.allclose(one, whole(path, image), atol=1e-5) for one in made)
     assert caplog.text.count("does not run as it is rewritten") == 1
+
+
+def test_a_whole_network_that_never_runs_is_loaded_once_more_and_no_oftener(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = small(tmp_path / "net.onnx", wide=5)
+    found = halves(path.read_bytes())
+    assert found is not None
+    monkeypatch.setattr(banded_network, "halves", lambda content: replace(found, body=found.body[:-40]))
+    banded, image = BandedNetwork(path, 1), np.zeros((BAND, 64, 3), np.uint8)
+    read, loaded = Path.read_bytes, list[Path]()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: loaded.append(path) or read(path))
+    for _ in range(3):
+        with pytest.raises(Exception, match="Mul"):
+            banded.run(image, _blob)
+    assert loaded == [path]
 
 
 def test_what_is_no_network_is_said_to_be_none(tmp_path: Path) -> None:

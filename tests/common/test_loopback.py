@@ -34,7 +34,7 @@ def test_where_to_listen(text: str, where: tuple[str, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "host", "host:", "70000", "-1", "8o", "\u0668\u0660", "::1", "::1:80", "[::1:80"]
+    "text", ["", ":", "host", "host:", "70000", "9" * 5000, "-1", "8o", "\u0668\u0660", "::1", "::1:80", "[::1:80"]
 )
 def test_what_is_no_place_to_listen_is_said(text: str) -> None:
     with pytest.raises(ValueError, match=r"^--live .*: a port, as 8080, or a host and a port"):

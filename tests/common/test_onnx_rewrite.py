@@ -1,5 +1,7 @@
 """Rewritten networks say what they said: rapidocr's own, and small ones for each kind of rewriting."""
 
+import gc
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -275,19 +277,37 @@ def test_a_rewritten_network_that_does_not_run_runs_as_it_is(
     (tmp_path / "net.onnx").write_bytes(pooled())
     monkeypatch.setattr(onnx_models, "faster", lambda content: faulty())
     session, x = lean_session(tmp_path / "net.onnx", 1), np.ones((1, 3, 8, 8), np.float32)
+    rewritten = session._sess
+    assert sys.getrefcount(rewritten) > 2
     for _ in range(2):
         assert np.array_equal(session.run(None, {"x": x})[0], output(pooled(), x))
+    gc.collect()
+    assert sys.getrefcount(rewritten) == 2, "it is held beside the one that runs"
+    assert session.get_inputs()[0].name == "x"
     assert [one.message.count("does not run as it is rewritten") for one in caplog.records] == [1]
 
 
-def test_a_fault_that_is_none_of_the_rewriting_is_raised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fault_without_the_file_is_raised(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "net.onnx").write_bytes(pooled())
     session = lean_session(tmp_path / "net.onnx", 1)
-    with pytest.raises(Exception, match="Got invalid dimensions"):
-        session.run(None, {"x": np.ones((1, 4, 8, 8), np.float32)})
     (tmp_path / "net.onnx").unlink()
-    with pytest.raises(Exception, match="Got invalid dimensions"):
-        session.run(None, {"x": np.ones((1, 4, 8, 8), np.float32)})
+    for _ in range(2):
+        with pytest.raises(Exception, match="Got invalid dimensions"):
+            session.run(None, {"x": np.ones((1, 4, 8, 8), np.float32)})
+    assert not caplog.records and session.run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
+
+
+def test_a_fault_that_is_none_of_the_rewriting_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "net.onnx").write_bytes(pooled())
+    session = lean_session(tmp_path / "net.onnx", 1)
+    read, loaded = Path.read_bytes, list[Path]()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: loaded.append(path) or read(path))
+    for _ in range(3):
+        with pytest.raises(Exception, match="Got invalid dimensions"):
+            session.run(None, {"x": np.ones((1, 4, 8, 8), np.float32)})
+    assert len(loaded) == 1, "it is not loaded again with each"
     assert not caplog.records and session.run(None, {"x": np.ones((1, 3, 8, 8), np.float32)})
 
 

@@ -15,6 +15,7 @@ from common.pixels import RawImage
 from common.settings import load
 from edge_node.keeping import Keeping
 from edge_node.settings import EdgeSettings
+from edge_node.sinks import JsonLines
 from edge_node.spool import Description, Entry, Spool
 
 PACKED = packing.pack(RawImage.from_rgb(np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)))
@@ -65,6 +66,28 @@ async def test_what_is_on_its_way_is_not_pushed_out(tmp_path: Path) -> None:
     assert await store(keeping, frame(2)) and await store(keeping, frame(3)) and await store(keeping, frame(4)) is None
     assert out in spool and waiting not in spool and "the spool was full" in reasons[0]
     assert keeping.put_back(out, 1) and await keeping.next() == out and await keeping.load(out) is not None
+    await keeping.close()
+
+
+async def test_what_has_its_line_and_stays_goes_first(tmp_path: Path) -> None:
+    """The disk would not vouch for the line once: that holds no room from frames that have none, nor for good."""
+    readings = JsonLines(tmp_path / "readings.jsonl")
+    keeping = keeping_of(tmp_path)
+    keeping._readings = readings
+    less = await store(keeping, frame(0, Priority.STANDARD))
+    done = [await store(keeping, frame(number)) for number in (1, 2)]
+    assert less is not None and keeping.put_back(less, 1)
+    for entry in done:
+        assert entry is not None
+        readings._sync_failed = True
+        await keeping.settled(entry)
+    spool = keeping._spool
+    spool.limit_bytes = spool.held_bytes + 2048
+    assert len(keeping) == 1 and await keeping.find(FrameId("e", "s", 2)) is not None
+    for number in (3, 4):
+        assert await store(keeping, frame(number, Priority.STANDARD)) is not None
+        assert less in spool and len(spool) == 3 and len(keeping) == number - 1
+    assert not keeping.counts["given up"] and not keeping._unsure
     await keeping.close()
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -180,16 +181,19 @@ def test_lines_go_by_their_age(tmp_path: Path, make_shown) -> None:
     assert numbers(path) == [1, 0] and len(earlier(path)) == 1, "of the last one put aside the name stays"
 
 
-def test_a_file_from_before_there_was_a_bound_goes_at_once(tmp_path: Path, make_shown) -> None:
+def test_a_file_from_before_there_was_a_bound_goes_with_the_second_rotation(tmp_path: Path, make_shown) -> None:
     path = tmp_path / "readings.jsonl"
-    for bound in (Bound(), Bound(mib=0.001)):
-        sink = JsonLines(path, bound=bound)
-        for number in range(5):
-            sink.write(make_shown(number))
-        size = sink.size
-        sink.close()
-    kept = numbers(path)
-    assert len(kept) < 5 and kept == list(range(5 - len(kept), 5)) and size == JsonLines(path).size
+    sink = JsonLines(path)
+    for number in range(50):
+        sink.write(make_shown(number))
+    sink.close()
+    sink = JsonLines(path, bound=Bound(mib=16 / 1024))  # some four lines a file
+    sink.write(make_shown(50))
+    assert numbers(path) == list(range(51)) and len(earlier(path)) == 1, "also what is newest of it"
+    for number in range(51, 60):
+        sink.write(make_shown(number))
+    sink.close()
+    assert numbers(path) == list(range(50, 60)) and sink.size == JsonLines(path).size
 
 
 def test_what_cannot_be_put_aside_grows_on(
@@ -204,9 +208,70 @@ def test_what_cannot_be_put_aside_grows_on(
         assert sink.written
     assert caplog.text.count("cannot be put aside, it grows on: Is a directory") == 1
     (tmp_path / "readings.jsonl.new").rmdir()
-    assert not sink.sync() and sink.sync(), "it may have been the disk"
+    assert sink.sync(), "the lines are on the disk"
     sink.close()
     assert numbers(path) == list(range(5))
+
+
+def test_a_file_that_cannot_be_synced_is_told_once(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Linux says it once: whoever asks next would hear that all is well."""
+
+    def fails(file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    sink = JsonLines(tmp_path / "readings.jsonl", bound=Bound(mib=0.001))
+    sink.write(make_shown(0))
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fails)
+        sink.write(make_shown(1))
+    assert caplog.text.count("cannot be put aside, it grows on: Input/output error") == 1
+    assert not sink.sync() and sink.sync()
+    sink.close()
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_rotation_that_fails_half_way_is_taken_back(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    path, rename, there = tmp_path / "readings.jsonl", os.rename, list[bool]()
+
+    def fails(before: Path, after: Path) -> None:
+        if before.suffix == ".new":
+            there.append(path.exists())
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        rename(before, after)
+
+    def refused(before: Path, after: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(record, "TRY_AGAIN_S", 0.0)
+    if not links:
+        monkeypatch.setattr(os, "link", refused)
+    sink = JsonLines(path, bound=Bound(mib=1))
+    sink._shelf._bound = Bound(mib=0.001)  # each line is due
+    sink._shelf.tidy = lambda: None  # and none goes
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rename", fails)
+        for number in range(4):
+            sink.write(make_shown(number))
+            assert sink.written and sink.sync() and not earlier(path) and sink.size == path.stat().st_size
+    assert there == [links] * 3, "with a link it never lacks"
+    sink.write(make_shown(4))
+    sink.close()
+    assert numbers(path) == list(range(5)) and len(earlier(path)) == 1
+    assert JsonLines(path).size == sink.size == earlier(path)[0][1] + path.stat().st_size
+
+
+def test_one_that_was_killed_half_way_begins_with_one_name(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "readings.jsonl"
+    sink = JsonLines(path)
+    for number in range(3):
+        sink.write(make_shown(number))
+    sink.close()
+    os.link(path, tmp_path / f"readings.{sink.size:015d}.jsonl")
+    assert JsonLines(path).size == sink.size and numbers(path) == [0, 1, 2] and not earlier(path)
 
 
 def test_a_link_to_another_disk_is_followed(tmp_path: Path, make_shown) -> None:

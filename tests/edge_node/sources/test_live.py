@@ -96,6 +96,22 @@ def test_or_is_waited_for(follow, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (camera.status.reopened, camera.status.problem) == (0, "")
 
 
+def test_cameras_that_refuse_are_not_all_asked_at_once(follow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed password locks an account less soon if they do not come together."""
+    monkeypatch.setattr(live, "REFUSED_S", 0.003)
+    waits: list[float] = []
+
+    class Watched(Backoff):
+        def next_s(self, **bounds: float) -> float:
+            waits.append(super().next_s(**bounds))
+            return waits[-1]
+
+    connect = one_after_the_other(*[SourceRefused("wrong password")] * 20, MOVING)
+    options = LiveOptions(wait_for_source=True)
+    follow(LiveSource(connect, "camera 7", options, backoff=Watched(0.001, 0.002)), lambda seen: bool(seen))
+    assert len(set(waits[:20])) > 10 and 0.003 <= min(waits[:20]) < max(waits[:20]) <= 0.0045
+
+
 def test_close_while_it_waits_for_the_next_attempt() -> None:
     away = SourceError("there is no camera 7")
     camera = LiveSource(

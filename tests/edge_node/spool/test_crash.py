@@ -26,10 +26,13 @@ from pathlib import Path
 from common.frame import Frame, FrameId, Outcome, Priority, Reading
 from common.packing import Filter, PackedImage
 from common.pixels import ColorMatrix, ColorRange, PixelFormat
+from edge_node import record as rotation
+from edge_node.record import Bound
 from edge_node.sinks import JsonLines, Shown
 from edge_node.spool import Spool
+rotation.PARTS = 10**6  # a file has 1 kB, and none goes
 folder, session, pause_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-record = JsonLines(folder / "readings.jsonl")
+record = JsonLines(folder / "readings.jsonl", bound=Bound(mib=1000))
 spool = Spool(folder / "spool", "pole", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
 spool.drop_settled(record.path)
 held = list(spool)
@@ -53,8 +56,8 @@ for sequence in range(10**6):
 """
 
 
-def start_writer(folder: Path, session: str, pause_at: int = -1) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", WRITER, str(folder), session, str(pause_at)]
+def start_writer(folder: Path, session: str, pause_at: int = -1, before: str = "") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", before + WRITER, str(folder), session, str(pause_at)]
     writer = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
     assert writer.stdout is not None and writer.stdout.readline() == b"ready -\n"
     return writer
@@ -68,11 +71,13 @@ def words(text: bytes) -> tuple[set[str], set[str]]:
 
 def check(folder: Path, kept: set[str], settled: set[str]) -> None:
     """Every promise holds: kept is in the spool or has its line; settled has one line; none has two or both."""
-    lines = [json.loads(line) for line in (folder / "readings.jsonl").read_text().splitlines() if line.endswith("}")]
-    written = [line["frame"] for line in lines]
+    path = folder / "readings.jsonl"
+    JsonLines(path).close()  # as the next run begins
+    texts = [file.read_text() for file in (*(before for before, _ in earlier(path)), path)]
+    written = [json.loads(line)["frame"] for text in texts for line in text.splitlines() if line.endswith("}")]
     assert len(written) == len(set(written)) and settled <= set(written)
     spool = Spool(folder / "spool", "pole", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
-    spool.drop_settled(folder / "readings.jsonl")
+    spool.drop_settled(path)
     held = set()
     for entry in spool:
         frame, _ = spool.load(entry)
@@ -99,6 +104,31 @@ def test_killed_in_the_middle_of_its_writes(tmp_path: Path) -> None:
     assert len(kept) > 4
 
 
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("number", [1, 2])
+def test_killed_while_the_record_is_put_aside(tmp_path: Path, number: int, links: bool) -> None:
+    """Before a name changes, or between the two, where there are links and where there are none."""
+    kill = """
+import itertools, os, signal
+calls, link, rename = itertools.count(1), os.link, os.rename
+def name(action, *names):
+    if next(calls) == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    action(*names)
+def refused(*names):
+    raise PermissionError(1, "no links")
+os.link, os.rename = (lambda *names: name(link, *names)) if {links} else refused, lambda *names: name(rename, *names)
+"""
+    kept, settled = set[str](), set[str]()
+    for life in range(3):
+        writer = start_writer(tmp_path, f"life{life}", before=kill.format(number=number, links=links))
+        now_kept, now_settled = words(writer.communicate()[0])
+        assert writer.returncode == -signal.SIGKILL and now_kept
+        kept |= now_kept
+        settled |= now_settled
+        check(tmp_path, kept, settled)
+
+
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     """An ext4 of its own and the file that is its device: what is in there is what a power cut would leave."""
@@ -114,7 +144,7 @@ def disk(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def test_the_power_fails(disk: tuple[Path, Path], tmp_path: Path) -> None:
-    """The device is copied while the process writes; what it had acknowledged before is in the copy."""
+    """The device is copied in the middle of the process's writes; what it had acknowledged before is in the copy."""
     device, mounted = disk
     writer = start_writer(mounted, "one", pause_at=40)  # nothing that comes after may save the last frame
     assert writer.stdout is not None
@@ -124,7 +154,10 @@ def test_the_power_fails(disk: tuple[Path, Path], tmp_path: Path) -> None:
             while said.count(b"kept") < (12, 24, 41)[number]:
                 said += writer.stdout.readline()
             copy = tmp_path / f"copy{number}"
+            writer.send_signal(signal.SIGSTOP)  # wherever it is: a device that changes in the copying is no such moment
+            os.waitpid(writer.pid, os.WUNTRACED)
             subprocess.run(["cp", "--sparse=always", device, copy], check=True)
+            writer.send_signal(signal.SIGCONT)
             copies.append((copy, said))
     finally:
         writer.kill()
