@@ -22,6 +22,7 @@ LAST = max(Priority)
 SHORT_MS = 100  # to come again when nothing better is known
 MOST_MS = 2**31  # that the wire holds
 NO_DEVICE_MS = 2_000
+MOST_VICTIMS = 64  # frames of its own priority that go for one; work for each that is refused
 REMEMBERED = 1_024  # edges whose use is kept before those that sent nothing lately are looked for
 
 
@@ -79,8 +80,9 @@ class Admission:
     - Single pictures of one caller, which no window bounds, wait within its bytes, within the pixels of that many of
       the largest frames, and within half of `shed_after_ms`: they alone never have others sent away. A lone one may.
     - When the queue is full, or longer than `shed_after_ms`, less urgent frames are given back to make room, then
-      those of edges that have had more than the new one's, by their shares (`Scheduler.lesser`); a frame that does not
-      find enough of them is refused, and none goes for it. So edges share alike what is served, however many they are.
+      up to `MOST_VICTIMS` of edges that have had more than the new one's, by their shares (`Scheduler.lesser`); a frame
+      that does not find enough of them is refused, and none goes for it. So edges share alike what is served, however
+      many they are.
 
     A frame goes on under the policy's `highest` priority if it claims more: through the queue, the spool and NATS.
     Its result comes on the subject of that priority, which the edge fetches as well.
@@ -245,11 +247,13 @@ class Admission:
     def _crowded(self, ticket: Ticket[Job], size: int) -> Refusal | None:
         """Make room for a frame by giving others back, or say why there is none."""
         go: list[Ticket[Job]] = []
+        equals = 0
         lesser = self.scheduler.lesser(ticket)
         frames, queued_bytes, pixels = len(self.scheduler), self.queued_bytes, self.scheduler.pixels_ahead(LAST)
         while full := self._full(frames, queued_bytes, size, pixels):
             victim = next(lesser, None)
-            if victim is None:
+            equals += victim is not None and victim.priority == ticket.priority
+            if victim is None or equals > MOST_VICTIMS:
                 return Refusal(pb.REJECT_REASON_OVERLOADED, full, self._retry_ms(self.wait_ms(ticket.priority)))
             go.append(victim)
             frames, queued_bytes, pixels = frames - 1, queued_bytes - _size(victim.job), pixels - victim.pixels

@@ -203,11 +203,12 @@ class ProcessDevice(asyncio.Protocol):
         if process is None:
             return True
         try:
-            await asyncio.to_thread(process.wait, timeout_s)
-        except subprocess.TimeoutExpired:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.to_thread(process.wait, timeout_s)
+                if self._transport is not None:
+                    await self._over.wait()
+        except (subprocess.TimeoutExpired, TimeoutError):
             return False
-        if self._transport is not None:
-            await self._over.wait()
         return True
 
     # --- what the process says ---
@@ -217,8 +218,11 @@ class ProcessDevice(asyncio.Protocol):
             self._received(message)
 
     def connection_lost(self, error: Exception | None) -> None:
-        for data in self._unread():
-            self.data_received(data)
+        try:
+            for data in self._unread():
+                self.data_received(data)
+        except Exception:  # whatever it is, what follows is to be done
+            log.exception("%s: its last words make no sense", self._name)
         self._held = self.held()
         self.cpu_s()
         for timer in (self._tidying, self._aborting):
@@ -236,7 +240,8 @@ class ProcessDevice(asyncio.Protocol):
 
     def _unread(self) -> Iterator[bytes]:
         """A write that fails ends the connection, whatever is still to be read."""
-        assert self._transport is not None
+        if self._transport is None:
+            return
         ours = self._transport.get_extra_info("socket").fileno()  # it is closed after `connection_lost`
         with suppress(OSError):  # there is no more
             while data := os.read(ours, CHUNK):

@@ -14,7 +14,8 @@ from common.frame import Priority
 J = TypeVar("J")
 
 REMEMBERED = 64  # batches, to know who led; those that may still be put back are fewer
-BEHIND = 2  # frames of its own that an edge may make up for where there is no room for all
+BEHIND = 2  # frames of its own that an edge may make up for where there is no room for all, and one if turned away
+EDGES = 4_096  # of a priority, remembered before those that count no more are looked for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,15 +238,16 @@ class _Led:
 class _Edge(Generic[J]):
     """One edge's waiting frames of one priority."""
 
-    __slots__ = ("frames", "had", "pixels", "share", "spent", "turn")
+    __slots__ = ("came", "frames", "had", "pixels", "share", "spent", "turn")
 
-    def __init__(self, had: float) -> None:
+    def __init__(self, had: float, share: float) -> None:
         self.frames: list[tuple[int, int, Ticket[J]]] = []  # by arrival
         self.pixels = 0  # of these
-        self.share = 1.0
+        self.share = share
         self.spent = -1.0  # pixels / share that it was given
         self.turn = 0  # among edges that spent the same
         self.had = had  # pixels / share that it was given, for who gets room
+        self.came = 0  # times since it was served, with no frame waiting
 
 
 _Entry = tuple[float, int, _Edge[J]]
@@ -258,7 +260,8 @@ class _Level(Generic[J]):
     `draw` keeps the upper bound, `add` the lower one. From this follow the bounds that `Scheduler` promises.
     Room goes to those who had the least. That is what they were given, but differs from what they spent when they come
     anew: an edge that was turned away may be behind the others. `BEHIND` of its frames are made up for: all that others
-    are given while it sends less often than it might is not.
+    are given while it sends less often than it might is not. Of those that are as far behind, the one that came most
+    often since it was served goes first, by a part of a frame: else the first to ask would, every time.
 
     The lists are kept sorted: at thousands of entries that is as fast as a heap, and any entry can be taken out.
     """
@@ -270,7 +273,7 @@ class _Level(Generic[J]):
         self.by_had: list[_Entry[J]] = []  # the same, by what they will have had once all of it is served
         self._arrivals: list[tuple[int, int]] = []
         self._edges: dict[str, _Edge[J]] = {}  # those that wait, and others
-        self._forget_at = 64
+        self._forget_at = EDGES
         self._floor = 0.0  # the least that a waiting edge had spent when a frame was last served
         self._most = 0.0  # that an edge spent
         self._had = 0.0  # as `_floor`, of the edge that will have had the least
@@ -313,6 +316,7 @@ class _Level(Generic[J]):
         if served:
             edge.spent += ticket.pixels / edge.share
             edge.had += ticket.pixels / edge.share
+            edge.came = 0
             self._most = max(self._most, edge.spent)
             self._to_the_end(edge)
         if edge.frames:
@@ -381,20 +385,22 @@ class _Level(Generic[J]):
         if (edge := self._edges.get(ticket.edge)) is None:
             if len(self._edges) >= self._forget_at:
                 self._forget()
-            edge = self._edges[ticket.edge] = _Edge(self._had + frame)
+            edge = self._edges[ticket.edge] = _Edge(self._had + frame, ticket.share)
         elif not edge.frames:
-            edge.had = max(edge.had, self._had - BEHIND * frame)
+            edge.came += 1
+            more = edge.came / (100 + edge.came)  # below one, and rises for ever
+            edge.had = max(edge.had, self._had - (BEHIND + more) * frame)
         return edge
 
     def _forget(self) -> None:
         """What an idle edge spent counts as long as it is above the floor."""
-        least = self._had - BEHIND * self._frame
+        least = self._had - (BEHIND + 1) * self._frame
         self._edges = {
             name: edge
             for name, edge in self._edges.items()
             if edge.frames or edge.spent >= self._floor or edge.had > least
         }
-        self._forget_at = 64 + 2 * len(self._edges)
+        self._forget_at = max(EDGES, 2 * len(self._edges))
 
     def _to_the_end(self, edge: _Edge[J]) -> None:
         edge.turn = self._turn

@@ -1,15 +1,16 @@
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hand_edges import rules, ticket
 
-from cloud_node.admission import REMEMBERED, Admission, Refusal, check_image
+from cloud_node.admission import MOST_VICTIMS, REMEMBERED, Admission, Refusal, check_image
 from cloud_node.jobs import Encoding, Job
 from cloud_node.load import Load
 from cloud_node.policy import Policy
-from cloud_node.scheduler import Scheduler
+from cloud_node.scheduler import Scheduler, Ticket
 from cloud_node.settings import CloudSettings, Limits, Window
 from cloud_node.streams import Streams
 from common import packing
@@ -217,6 +218,27 @@ def test_a_full_queue_is_shared_by_edges_however_late_they_come(limits: dict[str
         ("loud", 0), ("late", 0), ("loud", 1), ("late", 1),
     ]  # fmt: skip
     assert desk.admission.sacrificed == 2 and desk.credited == 2, "the newest of the loud one"
+
+
+def test_a_queue_far_over_its_bound_costs_little_for_each_frame_that_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk = Desk(shed_after_ms=4 * MOST_VICTIMS).measured()
+    assert desk.send(MOST_VICTIMS, edge="loud") == [None] * MOST_VICTIMS
+    assert desk.send(3 * MOST_VICTIMS, SECONDARY, "loud") == [None] * (3 * MOST_VICTIMS)
+    desk.load.on_batch(PIXELS, 10**4 * MS, 1)  # far slower from now on
+    looked_at, lesser = list[str](), desk.scheduler.lesser
+
+    def noted(ticket: Ticket[Job]) -> Iterator[Ticket[Job]]:
+        for victim in lesser(ticket):
+            looked_at.append(victim.edge)
+            yield victim
+
+    monkeypatch.setattr(desk.scheduler, "lesser", noted)
+    assert None not in desk.send(1, SECONDARY, "late") and desk.admission.sacrificed == 0
+    assert len(looked_at) <= MOST_VICTIMS + 1
+    assert desk.send(1, ESSENTIAL, "late") == [None], "less urgent frames go, however many"
+    assert desk.admission.sacrificed == 4 * MOST_VICTIMS
 
 
 def test_an_essential_frame_goes_for_no_lesser_one() -> None:

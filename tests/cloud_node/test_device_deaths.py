@@ -3,11 +3,13 @@
 import asyncio
 import fcntl
 import os
-import select
+import pickle
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from cloud_node import device_memory, device_process
 from cloud_node.batches import Done
 from cloud_node.device_memory import LEAST, Stretch
 from cloud_node.device_process import ProcessDevice
-from cloud_node.device_wire import INLINE, EngineSpec, Tidy
+from cloud_node.device_wire import INLINE, LENGTH, EngineSpec, Inbox, Tidy
 from cloud_node.jobs import Encoding, Job
 from cloud_node.mover import AT_ONCE
 from cloud_node.outputs import Away
@@ -122,22 +124,48 @@ async def test_images_that_were_finished_outlive_the_process(tmp_path: Path, mon
 
 async def test_what_was_said_counts_where_a_write_tells_of_the_end() -> None:
     """Such a write ends the connection at once, with a batch and its images still to be read."""
-    device = ProcessDevice(HELPED, "cpu")
-    await device.start()
-    assert device._transport is not None
-    flight = device.send([large(1), large(2)], 0)
-    device._transport.pause_reading()
-    await asyncio.to_thread(select.select, [device._transport.get_extra_info("socket").fileno()], [], [])
-    await asyncio.to_thread(idle, device)
-    os.kill(device.pid, signal.SIGKILL)
-    assert device._process is not None
-    await asyncio.to_thread(os.waitid, os.P_PID, device.pid, os.WEXITED | os.WNOWAIT)
-    device._write(Tidy())
-    await shown(await flight, large(1), large(2))
-    with pytest.raises(DeviceLost, match="the process of cpu"):
-        await device.send([large(3)], 0)
-    device.leave()
-    assert await device.ended(60)
+    async with started(ProcessDevice(HELPED, "cpu")) as device:
+        assert device._transport is not None
+        flight = device.send([large(1), large(2)], 0)
+        device._transport.pause_reading()
+        await asyncio.to_thread(said, device, 2)
+        os.kill(device.pid, signal.SIGKILL)
+        assert device._process is not None
+        await asyncio.to_thread(os.waitid, os.P_PID, device.pid, os.WEXITED | os.WNOWAIT)
+        device._write(Tidy())
+        await shown(await flight, large(1), large(2))
+        with pytest.raises(DeviceLost, match="the process of cpu"):
+            await device.send([large(3)], 0)
+
+
+async def test_last_words_that_make_no_sense_hold_up_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with started(ProcessDevice(ALONE, "cpu")) as device:
+        os.kill(device.pid, signal.SIGSTOP)
+        flight = device.send([make_job(1)], 0)
+        device.data_received(LENGTH.pack(100))
+        with pytest.raises(pickle.UnpicklingError):  # which the event loop would log, and end the connection
+            device.data_received(b"x" * 100)
+        left, right = socket.socketpair()
+        with left, right:
+            right.sendall(b"more")
+            right.shutdown(socket.SHUT_WR)
+            os.dup2(left.fileno(), device._transport.get_extra_info("socket").fileno())  # type: ignore[union-attr]
+            device._transport.abort()  # type: ignore[union-attr]
+            os.kill(device.pid, signal.SIGKILL)
+            async with asyncio.timeout(60):
+                with pytest.raises(DeviceLost, match="signal 9"):
+                    await flight
+    assert "make no sense" in caplog.text
+
+
+async def test_a_process_whose_end_is_not_heard_is_waited_for_no_longer_than_asked() -> None:
+    async with started(ProcessDevice(ALONE, "cpu")) as device:
+        assert device._transport is not None
+        device._transport.pause_reading()
+        os.kill(device.pid, signal.SIGKILL)
+        async with asyncio.timeout(60):
+            assert not await device.ended(2.0)
+        device._transport.resume_reading()
 
 
 async def test_a_frame_is_not_to_blame_for_a_process_that_the_node_ends(
@@ -231,7 +259,7 @@ async def test_large_frames_hold_up_nothing_and_outlive_the_process(monkeypatch:
         done = await device.send([large(6), large(7)], 0)  # and grows again
         assert done is not None and device._transport is not None
         device._transport.pause_reading()
-        await asyncio.to_thread(idle, device)
+        await asyncio.to_thread(said, device, 2)
         device.leave()  # because of a batch behind it that hangs, say
         device._transport.resume_reading()
         await shown(done, large(6), large(7))
@@ -245,17 +273,24 @@ async def shown(done: Done | None, *jobs: Job) -> None:
         assert np.array_equal(packing.decode(await output.image), packing.decode(job.frame.image))
 
 
-def idle(device: ProcessDevice) -> None:
-    """Until no thread of the process is at anything, nor between two steps."""
-    looks = 0
-    while looks < 200:
-        looks = 0 if any(device._hands.held()) else looks + 1
-        time.sleep(0.002)
+def said(device: ProcessDevice, images: int) -> None:
+    """Until the node could read the ends of so many images that wait in its paused socket."""
+    assert device._transport is not None
+    ours = device._transport.get_extra_info("socket").fileno()
+    end = time.monotonic() + 60
+    with socket.socket(fileno=os.dup(ours)) as peeked:
+        while time.monotonic() < end:
+            with suppress(BlockingIOError):
+                heard = Inbox().add(peeked.recv(1 << 20, socket.MSG_PEEK))
+                if sum(isinstance(message, device_process.Image) for message in heard) == images:
+                    return
+            time.sleep(0.002)
+    raise TimeoutError(f"{images} images were not told")
 
 
 async def test_a_frame_that_hangs_the_device_is_blamed_and_fails_alone() -> None:
     devices: list[ProcessDevice] = []
-    house = house_of(Deadly, ALONE, devices, stuck_after_s=3.0)
+    house = house_of(Deadly, ALONE, devices, stuck_after_s=10.0)
     async with house.running(), asyncio.timeout(180):
         await send_until_settled(house, *(partial(make_job, n) for n in (1, HANGS, 3)))
         assert len(devices) <= 3, "it took two with it"

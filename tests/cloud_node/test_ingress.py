@@ -187,13 +187,13 @@ async def test_a_deadline_that_cannot_be_kept_is_refused_with_the_time_to_come_a
 
 
 async def test_a_stream_that_opens_and_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloud_node.ingress.OPEN_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("cloud_node.ingress.OPEN_TIMEOUT_S", 2.0)
     async with serving(settings(max_edges=2)) as (front, address), hand_edges(address) as make:
         silent = [make() for _ in range(3)]
         ends = await asyncio.gather(*(edge.end() for edge in silent))
         details = sorted(detail for _, detail in ends)
         assert "2 streams are being opened" in details[0]
-        assert ["no Open within 0.2 s" in detail for detail in details[1:]] == [True, True]
+        assert ["no Open within 2.0 s" in detail for detail in details[1:]] == [True, True]
         monkeypatch.setattr("cloud_node.ingress.OPEN_TIMEOUT_S", 60.0)
         await make().open("cam", "s")
         assert list(front.streams.live) == ["cam"]

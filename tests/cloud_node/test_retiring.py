@@ -46,15 +46,15 @@ async def test_a_frame_that_takes_too_long_is_not_waited_for() -> None:
 
 
 def test_an_edge_that_is_spread_anew_loses_nothing(tmp_path: Path) -> None:
-    for number in range(30):
+    for number in range(60):
         Image.new("RGB", (160, 120), (number, 8, 8)).save(tmp_path / f"{number:02}.png")
-    cloud = Cloud("--preset", "none", "--stream-age-s", "0.3")
+    cloud = Cloud("--preset", "none", "--stream-age-s", "1")
     try:
         out = tmp_path / "out"
         source = ("--detector", "none", "--gate", "off", "--local", "off", "--fps", "15", "--verbose")
         edge = Process(*edge_arguments(cloud.address, tmp_path, out, *source))
         assert edge.wait() == 0, edge.output
-        assert sorted(line["sequence"] for line in readings(out)) == list(range(30))
+        assert sorted(line["sequence"] for line in readings(out)) == list(range(60))
         assert {line["outcome"] for line in readings(out)} == {"enhanced"}
         assert len(re.findall("edges are spread anew", edge.output)) >= 2
         assert "trying again" not in edge.output

@@ -11,7 +11,7 @@ from examples import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cloud_node.scheduler import BEHIND, Scheduler, Selection, Ticket
+from cloud_node.scheduler import BEHIND, EDGES, Scheduler, Selection, Ticket
 
 MS = 1_000_000
 MAX_PIXELS, MAX_WAIT_MS = 100, 400
@@ -400,7 +400,30 @@ def test_an_edge_that_is_turned_away_is_remembered_and_one_that_stays_away_is_no
         scheduler.submit(ticket("next", edge="0"))
         scheduler.select(0)
     [level] = scheduler._levels.values()
-    assert len(level._edges) < 300
+    assert len(level._edges) <= EDGES
+
+
+def test_those_furthest_behind_are_not_the_ones_forgotten() -> None:
+    scheduler = make(max_frames=1)
+    for number in range(1_000):
+        list(scheduler.lesser(ticket("refused", edge=f"refused {number}")))
+        for _ in range(2):
+            scheduler.submit(ticket("next", edge="0"))
+            scheduler.select(0)
+    [level] = scheduler._levels.values()
+    assert len(level._edges) == 1_001
+
+
+def test_a_frame_of_an_edge_that_was_forgotten_is_put_back_by_its_share() -> None:
+    scheduler = make(max_frames=1)
+    scheduler.submit(ticket("first", edge="half", share=0.5))
+    taken = scheduler.select(0)
+    [level] = scheduler._levels.values()
+    level._edges.clear()
+    scheduler.submit(ticket("other", edge="other"))
+    newcomer = level._had + 10 / 0.5
+    scheduler.put_back(taken)
+    assert level._edges["half"].had == newcomer - 10 / 0.5
 
 
 # --- starvation and fairness, under a flood ---

@@ -30,7 +30,7 @@ from common.pixels import RawImage
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc, frame_pb2, image_pb2
 
-HANG_S = 30
+HANG_S = 120
 
 
 class HandEdge:

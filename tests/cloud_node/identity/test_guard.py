@@ -27,7 +27,7 @@ from common.identity import Identity
 from lamplight.v1 import enhancement_pb2 as pb
 from lamplight.v1 import enhancement_pb2_grpc
 
-HANG_S = 30
+HANG_S = 120
 
 
 @pytest.fixture

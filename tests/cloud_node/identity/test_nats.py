@@ -34,7 +34,7 @@ from edge_node.sinks.nats_subject import READINGS, NatsSubject
 from edge_node.sinks.outlet import Message, Refused
 
 STREAM = "lamplight-results"
-HANG_S = 30
+HANG_S = 120
 
 
 class Place:

@@ -17,7 +17,7 @@ from common.errors import SettingsError
 from common.files import write_private
 from common.settings import load
 
-HANG_S = 30
+HANG_S = 120
 
 
 async def until_revoked(identity: NodeIdentity, serial: str) -> None:

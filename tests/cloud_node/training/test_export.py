@@ -13,7 +13,7 @@ from cloud_node.laegan import save as write_weights
 from cloud_node.laegan.network import LAEGAN
 from cloud_node.training.export import ExportError, export, main
 from edge_node.local_enhancer import LocalEnhancer
-from edge_node.solved_curve import solve_curve
+from edge_node.solved_curve import KNEE, KNEE_LAMPS, SLIGHT, exposure_level, solve_curve
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,27 @@ def test_both_solve_the_same_curve(light: int, even: bool) -> None:
         frame[:4, :60] = 250
     torch_frame = torch.from_numpy(frame).movedim(-1, 0)[None].float() / 255
     assert solve_curve(frame, 0.45) == pytest.approx(in_torch(torch_frame, 0.45).item(), abs=2e-4)
+
+
+@pytest.mark.parametrize("bends", ["slight", "bright"])
+def test_both_bend_alike(bends: str) -> None:
+    from cloud_node.laegan.curve import exposure_level as level_in_torch
+    from cloud_node.laegan.curve import solve_curve as in_torch
+
+    frame = (np.random.default_rng(5).random((96, 144, 3)) ** 2 * (130 if bends == "slight" else 40)).astype(np.uint8)
+    frame[:, 72:] //= 4
+    if bends == "bright":
+        frame[:14:2, 0] = 250  # 7 of 48 x 72 that are looked at: 0.2 %
+    low = torch.from_numpy(frame).movedim(-1, 0)[None].float() / 255
+    view, low_view = frame[::2, ::2], low[..., ::2, ::2]
+    level, knee = exposure_level(view, 0.45)
+    assert (level, knee) == pytest.approx([each.item() for each in level_in_torch(low_view, 0.45)], abs=2e-5)
+    if bends == "bright":
+        assert KNEE_LAMPS + 0.05 < knee < KNEE - 0.05
+    else:
+        level = 0.137  # a curve of 0.045, which is halved
+        assert SLIGHT / 2 < solve_curve(frame, level) < SLIGHT
+    assert solve_curve(frame, level) == pytest.approx(in_torch(low, level).item(), abs=2e-4)
 
 
 def test_the_file_says_what_it_is_and_not_where_it_was_made(exported: Path) -> None:
