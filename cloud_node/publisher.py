@@ -12,9 +12,9 @@ from common.backoff import Backoff
 from common.broker import Broker
 from common.errors import BrokerUnavailable, LamplightError
 from common.frame import Priority, Result
-from common.nats_connection import end_tasks
 from common.packing import PackedImage
 from common.subjects import HEADER_FRAME, Message
+from common.tasks import run_all
 from common.wire import result_to_proto
 
 log = logging.getLogger(__name__)
@@ -117,11 +117,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Publish until cancelled."""
-        workers = [asyncio.create_task(self._work(), name="publisher") for _ in range(self._in_flight)]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            await end_tasks(workers)
+        await run_all((self._work() for _ in range(self._in_flight)), "publisher")
 
     async def drain(self, timeout_s: float) -> int:
         """Wait until all is published, `timeout_s` at most; returns how many results are left."""

@@ -16,7 +16,7 @@ from common.backoff import Backoff
 from common.consumers import ensure_consumer, replace_lost
 from common.errors import BrokerUnavailable
 from common.frame import Priority
-from common.nats_connection import Connection, Login, end_tasks
+from common.nats_connection import Connection, Login
 from common.streams import (
     ESSENTIAL_LIMITS,
     OTHER_LIMITS,
@@ -38,6 +38,7 @@ from common.subjects import (
     split,
     stream_of,
 )
+from common.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from nats.aio.client import Client, RawCredentials
 from common.backoff import Backoff
 from common.errors import BrokerUnavailable, SettingsError
 from common.logs import LOGIN
+from common.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -284,18 +285,6 @@ class Connection:
             await close_client(client)
             raise
         return client, closed
-
-
-async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait for them. nats-py swallows a cancellation in places, so it is repeated."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        done, left = await asyncio.wait(left, timeout=0.5)
-        for task in done:
-            if not task.cancelled():
-                task.exception()  # seen: whoever wants it has it already
 
 
 async def _set_within(event: asyncio.Event, timeout_s: float) -> bool:

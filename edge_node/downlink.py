@@ -19,8 +19,9 @@ from common.backoff import Backoff
 from common.errors import BrokerUnavailable, CorruptImage, ImageError
 from common.frame import Priority, Result
 from common.identity import EDGE_API, Identity
-from common.nats_connection import Connection, end_tasks
+from common.nats_connection import Connection
 from common.subjects import ACK_WAIT_S, Consumer
+from common.tasks import end_tasks
 from common.wire import priority_from_proto, result_from_proto
 from edge_node.assembly import Assembler, Assembly, part_of
 from edge_node.pull import JS_API, ConsumerMissing, Pull

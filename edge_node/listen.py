@@ -16,9 +16,10 @@ from nats.aio.msg import Msg
 from common import process
 from common.errors import SettingsError
 from common.identity import read_private, trusting
-from common.nats_connection import Connection, Login, end_tasks
+from common.nats_connection import Connection, Login
 from common.printable import printable
 from common.subjects import check_edge
+from common.tasks import end_tasks
 from edge_node.sinks.addresses import check_nats
 from edge_node.sinks.nats_subject import ALERTS, READINGS
 

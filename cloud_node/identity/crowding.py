@@ -21,8 +21,9 @@ from nats.aio.msg import Msg
 from cloud_node.identity.claims import EDGES, name_of
 from cloud_node.identity.node import NodeIdentity
 from common.errors import BrokerUnavailable
-from common.nats_connection import Connection, end_tasks, server_list
+from common.nats_connection import Connection, server_list
 from common.printable import printable
+from common.tasks import run_all
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,7 @@ class Crowding:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        tasks = [asyncio.create_task(self._watch(url), name="crowding") for url in self._servers]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            await end_tasks(tasks)
+        await run_all(map(self._watch, self._servers), "crowding")
 
     async def _watch(self, url: str) -> None:
         connection = Connection(url, name="crowding", login=self._identity.system_login)

@@ -13,7 +13,8 @@ import nats.errors
 from cloud_node.identity.claims import issued_of, subject_of
 from cloud_node.identity.node import NodeIdentity
 from common.errors import BrokerUnavailable
-from common.nats_connection import Connection, end_tasks, server_list
+from common.nats_connection import Connection, server_list
+from common.tasks import run_all
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +40,7 @@ class ClaimsPusher:
 
     async def run(self) -> None:
         """Push until cancelled: now, after each change, after each time that a server was away, and now and then."""
-        tasks = [asyncio.create_task(self._keep(url), name="claims") for url in self._changed]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            await end_tasks(tasks)
+        await run_all(map(self._keep, self._changed), "claims")
 
     async def _keep(self, url: str) -> None:
         changed = self._changed[url]

@@ -12,8 +12,8 @@ from typing import Any
 from common import packing
 from common.errors import CloudUnavailable, FrameTooLarge
 from common.frame import Frame, FrameId, Outcome, Result
-from common.nats_connection import end_tasks
 from common.packing import PackedImage
+from common.tasks import end_tasks
 from edge_node.load.flights import Backlog, Flight
 from edge_node.load.link import Link
 from edge_node.load.records import Ending, Recorder

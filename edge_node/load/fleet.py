@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from common.errors import LamplightError, SettingsError
-from common.nats_connection import end_tasks
 from common.packing import PackedImage
+from common.tasks import end_tasks, run_all
 from edge_node.load.edge import SimulatedEdge
 from edge_node.load.records import Measured, Progress, Recorder
 from edge_node.load.settings import LoadSettings
@@ -46,11 +46,7 @@ class Fleet:
             async with turns:
                 await edge.connect()
 
-        connecting = [asyncio.create_task(connect(edge)) for edge in self._edges]
-        try:
-            await asyncio.gather(*connecting)
-        finally:
-            await end_tasks(connecting)
+        await run_all(map(connect, self._edges), "connect")
         # What a thousand connections are made of stays: searching it for garbage would halt them all for a second.
         gc.collect()
         gc.freeze()
@@ -112,9 +108,7 @@ async def unless_stopped(connecting: Awaitable[object], stop: asyncio.Event) -> 
             raise LamplightError("stopped before every edge was connected: nothing was measured")
         work.result()
     finally:
-        await end_tasks([stopped])
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
+        await end_tasks([stopped, work])
 
 
 @contextlib.contextmanager

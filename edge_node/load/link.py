@@ -8,7 +8,8 @@ from typing import Any
 
 from common.errors import BrokerUnavailable, CloudUnavailable, StreamRefused
 from common.identity import identity_of
-from common.nats_connection import end_tasks, masked
+from common.nats_connection import masked
+from common.tasks import end_tasks
 from edge_node.downlink import Downlink, OnResult
 from edge_node.load.settings import LoadSettings
 from edge_node.uplink import Uplink

@@ -1,0 +1,33 @@
+"""Ends tasks that may swallow a cancellation, as nats-py does in places: asyncio alone would wait for them for good."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+AGAIN_S = 0.5
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, again and again until they are over, and wait for them."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        done, left = await asyncio.wait(left, timeout=AGAIN_S)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # seen: whoever wants it has it already
+
+
+async def run_all(runs: Iterable[Coroutine[Any, Any, None]], name: str) -> None:
+    """Run side by side until all return, or one raises, which is raised. Whatever ends it ends all of them.
+
+    `asyncio.gather` passes a cancellation on once and waits until each has heeded it.
+    """
+    tasks = [asyncio.create_task(run, name=name) for run in runs]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+    finally:
+        await end_tasks(tasks)

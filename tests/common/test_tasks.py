@@ -1,0 +1,69 @@
+"""Tasks that swallow a cancellation, as within nats-py."""
+
+import asyncio
+
+import pytest
+
+from common.tasks import end_tasks, run_all
+
+
+class Deaf:
+    """Goes on after so many cancellations."""
+
+    def __init__(self, swallows: int) -> None:
+        self.left, self.running, self.over = swallows, asyncio.Event(), False
+
+    async def run(self) -> None:
+        while True:
+            try:
+                self.running.set()
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if not self.left:
+                    self.over = True
+                    raise
+                self.left -= 1
+
+
+async def test_what_swallows_a_cancellation_is_ended() -> None:
+    one, two = Deaf(2), Deaf(0)
+    tasks = [asyncio.create_task(each.run()) for each in (one, two)]
+    await asyncio.gather(one.running.wait(), two.running.wait())
+    async with asyncio.timeout(30):
+        await end_tasks(tasks)
+    assert one.over and two.over
+
+
+async def test_run_all_is_ended_by_a_single_cancellation() -> None:
+    parts = [Deaf(1), Deaf(0)]
+    task = asyncio.create_task(run_all((part.run() for part in parts), "part"))
+    await asyncio.gather(*(part.running.wait() for part in parts))
+    task.cancel()
+    async with asyncio.timeout(30):
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert all(part.over for part in parts)
+
+
+async def test_one_that_fails_ends_the_others_and_is_raised() -> None:
+    part = Deaf(1)
+
+    async def fail() -> None:
+        await part.running.wait()
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        async with asyncio.timeout(30):
+            await run_all([part.run(), fail()], "part")
+    assert part.over
+
+
+async def test_run_all_waits_for_all() -> None:
+    seen = []
+
+    async def note(number: int) -> None:
+        await asyncio.sleep(0)
+        seen.append(number)
+
+    await run_all(map(note, range(3)), "note")
+    assert sorted(seen) == [0, 1, 2]
