@@ -8,15 +8,21 @@ AGAIN_S = 0.5
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, again and again until they are over, and wait for them."""
-    left = set(tasks)
+    """Cancel tasks, again and again until they are over, and wait for them; a cancellation meanwhile comes after."""
+    left, cancelled = set(tasks), False
     while left:
         for task in left:
             task.cancel()
-        done, left = await asyncio.wait(left, timeout=AGAIN_S)
+        try:
+            done, left = await asyncio.wait(left, timeout=AGAIN_S)
+        except asyncio.CancelledError:  # whoever repeats this one's would leave them behind
+            cancelled = True
+            continue
         for task in done:
             if not task.cancelled():
                 task.exception()  # seen: whoever wants it has it already
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 async def run_all(runs: Iterable[Coroutine[Any, Any, None]], name: str) -> None:

@@ -34,6 +34,17 @@ async def test_what_swallows_a_cancellation_is_ended() -> None:
     assert one.over and two.over
 
 
+async def test_who_ends_tasks_leaves_none_behind_when_cancelled_meanwhile() -> None:
+    part = Deaf(3)
+    inner = asyncio.create_task(part.run())
+    await part.running.wait()
+    outer = asyncio.create_task(end_tasks([inner]))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(30):
+        await end_tasks([outer])
+    assert part.over and outer.cancelled()
+
+
 async def test_run_all_is_ended_by_a_single_cancellation() -> None:
     parts = [Deaf(1), Deaf(0)]
     task = asyncio.create_task(run_all((part.run() for part in parts), "part"))
