@@ -4,8 +4,10 @@ BIN := .venv/bin
 PROTOS := $(wildcard proto/lamplight/v1/*.proto)
 # One test more than two cores have room for, since many only wait; networks get one thread each. tests/conftest.py says
 # what each worker begins with. On a large machine: make test WORKERS=8
+# In CI a test that fails is tried once more, and named as RERUN at the end: it has a fault that comes and goes, or what
+# it tests.
 WORKERS ?= 3
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(if $(CI),--reruns 1)
 
 .DEFAULT_GOAL := help
 

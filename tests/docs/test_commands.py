@@ -240,6 +240,7 @@ def test_what_is_not_run_is_on_a_page() -> None:
 )
 def test_a_command_runs(command: Command, outcomes: dict[Command, "Future[Outcome]"]) -> None:
     outcome = outcomes[command].result()
+    del outcomes[command]  # a second try of the test is one of the command
     assert outcome.code == ENDS.get(beginning(command, ENDS) or "", 0), (
         f"{command.shell}\nended with {outcome.code}:\n{outcome.said[-4000:]}"
     )

@@ -114,6 +114,8 @@ class World:
     def desk(self, name: str, without: tuple[str, ...] = ()) -> Path:
         """A folder to work in, with all that the pages name; its path from here."""
         made = self.root / "desk" / name
+        if made.exists():  # of a try before
+            shutil.rmtree(made)
         shutil.copytree(self.root / PREPARED[1:], made, symlinks=True)
         for each in without:
             shutil.rmtree(made / each) if (made / each).is_dir() else (made / each).unlink(missing_ok=True)
