@@ -34,6 +34,7 @@ from common.channel import server_options
 from common.errors import PortInUse
 from common.metrics import Meters, pushes
 from common.nats_server import EmbeddedServer
+from common.tasks import end_tasks
 from lamplight.v1 import enhancement_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -152,9 +153,7 @@ class CloudNode:
         await self._close()
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks)
         if self._page is not None:
             await self._page.stop()
         if self._http is not None:

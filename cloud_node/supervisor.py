@@ -11,6 +11,7 @@ from cloud_node.jobs import Job
 from cloud_node.scheduler import Scheduler
 from cloud_node.worker import Worker
 from common.errors import DeviceError, DeviceLost
+from common.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +102,10 @@ class Supervisor:
             self._return_queue(str(error))
             raise error
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-            self._return_queue("this node is stopping")
+            try:
+                await end_tasks(running)
+            finally:
+                self._return_queue("this node is stopping")
 
     async def reload(self, preset: str, weights: Path | None, before: Path | None = None) -> str:
         """Put other weights into a preset on every device, one after the other; returns the model's new version.

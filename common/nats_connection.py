@@ -181,10 +181,12 @@ class Connection:
 
     async def close(self) -> None:
         """Stop staying connected. Safe to call twice."""
-        if self._task is not None:
-            await end_tasks([self._task])
-            self._task = None
-        await asyncio.gather(*self._endings)
+        kept, self._task = self._task, None
+        try:
+            await end_tasks([] if kept is None else [kept])
+        finally:
+            if self._endings:
+                await asyncio.wait(self._endings)
 
     async def check(self) -> None:
         """The link was away and is back: connect anew, at once, unless the server answers on the connection we have.
@@ -330,5 +332,10 @@ async def close_client(client: Client) -> None:
     try:
         async with asyncio.timeout(1.0):
             await client.close()
-    except (nats.errors.Error, OSError, TimeoutError, RuntimeError, AttributeError, AssertionError) as error:
+    except (nats.errors.Error, OSError, RuntimeError, AttributeError, AssertionError) as error:
         log.debug("closing a NATS client: %s", error)
+        if isinstance(error, TimeoutError):  # its socket would stay until TCP gives up
+            reset(client)
+    except asyncio.CancelledError:
+        reset(client)
+        raise

@@ -27,6 +27,7 @@ from common import child
 from common.backoff import Backoff
 from common.errors import BrokerUnavailable
 from common.nats_connection import Login, SecureClient, close_client
+from common.tasks import end_tasks
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +142,7 @@ class EmbeddedServer:
     async def stop(self) -> None:
         """End the server and remove its results. Safe to call twice."""
         if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+            await end_tasks([self._watch])
             self._watch = None
         if self._process is not None:
             await _end(self._process)

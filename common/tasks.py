@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Iterable
 from typing import Any
 
-AGAIN_S = 0.5
+AGAIN_S = 2.0  # a task may need as long to leave in good order over a slow link
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
@@ -32,8 +32,10 @@ async def run_all(runs: Iterable[Coroutine[Any, Any, None]], name: str) -> None:
     """
     tasks = [asyncio.create_task(run, name=name) for run in runs]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            task.result()
+        left = set(tasks)
+        while left:
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises also what cancelled itself
     finally:
         await end_tasks(tasks)

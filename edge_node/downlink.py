@@ -149,8 +149,10 @@ class Downlink:
             for task in done:
                 task.result()
         finally:
-            await end_tasks(tasks)
-            await self._connection.close()
+            try:
+                await end_tasks(tasks)
+            finally:
+                await self._connection.close()
 
     def _state_changed(self, connected: bool) -> None:
         if not connected:

@@ -183,6 +183,27 @@ async def test_it_is_started_again_when_it_is_killed() -> None:
         await server.stop()
 
 
+async def test_it_stops_though_the_one_that_starts_it_again_swallows_a_cancellation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, launching = EmbeddedServer(), asyncio.Event()
+    await server.start()
+
+    async def deaf(program: Path) -> None:  # nats-py loses a cancellation that comes with an answer
+        launching.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise BrokerUnavailable("it did not answer") from None
+
+    monkeypatch.setattr(server, "_launch", deaf)
+    os.kill(server.pid or 0, signal.SIGKILL)
+    async with asyncio.timeout(60):
+        await launching.wait()
+        await server.stop()
+    assert server.pid is None
+
+
 def test_it_goes_when_its_node_is_killed() -> None:
     node = subprocess.Popen([sys.executable, "-c", NODE], stdout=subprocess.PIPE, text=True)
     assert node.stdout is not None

@@ -4,7 +4,13 @@ import asyncio
 
 import pytest
 
+from common import tasks as module
 from common.tasks import end_tasks, run_all
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AGAIN_S", 0.05)
 
 
 class Deaf:
@@ -78,3 +84,20 @@ async def test_run_all_waits_for_all() -> None:
 
     await run_all(map(note, range(3)), "note")
     assert sorted(seen) == [0, 1, 2]
+
+
+async def test_a_part_that_cancels_itself_ends_the_others() -> None:
+    part = Deaf(0)
+
+    async def leave() -> None:
+        await part.running.wait()
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(30):
+            await run_all([part.run(), leave()], "part")
+    assert part.over
+
+
+async def test_nothing_to_run_is_over_at_once() -> None:
+    await run_all([], "nothing")

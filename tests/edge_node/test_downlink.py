@@ -462,6 +462,25 @@ async def test_cancelling_run_closes_the_connection(server, cloud) -> None:
     await downlink.close()
 
 
+async def test_cancelled_twice_on_a_dead_link_it_leaves_no_connection_behind(server, cloud) -> None:
+    before = asyncio.all_tasks()
+    downlink = Downlink(server.edge_url(), cloud.consumers, edge=EDGE, session=SESSION)
+    running = asyncio.create_task(downlink.run(Inbox().put))
+    await until(lambda: downlink.connected and len(downlink._pulls) == len(cloud.consumers))
+    await stop_in_place(server.pid)
+    try:
+        life = downlink._life
+        assert life is not None
+        for _ in range(2):  # as by another address of results, then by the end of the node
+            life.cancel()
+            await asyncio.sleep(0.2)
+        await asyncio.wait({running})
+        assert life.done() and not downlink.connected
+        assert [task for task in asyncio.all_tasks() - before if task.get_name() == "nats"] == []
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
 async def test_a_connection_that_answers_is_left_alone(server, cloud) -> None:
     inbox = Inbox()
     async with listening(server, cloud.consumers, inbox) as downlink:
