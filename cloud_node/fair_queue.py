@@ -22,6 +22,7 @@ class Ticket(Generic[J]):
     priority: int  # lower goes first
     bucket: Hashable  # frames of one bucket can share a batch
     pixels: int
+    bytes: int  # as it came, packed
     arrived_ns: int
     job: J
     expires_ns: int = 0  # 0 = never
@@ -60,7 +61,7 @@ class FairQueue(Generic[J]):
     """
 
     def __init__(self) -> None:
-        self.pixels = 0
+        self.pixels = self.bytes = 0
         self.order: list[_Entry[J]] = []  # edges that wait
         self.by_bucket: dict[Hashable, list[_Entry[J]]] = {}  # the same, by the bucket of their first frame
         self.by_had: list[_Entry[J]] = []  # the same, by what they will have had once all of it is served
@@ -91,6 +92,7 @@ class FairQueue(Generic[J]):
         edge.share = ticket.share
         edge.pixels += ticket.pixels
         self.pixels += ticket.pixels
+        self.bytes += ticket.bytes
         insort(edge.frames, (ticket.arrived_ns, number, ticket))
         insort(self._arrivals, (ticket.arrived_ns, number))
         self._link(edge)
@@ -104,6 +106,7 @@ class FairQueue(Generic[J]):
         self._unlink(edge)
         edge.pixels -= ticket.pixels
         self.pixels -= ticket.pixels
+        self.bytes -= ticket.bytes
         delete(edge.frames, (ticket.arrived_ns, number, ticket))
         delete(self._arrivals, (ticket.arrived_ns, number))
         if served:

@@ -43,8 +43,8 @@ class Scheduler(Generic[J]):
     - Fairness: while an edge has frames waiting, no other edge of its priority gets ahead of it by more than the sum of
       both edges' (`max_pixels` + largest frame) / share, counted in pixels / share, whatever either sends; without the
       `max_pixels` while all frames are of one bucket. An idle edge builds up no credit.
-    - Room: `lesser` names the frames that go for another where there is no room for both: the less urgent, then those
-      of edges of its priority that had more than its own. So edges that send as often as their share allows get it,
+    - Room: the frames that go for another where there is no room for both are `less_urgent`, then its `rivals`, of
+      edges of its priority that had more than its own. So edges that send as often as their share allows get it,
       however many they are, and whatever those do that send more.
     - Deadlines: an expired frame never reaches a batch, and is told once.
     - Bounds: a batch holds one bucket and at most `max_pixels` and `max_frames`, or one larger frame alone.
@@ -155,22 +155,32 @@ class Scheduler(Generic[J]):
         """Pixels that wait and are as urgent as a new frame of this priority, or more."""
         return sum(level.pixels for number, level in self._levels.items() if number <= priority)
 
+    def bytes_ahead(self, priority: int) -> int:
+        """Packed bytes that wait and are as urgent as a new frame of this priority, or more."""
+        return sum(level.bytes for number, level in self._levels.items() if number <= priority)
+
     def waiting(self, priority: int) -> tuple[int, int]:
         """Frames of this priority that wait, and when the oldest of them came (monotonic ns; 0 = none waits)."""
         level = self._levels.get(priority)
         return (level.frames, level.oldest_ns) if level is not None and level.frames else (0, 0)
 
-    def lesser(self, ticket: Ticket[J]) -> Iterator[Ticket[J]]:
-        """Frames to give up for this one, which does not wait yet, the first of them first; all stay where they are.
+    def less_urgent(self, priority: int) -> Iterator[Ticket[J]]:
+        """Frames to give up for one of this priority, the first of them first; all stay where they are.
 
-        The least urgent come first; of its own priority, those with which their edge will have had more than its edge
-        with this. Of a priority it is the newest frame of the edge that will have had the most, per share.
+        The least urgent come first; of a priority, the newest frame of the edge that will have had the most, per share.
         """
-        for priority, level in reversed(self._busy().items()):
-            if priority > ticket.priority:
+        for number, level in reversed(self._busy().items()):
+            if number > priority:
                 yield from level.most_first(-inf)
+
+    def rivals(self, ticket: Ticket[J]) -> Iterator[Ticket[J]]:
+        """Frames of its own priority to give up for this one, which does not wait yet; all stay where they are.
+
+        Those with which their edge will have had more than its edge with this, in the order of `less_urgent`. That it
+        asked is remembered of its edge, whatever is looked at.
+        """
         level = self._level(ticket.priority)
-        yield from level.most_first(level.ask(ticket))
+        return level.most_first(level.ask(ticket))
 
     def _busy(self) -> dict[int, FairQueue[J]]:
         return {priority: level for priority, level in self._levels.items() if level.order}
