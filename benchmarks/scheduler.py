@@ -3,7 +3,9 @@
     python benchmarks/scheduler.py
 
 Keeps 4,096 frames of 1,000 edges waiting (three priorities, three frame sizes, half of them with a deadline) and takes
-batch after batch; what was taken is submitted anew, not timed with it. Prints the CPU time of each call,
+batch after batch; what was taken is submitted anew, not timed with it. Then standard frames come to that queue while it
+is far over its bound, so that no room can be made for them: beside the time of each refusal stands, from the same
+process, that of a plain walk through the frames that might have gone for it. Prints the CPU time of each call,
 p50 / p99 / most, for several batch sizes, and writes benchmarks/results/scheduler.json.
 """
 
@@ -13,19 +15,32 @@ import json
 import random
 import time
 from collections import defaultdict
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
+from cloud_node.admission import MOST_VICTIMS, Admission
+from cloud_node.jobs import Encoding, Job, ticket
+from cloud_node.load import Load
+from cloud_node.policy import Policy
 from cloud_node.scheduler import Scheduler, Ticket
+from cloud_node.settings import CloudSettings
+from cloud_node.streams import Streams
+from common.frame import Frame, FrameId, Priority
+from common.packing import Filter, ImageFormat, PackedImage
+from common.pixels import ColorMatrix, ColorRange, PixelFormat
+from common.telemetry import Timeline
 
 RESULTS = Path(__file__).parent / "results" / "scheduler.json"
 SIZES = ((600, 400), (1280, 720), (1616, 1080))
 BATCHES = (1, 8, 32)
 MS = 1_000_000
+OVER = {"essential ones alone are too many": 50, "with standard ones they are too many": 5}  # times the bound
+Table = dict[str, dict[str, float]]
 
 
-def measure(waiting: int, edges: int, batch_frames: int, rounds: int) -> dict[str, dict[str, float]]:
+def measure(waiting: int, edges: int, batch_frames: int, rounds: int) -> Table:
     """CPU microseconds of each call: {"select": {"p50": ..., "p99": ..., "max": ...}, ...}."""
     chance = random.Random(1)
     scheduler: Scheduler[int] = Scheduler(batch_frames * 1616 * 1080, batch_frames, 2_000 * MS)
@@ -44,6 +59,7 @@ def measure(waiting: int, edges: int, batch_frames: int, rounds: int) -> dict[st
             priority=chance.choices((1, 2, 3), (10, 60, 30))[0],
             bucket=(width, height),
             pixels=width * height,
+            bytes=width * height // 4,
             arrived_ns=now_ns,
             job=0,
             expires_ns=now_ns + chance.randrange(5_000, 60_000) * MS if chance.random() < 0.5 else 0,
@@ -55,15 +71,61 @@ def measure(waiting: int, edges: int, batch_frames: int, rounds: int) -> dict[st
         while len(scheduler) < waiting:
             timed("submit", scheduler.submit, frame(now_ns))
         timed("preview", scheduler.preview, now_ns)
-        timed("lesser", next, scheduler.lesser(frame(now_ns)), None)
+        timed("less_urgent", next, scheduler.less_urgent(1), None)
+        timed("rivals", lambda asks: next(scheduler.rivals(asks), None), frame(now_ns))
         timed("pixels_ahead", scheduler.pixels_ahead, 2)
         timed("select", scheduler.select, now_ns)
     gc.enable()
+    return table_of(spent_ns)
+
+
+def table_of(spent_ns: dict[str, list[int]]) -> Table:
     micros = {name: np.array(values) / 1e3 for name, values in spent_ns.items()}
     return {
         name: {"p50": float(np.median(of)), "p99": float(np.quantile(of, 0.99)), "max": float(of.max())}
         for name, of in micros.items()
     }
+
+
+def job_of(chance: random.Random, number: int, edges: int, priority: Priority) -> tuple[Job, int, int]:
+    width, height = chance.choice(SIZES)
+    image = PackedImage(
+        width, height, PixelFormat.GRAY8, ColorRange.FULL, ColorMatrix.BT601, Filter.NONE, bytes(width * height // 16)
+    )
+    frame = Frame(FrameId(f"edge-{chance.randrange(edges)}", "s", number), image, 0, priority)
+    return Job(frame, Encoding(ImageFormat.JPEG), Timeline({})), width, height
+
+
+def refuse(waiting: int, edges: int, over: int, rounds: int) -> Table:
+    """CPU microseconds of each refusal where all that waits takes `over` times as long as it may."""
+    chance, settings, load = random.Random(1), CloudSettings(), Load()
+    scheduler: Scheduler[Job] = Scheduler(8 * 1616 * 1080, 8, 2_000 * MS)
+    admission = Admission(
+        settings, Policy(), scheduler, load, Streams(settings.window, edges),
+        ticket=ticket, devices=lambda: 1, wake=lambda: None,
+    )  # fmt: skip
+    for number in range(waiting):
+        priority = chance.choices(list(Priority), (10, 60, 30))[0]
+        scheduler.submit(ticket(*job_of(chance, number, edges, priority), 0))
+    pixels = scheduler.pixels_ahead(max(Priority))
+    load.on_batch(pixels, over * settings.limits.shed_after_ms * MS, waiting)
+    spent_ns: dict[str, list[int]] = defaultdict(list)
+    gc.disable()
+    for number in range(rounds):
+        job, width, height = job_of(chance, number, edges, Priority.STANDARD)
+        start_ns = time.thread_time_ns()
+        refusal = admission.admit(job, width, height, number)
+        between_ns = time.thread_time_ns()
+        asks = ticket(job, width, height, 0)
+        victims = chain(scheduler.less_urgent(Priority.STANDARD), islice(scheduler.rivals(asks), MOST_VICTIMS))
+        freed = sum(victim.pixels for victim in victims)
+        end_ns = time.thread_time_ns()
+        assert refusal is not None and load.wait_ms(pixels - freed, 1) > settings.limits.shed_after_ms
+        spent_ns["refusal"].append(between_ns - start_ns)
+        spent_ns["plain walk"].append(end_ns - between_ns)
+    gc.enable()
+    assert admission.sacrificed == 0
+    return table_of(spent_ns)
 
 
 def main() -> None:
@@ -76,10 +138,20 @@ def main() -> None:
     print(f"{given.waiting} frames of {given.edges} edges wait; CPU microseconds a call, p50 / p99 / most")
     for frames in BATCHES:
         report[f"batches of {frames}"] = table = measure(given.waiting, given.edges, frames, given.rounds)
-        for name, row in table.items():
-            print(f"{frames:>3} a batch  {name:>12}  {row['p50']:8.1f} /{row['p99']:8.1f} /{row['max']:8.1f}")
+        show(f"{frames:>3} a batch", table)
+    for what, over in OVER.items():
+        table = refuse(given.waiting, given.edges, over, given.rounds)
+        ratio = table["plain walk"]["p50"] / table["refusal"]["p50"]
+        report[f"no room: {what}"] = {**table, "plain walk / refusal, p50": ratio}
+        show(f"no room, {what}", table)
+        print(f"    the plain walk takes {ratio:.1f} times as long (p50)")
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def show(what: str, table: Table) -> None:
+    for name, row in table.items():
+        print(f"{what}  {name:>12}  {row['p50']:8.1f} /{row['p99']:8.1f} /{row['max']:8.1f}")
 
 
 if __name__ == "__main__":

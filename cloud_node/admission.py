@@ -1,9 +1,11 @@
 """Who may send what, and what happens when more comes than the devices can do."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import ceil
+from typing import NamedTuple
 
 from cloud_node import load as loads
 from cloud_node.jobs import Job
@@ -72,6 +74,17 @@ class _Use:
         self.at_ns = now_ns
 
 
+class _Held(NamedTuple):
+    """Frames, all together."""
+
+    frames: int
+    bytes: int
+    pixels: int
+
+    def without(self, ticket: Ticket[Job]) -> "_Held":
+        return _Held(self.frames - 1, self.bytes - ticket.bytes, self.pixels - ticket.pixels)
+
+
 class Admission:
     """Takes frames in, or says why not.
 
@@ -80,7 +93,7 @@ class Admission:
     - Single pictures of one caller, which no window bounds, wait within its bytes, within the pixels of that many of
       the largest frames, and within half of `shed_after_ms`: they alone never have others sent away. A lone one may.
     - When the queue is full, or longer than `shed_after_ms`, less urgent frames are given back to make room, then
-      up to `MOST_VICTIMS` of edges that have had more than the new one's, by their shares (`Scheduler.lesser`); a frame
+      up to `MOST_VICTIMS` of edges that have had more than the new one's, by their shares (`Scheduler.rivals`); a frame
       that does not find enough of them is refused, and none goes for it. So edges share alike what is served, however
       many they are.
 
@@ -142,7 +155,7 @@ class Admission:
 
         From then on `job.release` frees what the job holds here, once however often it is called.
         """
-        edge, size = job.frame.id.edge, _size(job)
+        edge, size = job.frame.id.edge, job.packed_bytes
         rule = self.rule(edge)
         use = self._use(edge, rule, now_ns)
         priority = max(job.frame.priority, rule.highest)
@@ -158,7 +171,7 @@ class Admission:
         job.share = rule.share
         expires_ns = job.arrived_ns + job.frame.deadline_ms * 1_000_000 if job.frame.deadline_ms else 0
         ticket = self._ticket(job, width, height, expires_ns)
-        refusal = self._crowded(ticket, size)
+        refusal = self._crowded(ticket)
         if refusal is not None:
             return refusal
         self._charge(job, use, size, pixels)
@@ -244,19 +257,23 @@ class Admission:
             return Refusal(pb.REJECT_REASON_OVERLOADED, detail, self._retry_ms(wait_ms - deadline_ms))
         return None
 
-    def _crowded(self, ticket: Ticket[Job], size: int) -> Refusal | None:
-        """Make room for a frame by giving others back, or say why there is none."""
-        go: list[Ticket[Job]] = []
-        equals = 0
-        lesser = self.scheduler.lesser(ticket)
-        frames, queued_bytes, pixels = len(self.scheduler), self.queued_bytes, self.scheduler.pixels_ahead(LAST)
-        while full := self._full(frames, queued_bytes, size, pixels):
-            victim = next(lesser, None)
-            equals += victim is not None and victim.priority == ticket.priority
-            if victim is None or equals > MOST_VICTIMS:
-                return Refusal(pb.REJECT_REASON_OVERLOADED, full, self._retry_ms(self.wait_ms(ticket.priority)))
-            go.append(victim)
-            frames, queued_bytes, pixels = frames - 1, queued_bytes - _size(victim.job), pixels - victim.pixels
+    def _crowded(self, ticket: Ticket[Job]) -> Refusal | None:
+        """Make room for a frame by giving others back, or say why there is none.
+
+        Whether they can suffice is known from what each priority holds, before any of them is looked at.
+        """
+        full = self._full(self._held(LAST), ticket)
+        if not full:
+            return None
+        less_urgent, rest = self.scheduler.less_urgent(ticket.priority), self._held(ticket.priority)
+        if not self._full(rest, ticket):
+            go = self._enough(less_urgent, self._held(LAST), ticket)
+        else:
+            rivals = islice(self.scheduler.rivals(ticket), MOST_VICTIMS)
+            go = [] if self._full(self._held(ticket.priority - 1), ticket) else self._enough(rivals, rest, ticket)
+            go = go and [*less_urgent, *go]
+        if not go:
+            return Refusal(pb.REJECT_REASON_OVERLOADED, full, self._retry_ms(self.wait_ms(ticket.priority)))
         for victim in go:
             self.scheduler.remove(victim)
             self.sacrificed += 1
@@ -265,13 +282,32 @@ class Admission:
             self.give_back(victim.job, f"{who} its place", pb.REJECT_REASON_OVERLOADED, again_ms)
         return None
 
-    def _full(self, frames: int, queued_bytes: int, size: int, pixels: int) -> str:
-        """Why one more frame of so many bytes does not fit beside these; "" if it does."""
+    def _held(self, priority: int) -> _Held:
+        """What there is here that is as urgent as a frame of this priority, or more, or is on its way to a device."""
+        queue = self.scheduler
+        return _Held(
+            len(queue) - queue.frames_ahead(LAST) + queue.frames_ahead(priority),
+            self.queued_bytes - queue.bytes_ahead(LAST) + queue.bytes_ahead(priority),
+            queue.pixels_ahead(priority),
+        )
+
+    def _enough(self, victims: Iterable[Ticket[Job]], held: _Held, ticket: Ticket[Job]) -> list[Ticket[Job]]:
+        """The first of these without which there is room; none if all of them are too few."""
+        go: list[Ticket[Job]] = []
+        for victim in victims:
+            go.append(victim)
+            held = held.without(victim)
+            if not self._full(held, ticket):
+                return go
+        return []
+
+    def _full(self, held: _Held, ticket: Ticket[Job]) -> str:
+        """Why one more frame does not fit beside these; "" if it does."""
         limits = self.settings.limits
-        wait_ms = self.load.wait_ms(pixels, self._devices())
-        if frames >= limits.max_queued:
+        wait_ms = self.load.wait_ms(held.pixels, self._devices())
+        if held.frames >= limits.max_queued:
             return f"{limits.max_queued:,} frames wait already"
-        if queued_bytes and queued_bytes + size > limits.max_queued_mib * 2**20:
+        if held.bytes > 0 and held.bytes + ticket.bytes > limits.max_queued_mib * 2**20:
             return f"frames of {limits.max_queued_mib:,} MiB wait already"
         if 0 < limits.shed_after_ms < wait_ms:
             return f"frames wait for about {wait_ms:,.0f} ms already"
@@ -298,7 +334,3 @@ def _beyond(rule: EdgePolicy, use: _Use, pixels: int, size: int) -> Refusal | No
         again_ms = min((1 - use.tokens) / rule.frames_per_s * 1_000, MOST_MS)
         return Refusal(pb.REJECT_REASON_LIMIT, detail, ceil(again_ms))
     return None
-
-
-def _size(job: Job) -> int:
-    return len(job.encoded.data if job.encoded is not None else job.frame.image.payload)

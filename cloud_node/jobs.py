@@ -44,6 +44,11 @@ class Job:
         return self.reply is not None and self.reply.done()
 
     @property
+    def packed_bytes(self) -> int:
+        """Of its picture, as it came."""
+        return len(self.encoded.data if self.encoded is not None else self.frame.image.payload)
+
+    @property
     def bucket(self) -> str:
         """Frames of which size share its batches, in words."""
         return f"{self.frame.image.width}x{self.frame.image.height}"
@@ -89,6 +94,7 @@ def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
         # A file may be turned when it is decoded: it goes alone.
         bucket=(job.preset, width, height) if job.encoded is None and not job.alone else id(job),
         pixels=width * height,
+        bytes=job.packed_bytes,
         arrived_ns=job.arrived_ns,
         job=job,
         expires_ns=expires_ns,

@@ -1,35 +1,21 @@
 """Which frames share the device next. Pure: the clock reading goes in, a batch and what expired come out."""
 
-from bisect import bisect_left, insort
-from collections import Counter, deque
+from bisect import insort
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from itertools import chain, count
 from math import inf
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
+from cloud_node.fair_queue import FairQueue, Ticket, delete
 from common.frame import Priority
+
+__all__ = ["Scheduler", "Selection", "Ticket"]
 
 J = TypeVar("J")
 
 REMEMBERED = 64  # batches, to know who led; those that may still be put back are fewer
-BEHIND = 2  # frames of its own that an edge may make up for where there is no room for all, and one if turned away
-EDGES = 4_096  # of a priority, remembered before those that count no more are looked for
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ticket(Generic[J]):
-    """A frame that waits: what the scheduler must know of it, and the job that it stands for."""
-
-    edge: str
-    priority: int  # lower goes first
-    bucket: Hashable  # frames of one bucket can share a batch
-    pixels: int
-    arrived_ns: int
-    job: J
-    expires_ns: int = 0  # 0 = never
-    share: float = 1.0  # of the device, against other edges of its priority; that of an edge's newest frame counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +43,8 @@ class Scheduler(Generic[J]):
     - Fairness: while an edge has frames waiting, no other edge of its priority gets ahead of it by more than the sum of
       both edges' (`max_pixels` + largest frame) / share, counted in pixels / share, whatever either sends; without the
       `max_pixels` while all frames are of one bucket. An idle edge builds up no credit.
-    - Room: `lesser` names the frames that go for another where there is no room for both: the less urgent, then those
-      of edges of its priority that had more than its own. So edges that send as often as their share allows get it,
+    - Room: the frames that go for another where there is no room for both are `less_urgent`, then its `rivals`, of
+      edges of its priority that had more than its own. So edges that send as often as their share allows get it,
       however many they are, and whatever those do that send more.
     - Deadlines: an expired frame never reaches a batch, and is told once.
     - Bounds: a batch holds one bucket and at most `max_pixels` and `max_frames`, or one larger frame alone.
@@ -72,7 +58,7 @@ class Scheduler(Generic[J]):
         self.max_wait_ns, self.window_ns = max_wait_ns, window_ns
         self._numbers = count(1)
         self._waiting: dict[Ticket[J], int] = {}  # with the number of its arrival
-        self._levels: dict[int, _Level[J]] = {}  # by priority, most urgent first
+        self._levels: dict[int, FairQueue[J]] = {}  # by priority, most urgent first
         self._deadlines: list[tuple[int, int, Ticket[J]]] = []
         self._expired: list[Ticket[J]] = []  # found by `preview`, to be told by `select`
         self._led: deque[_Led] = deque(maxlen=REMEMBERED)  # batches that were selected and not put back
@@ -169,27 +155,37 @@ class Scheduler(Generic[J]):
         """Pixels that wait and are as urgent as a new frame of this priority, or more."""
         return sum(level.pixels for number, level in self._levels.items() if number <= priority)
 
+    def bytes_ahead(self, priority: int) -> int:
+        """Packed bytes that wait and are as urgent as a new frame of this priority, or more."""
+        return sum(level.bytes for number, level in self._levels.items() if number <= priority)
+
     def waiting(self, priority: int) -> tuple[int, int]:
         """Frames of this priority that wait, and when the oldest of them came (monotonic ns; 0 = none waits)."""
         level = self._levels.get(priority)
         return (level.frames, level.oldest_ns) if level is not None and level.frames else (0, 0)
 
-    def lesser(self, ticket: Ticket[J]) -> Iterator[Ticket[J]]:
-        """Frames to give up for this one, which does not wait yet, the first of them first; all stay where they are.
+    def less_urgent(self, priority: int) -> Iterator[Ticket[J]]:
+        """Frames to give up for one of this priority, the first of them first; all stay where they are.
 
-        The least urgent come first; of its own priority, those with which their edge will have had more than its edge
-        with this. Of a priority it is the newest frame of the edge that will have had the most, per share.
+        The least urgent come first; of a priority, the newest frame of the edge that will have had the most, per share.
         """
-        for priority, level in reversed(self._busy().items()):
-            if priority > ticket.priority:
+        for number, level in reversed(self._busy().items()):
+            if number > priority:
                 yield from level.most_first(-inf)
-        level = self._level(ticket.priority)
-        yield from level.most_first(level.ask(ticket))
 
-    def _busy(self) -> "dict[int, _Level[J]]":
+    def rivals(self, ticket: Ticket[J]) -> Iterator[Ticket[J]]:
+        """Frames of its own priority to give up for this one, which does not wait yet; all stay where they are.
+
+        Those with which their edge will have had more than its edge with this, in the order of `less_urgent`. That it
+        asked is remembered of its edge, whatever is looked at.
+        """
+        level = self._level(ticket.priority)
+        return level.most_first(level.ask(ticket))
+
+    def _busy(self) -> dict[int, FairQueue[J]]:
         return {priority: level for priority, level in self._levels.items() if level.order}
 
-    def _lead(self, busy: "dict[int, _Level[J]]", now_ns: int) -> int:
+    def _lead(self, busy: dict[int, FairQueue[J]], now_ns: int) -> int:
         first, *others = busy
         overdue = [p for p in others if now_ns - busy[p].oldest_ns >= self.max_wait_ns]
         if overdue and not (self._led and self._led[-1].overdue):
@@ -207,9 +203,9 @@ class Scheduler(Generic[J]):
         pixels = sum(ticket.pixels for ticket in batch)
         return len(batch) >= self.max_frames or pixels + batch[-1].pixels > self.max_pixels
 
-    def _level(self, priority: int) -> "_Level[J]":
+    def _level(self, priority: int) -> FairQueue[J]:
         if priority not in self._levels:
-            self._levels[priority] = _Level()
+            self._levels[priority] = FairQueue()
             self._levels = dict(sorted(self._levels.items()))
         return self._levels[priority]
 
@@ -223,7 +219,7 @@ class Scheduler(Generic[J]):
         number = self._waiting.pop(ticket)
         self._levels[ticket.priority].drop(number, ticket, served)
         if ticket.expires_ns:
-            _delete(self._deadlines, (ticket.expires_ns, number, ticket))
+            delete(self._deadlines, (ticket.expires_ns, number, ticket))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,193 +229,3 @@ class _Led:
     number: int
     priority: int
     overdue: bool
-
-
-class _Edge(Generic[J]):
-    """One edge's waiting frames of one priority."""
-
-    __slots__ = ("came", "frames", "had", "pixels", "share", "spent", "turn")
-
-    def __init__(self, had: float, share: float) -> None:
-        self.frames: list[tuple[int, int, Ticket[J]]] = []  # by arrival
-        self.pixels = 0  # of these
-        self.share = share
-        self.spent = -1.0  # pixels / share that it was given
-        self.turn = 0  # among edges that spent the same
-        self.had = had  # pixels / share that it was given, for who gets room
-        self.came = 0  # times since it was served, with no frame waiting
-
-
-_Entry = tuple[float, int, _Edge[J]]
-
-
-class _Level(Generic[J]):
-    """Frames of one priority, by start-time fair queueing: the edge that spent the least goes first.
-
-    Every edge that waits spent between `_floor` and `_floor` + (pixels of a batch + its largest frame) / share:
-    `draw` keeps the upper bound, `add` the lower one. From this follow the bounds that `Scheduler` promises.
-    Room goes to those who had the least. That is what they were given, but differs from what they spent when they come
-    anew: an edge that was turned away may be behind the others. `BEHIND` of its frames are made up for: all that others
-    are given while it sends less often than it might is not. Of those that are as far behind, the one that came most
-    often since it was served goes first, by a part of a frame: else the first to ask would, every time.
-
-    The lists are kept sorted: at thousands of entries that is as fast as a heap, and any entry can be taken out.
-    """
-
-    def __init__(self) -> None:
-        self.pixels = 0
-        self.order: list[_Entry[J]] = []  # edges that wait
-        self.by_bucket: dict[Hashable, list[_Entry[J]]] = {}  # the same, by the bucket of their first frame
-        self.by_had: list[_Entry[J]] = []  # the same, by what they will have had once all of it is served
-        self._arrivals: list[tuple[int, int]] = []
-        self._edges: dict[str, _Edge[J]] = {}  # those that wait, and others
-        self._forget_at = EDGES
-        self._floor = 0.0  # the least that a waiting edge had spent when a frame was last served
-        self._most = 0.0  # that an edge spent
-        self._had = 0.0  # as `_floor`, of the edge that will have had the least
-        self._frame = 0.0  # the largest, in pixels / share
-        self._first_turn = self._turn = 0
-
-    @property
-    def frames(self) -> int:
-        return len(self._arrivals)
-
-    @property
-    def oldest_ns(self) -> int:
-        return self._arrivals[0][0]
-
-    def add(self, number: int, ticket: Ticket[J]) -> None:
-        edge = self._meet(ticket)
-        if edge.frames:
-            self._unlink(edge)
-        elif edge.spent < self._floor:  # it was idle: one frame behind, so that an endless flow of new edges
-            edge.spent = self._floor + ticket.pixels / ticket.share  # does not go before those that wait
-            self._to_the_end(edge)
-        edge.share = ticket.share
-        edge.pixels += ticket.pixels
-        self.pixels += ticket.pixels
-        insort(edge.frames, (ticket.arrived_ns, number, ticket))
-        insort(self._arrivals, (ticket.arrived_ns, number))
-        self._link(edge)
-
-    def drop(self, number: int, ticket: Ticket[J], served: bool) -> None:
-        """Take a frame out; one that is served is charged to its edge."""
-        edge = self._edges[ticket.edge]
-        if served:
-            self._floor = self.order[0][0]
-            self._had = max(self._had, self.by_had[0][2].had)
-        self._unlink(edge)
-        edge.pixels -= ticket.pixels
-        self.pixels -= ticket.pixels
-        _delete(edge.frames, (ticket.arrived_ns, number, ticket))
-        _delete(self._arrivals, (ticket.arrived_ns, number))
-        if served:
-            edge.spent += ticket.pixels / edge.share
-            edge.had += ticket.pixels / edge.share
-            edge.came = 0
-            self._most = max(self._most, edge.spent)
-            self._to_the_end(edge)
-        if edge.frames:
-            self._link(edge)
-        elif not self.order:  # nobody waits: what was spent counts no more
-            self._floor = self._most + 1
-
-    def ask(self, ticket: Ticket[J]) -> float:
-        """What its edge will have had once this frame is served, should it wait; the edge is remembered if not."""
-        edge = self._meet(ticket)
-        return edge.had + (edge.pixels + ticket.pixels) / ticket.share
-
-    def most_first(self, than: float) -> Iterator[Ticket[J]]:
-        """Frames with which their edge will have had more than this, the most first; all stay where they are."""
-        at, more = len(self.by_had), list[tuple[float, int, int, _Edge[J]]]()  # edges of which some were given
-        numbers = count()
-        while at or more:
-            if at and (not more or self.by_had[at - 1][0] >= -more[0][0]):
-                at -= 1
-                (had, _, edge), given = self.by_had[at], 0
-            else:
-                minus, _, given, edge = heappop(more)
-                had = -minus
-            if had <= than:
-                return
-            ticket = edge.frames[-1 - given][2]
-            yield ticket
-            if given + 1 < len(edge.frames):
-                heappush(more, (ticket.pixels / edge.share - had, next(numbers), given + 1, edge))
-
-    def refund(self, ticket: Ticket[J]) -> None:
-        """A frame that was served is to come back: its edge is as far behind as it was, and the first of those."""
-        edge = self._meet(ticket)
-        if edge.frames:
-            self._unlink(edge)
-        edge.spent = max(self._floor, edge.spent - ticket.pixels / edge.share)
-        edge.had -= ticket.pixels / edge.share
-        self._first_turn -= 1
-        edge.turn = self._first_turn
-        if edge.frames:
-            self._link(edge)
-
-    def draw(self, bucket: Hashable, batch_pixels: int) -> Iterator[Ticket[J]]:
-        """Frames of a bucket in the order in which they would be served; all stay where they are.
-
-        Ends before an edge would get more than `batch_pixels` ahead of the one most behind, which waits for a batch
-        of another bucket.
-        """
-        edges = self.by_bucket.get(bucket, []).copy()  # sorted, and so a heap
-        taken: Counter[_Edge[J]] = Counter()
-        turns = count(self._turn)
-        while edges:
-            spent, _, edge = heappop(edges)
-            if spent > self.order[0][0] + batch_pixels / edge.share:
-                return
-            ticket = edge.frames[taken[edge]][2]
-            yield ticket
-            taken[edge] += 1
-            if taken[edge] < len(edge.frames) and edge.frames[taken[edge]][2].bucket == bucket:
-                heappush(edges, (spent + ticket.pixels / edge.share, next(turns), edge))
-
-    def _meet(self, ticket: Ticket[J]) -> _Edge[J]:
-        """The edge of a frame that asks for room."""
-        frame = ticket.pixels / ticket.share
-        self._frame = max(self._frame, frame)
-        if (edge := self._edges.get(ticket.edge)) is None:
-            if len(self._edges) >= self._forget_at:
-                self._forget()
-            edge = self._edges[ticket.edge] = _Edge(self._had + frame, ticket.share)
-        elif not edge.frames:
-            edge.came += 1
-            more = edge.came / (100 + edge.came)  # below one, and rises for ever
-            edge.had = max(edge.had, self._had - (BEHIND + more) * frame)
-        return edge
-
-    def _forget(self) -> None:
-        """What an idle edge spent counts as long as it is above the floor."""
-        least = self._had - (BEHIND + 1) * self._frame
-        self._edges = {
-            name: edge
-            for name, edge in self._edges.items()
-            if edge.frames or edge.spent >= self._floor or edge.had > least
-        }
-        self._forget_at = max(EDGES, 2 * len(self._edges))
-
-    def _to_the_end(self, edge: _Edge[J]) -> None:
-        edge.turn = self._turn
-        self._turn += 1
-
-    def _link(self, edge: _Edge[J]) -> None:
-        entry = (edge.spent, edge.turn, edge)
-        insort(self.order, entry)
-        insort(self.by_bucket.setdefault(edge.frames[0][2].bucket, []), entry)
-        insort(self.by_had, (edge.had + edge.pixels / edge.share, edge.turn, edge))
-
-    def _unlink(self, edge: _Edge[J]) -> None:
-        entry, bucket = (edge.spent, edge.turn, edge), edge.frames[0][2].bucket
-        _delete(self.order, entry)
-        _delete(self.by_bucket[bucket], entry)
-        if not self.by_bucket[bucket]:
-            del self.by_bucket[bucket]
-        _delete(self.by_had, (edge.had + edge.pixels / edge.share, edge.turn, edge))
-
-
-def _delete(items: list[Any], item: Any) -> None:
-    del items[bisect_left(items, item)]

@@ -1,6 +1,7 @@
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -227,16 +228,18 @@ def test_a_queue_far_over_its_bound_costs_little_for_each_frame_that_is_refused(
     assert desk.send(MOST_VICTIMS, edge="loud") == [None] * MOST_VICTIMS
     assert desk.send(3 * MOST_VICTIMS, SECONDARY, "loud") == [None] * (3 * MOST_VICTIMS)
     desk.load.on_batch(PIXELS, 10**4 * MS, 1)  # far slower from now on
-    looked_at, lesser = list[str](), desk.scheduler.lesser
+    looked_at = list[Priority]()
 
-    def noted(ticket: Ticket[Job]) -> Iterator[Ticket[Job]]:
-        for victim in lesser(ticket):
-            looked_at.append(victim.edge)
+    def noted(victims: Callable[..., Iterator[Ticket[Job]]], *asked: object) -> Iterator[Ticket[Job]]:
+        for victim in victims(*asked):
+            looked_at.append(Priority(victim.priority))
             yield victim
 
-    monkeypatch.setattr(desk.scheduler, "lesser", noted)
-    assert None not in desk.send(1, SECONDARY, "late") and desk.admission.sacrificed == 0
-    assert len(looked_at) <= MOST_VICTIMS + 1
+    for name in ("less_urgent", "rivals"):
+        monkeypatch.setattr(desk.scheduler, name, partial(noted, getattr(desk.scheduler, name)))
+    assert None not in desk.send(1, SECONDARY, "late") and not looked_at, "more urgent ones fill it alone"
+    assert None not in desk.send(1, STANDARD, "late") and desk.admission.sacrificed == 0
+    assert set(looked_at) == {STANDARD} and len(looked_at) <= MOST_VICTIMS, "for what is less urgent is too little"
     assert desk.send(1, ESSENTIAL, "late") == [None], "less urgent frames go, however many"
     assert desk.admission.sacrificed == 4 * MOST_VICTIMS
 

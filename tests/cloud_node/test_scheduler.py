@@ -1,9 +1,12 @@
 """Each promise of the scheduler, over random arrivals; `select` is asked again before earlier batches end."""
 
+import ast
+import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle, islice, permutations, product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +14,8 @@ from examples import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cloud_node.scheduler import BEHIND, EDGES, Scheduler, Selection, Ticket
+from cloud_node.fair_queue import BEHIND, EDGES
+from cloud_node.scheduler import Scheduler, Selection, Ticket
 
 MS = 1_000_000
 MAX_PIXELS, MAX_WAIT_MS = 100, 400
@@ -22,8 +26,13 @@ def make(max_pixels: int = MAX_PIXELS, max_frames: int = 4, max_wait_ms: int = 1
 
 
 def ticket(job: str, edge: str = "a", priority: int = 2, at_ms: int = 0, **more: Any) -> Ticket[str]:
-    fields = {"bucket": "small", "pixels": 10, **more}
+    fields = {"bucket": "small", "pixels": 10, "bytes": 7, **more}
     return Ticket(edge=edge, priority=priority, arrived_ns=at_ms * MS, job=job, **fields)
+
+
+def lesser(scheduler: Scheduler[str], new: Ticket[str]) -> list[Ticket[str]]:
+    """All that could go for a frame."""
+    return [*scheduler.less_urgent(new.priority), *scheduler.rivals(new)]
 
 
 def names(tickets: list[Ticket[str]]) -> list[str]:
@@ -190,6 +199,18 @@ def test_a_ticket_that_makes_no_sense() -> None:
     assert len(scheduler) == 1
 
 
+def test_whatever_of_this_node_the_scheduler_is_made_of_is_held_pure() -> None:
+    """The import contract names modules: one that is taken out of it would be free to read clocks."""
+    root = Path(__file__).resolve().parents[2]
+    contracts = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [pure] = [contract["source_modules"] for contract in contracts if contract["name"] == "the scheduler is pure"]
+    assert "cloud_node.scheduler" in pure
+    for module in pure:
+        tree = ast.parse((root / f"{module.replace('.', '/')}.py").read_text())
+        imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        assert {name for name in imported if name.startswith("cloud_node")} <= {*pure}
+
+
 # --- random arrivals ---
 
 arrivals = st.lists(
@@ -222,7 +243,15 @@ def play(scheduler: Scheduler[str], frames: list[tuple]) -> Iterator[tuple[list[
         share = 1.0 + "abcd".index(edge) / 2
         waiting.append(
             ticket(
-                f"{number}", edge, priority, now_ms, bucket=bucket, pixels=pixels, expires_ns=expires_ns, share=share
+                f"{number}",
+                edge,
+                priority,
+                now_ms,
+                bucket=bucket,
+                pixels=pixels,
+                bytes=number,
+                expires_ns=expires_ns,
+                share=share,
             )
         )
         scheduler.submit(waiting[-1])
@@ -307,7 +336,10 @@ def test_a_preview_is_what_select_then_takes(scheduler: Scheduler[str], frames: 
 
 @given(schedulers, arrivals)
 def test_what_is_put_back_is_selected_again(scheduler: Scheduler[str], frames: list[tuple]) -> None:
-    select, sums = scheduler.select, lambda: [scheduler.pixels_ahead(priority) for priority in range(4)]
+    select, sums = (
+        scheduler.select,
+        lambda: [(scheduler.pixels_ahead(each), scheduler.bytes_ahead(each)) for each in range(4)],
+    )
 
     def twice(now_ns: int) -> Selection[str]:
         scheduler.preview(now_ns)  # what has expired is out
@@ -352,8 +384,9 @@ def test_sums_and_what_to_give_up(scheduler: Scheduler[str], frames: list[tuple]
         waiting = [each for each in waiting if each not in selection.batch and each not in selection.expired]
         for priority in range(4):
             assert scheduler.pixels_ahead(priority) == sum(each.pixels for each in waiting if each.priority <= priority)
+            assert scheduler.bytes_ahead(priority) == sum(each.bytes for each in waiting if each.priority <= priority)
             assert scheduler.frames_ahead(priority) == sum(each.priority <= priority for each in waiting)
-            go = list(scheduler.lesser(ticket("new", "new", priority)))
+            go = lesser(scheduler, ticket("new", "new", priority))
             assert len(go) == len({*go}) and {*go} <= {*waiting}
             priorities = [each.priority for each in go]
             assert priorities == sorted(priorities, reverse=True) and not any(each < priority for each in priorities)
@@ -368,35 +401,35 @@ def test_room_goes_to_the_edge_that_had_less() -> None:
     scheduler = make(max_frames=1)
     for number in range(4):
         scheduler.submit(ticket(f"{number}", edge="loud"))
-    assert names(list(scheduler.lesser(ticket("new", edge="quiet")))) == ["3", "2", "1"]
-    assert names(list(scheduler.lesser(ticket("new", edge="loud")))) == []
-    assert names(list(scheduler.lesser(ticket("new", edge="quiet", pixels=25)))) == ["3", "2"], "pixels count"
-    assert names(list(scheduler.lesser(ticket("new", edge="half", share=0.5)))) == ["3"]
-    assert names(list(scheduler.lesser(ticket("new", edge="urgent", priority=1)))) == ["3", "2", "1", "0"]
-    assert names(list(scheduler.lesser(ticket("new", edge="bulk", priority=3)))) == []
+    assert names(lesser(scheduler, ticket("new", edge="quiet"))) == ["3", "2", "1"]
+    assert names(lesser(scheduler, ticket("new", edge="loud"))) == []
+    assert names(lesser(scheduler, ticket("new", edge="quiet", pixels=25))) == ["3", "2"], "pixels count"
+    assert names(lesser(scheduler, ticket("new", edge="half", share=0.5))) == ["3"]
+    assert names(lesser(scheduler, ticket("new", edge="urgent", priority=1))) == ["3", "2", "1", "0"]
+    assert names(lesser(scheduler, ticket("new", edge="bulk", priority=3))) == []
     for _ in range(3):
         scheduler.select(0)
     scheduler.submit(ticket("q", edge="quiet"))
-    assert names(list(scheduler.lesser(ticket("new", edge="loud")))) == [], "what was served counts"
-    assert names(list(scheduler.lesser(ticket("new", edge="quiet")))) == ["3"]
+    assert names(lesser(scheduler, ticket("new", edge="loud"))) == [], "what was served counts"
+    assert names(lesser(scheduler, ticket("new", edge="quiet"))) == ["3"]
 
 
 def test_an_edge_that_is_turned_away_is_remembered_and_one_that_stays_away_is_not_for_long() -> None:
     scheduler = make(max_frames=1)
     absent = ticket("new", edge="absent")
-    list(scheduler.lesser(absent))
+    lesser(scheduler, absent)
     for number in range(200):
         scheduler.submit(ticket(f"{number}", edge=f"{number % 2}"))
         scheduler.select(0)
     for edge in range(2):
         for number in range(9):
             scheduler.submit(ticket(f"{edge}.{number}", edge=f"{edge}"))
-    assert names(list(scheduler.lesser(absent)))[-1] in {"0.0", "1.0", "0.1", "1.1"}, "it is behind them"
+    assert names(lesser(scheduler, absent))[-1] in {"0.0", "1.0", "0.1", "1.1"}, "it is behind them"
     for number in range(BEHIND + 1):
         scheduler.submit(ticket(f"absent.{number}", edge="absent"))
-    assert len(list(scheduler.lesser(absent))) < 18, "but not by a hundred frames"
+    assert len(lesser(scheduler, absent)) < 18, "but not by a hundred frames"
     for number in range(10_000):
-        list(scheduler.lesser(ticket("new", edge=f"new {number}")))
+        lesser(scheduler, ticket("new", edge=f"new {number}"))
         scheduler.submit(ticket("next", edge="0"))
         scheduler.select(0)
     [level] = scheduler._levels.values()
@@ -406,7 +439,7 @@ def test_an_edge_that_is_turned_away_is_remembered_and_one_that_stays_away_is_no
 def test_those_furthest_behind_are_not_the_ones_forgotten() -> None:
     scheduler = make(max_frames=1)
     for number in range(1_000):
-        list(scheduler.lesser(ticket("refused", edge=f"refused {number}")))
+        lesser(scheduler, ticket("refused", edge=f"refused {number}"))
         for _ in range(2):
             scheduler.submit(ticket("next", edge="0"))
             scheduler.select(0)

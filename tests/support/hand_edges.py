@@ -135,6 +135,7 @@ def ticket(job: Job, width: int, height: int, expires_ns: int) -> Ticket[Job]:
         priority=job.frame.priority,
         bucket=(width, height),
         pixels=width * height,
+        bytes=job.packed_bytes,
         arrived_ns=job.arrived_ns,
         job=job,
         expires_ns=expires_ns,
