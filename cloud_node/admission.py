@@ -1,9 +1,8 @@
 """Who may send what, and what happens when more comes than the devices can do."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from math import ceil
 from typing import NamedTuple
 
@@ -93,9 +92,9 @@ class Admission:
     - Single pictures of one caller, which no window bounds, wait within its bytes, within the pixels of that many of
       the largest frames, and within half of `shed_after_ms`: they alone never have others sent away. A lone one may.
     - When the queue is full, or longer than `shed_after_ms`, less urgent frames are given back to make room, then
-      up to `MOST_VICTIMS` of edges that have had more than the new one's, by their shares (`Scheduler.rivals`); a frame
-      that does not find enough of them is refused, and none goes for it. So edges share alike what is served, however
-      many they are.
+      up to `MOST_VICTIMS` of edges that have had more than the new one's, by their shares (`Scheduler.rivals`), or as
+      many as make up a large frame's bytes; a frame that does not find enough is refused, and none goes for it. So
+      edges share alike what is served, however many they are.
 
     A frame goes on under the policy's `highest` priority if it claims more: through the queue, the spool and NATS.
     Its result comes on the subject of that priority, which the edge fetches as well.
@@ -269,7 +268,7 @@ class Admission:
         if not self._full(rest, ticket):
             go = self._enough(less_urgent, self._held(LAST), ticket)
         else:
-            rivals = islice(self.scheduler.rivals(ticket), MOST_VICTIMS)
+            rivals = _few(self.scheduler.rivals(ticket), ticket.bytes)
             go = [] if self._full(self._held(ticket.priority - 1), ticket) else self._enough(rivals, rest, ticket)
             go = go and [*less_urgent, *go]
         if not go:
@@ -315,6 +314,16 @@ class Admission:
 
     def _retry_ms(self, wait_ms: float) -> int:
         return loads.retry_after_ms(wait_ms, random.random())
+
+
+def _few(victims: Iterable[Ticket[Job]], size: int) -> Iterator[Ticket[Job]]:
+    """Of these the first `MOST_VICTIMS`, and more as long as they are less than what they go for, in bytes."""
+    total = 0
+    for number, victim in enumerate(victims):
+        if number >= MOST_VICTIMS and total >= size:
+            return
+        total += victim.bytes
+        yield victim
 
 
 def _burst(rule: EdgePolicy) -> float:

@@ -244,6 +244,20 @@ def test_a_queue_far_over_its_bound_costs_little_for_each_frame_that_is_refused(
     assert desk.admission.sacrificed == 4 * MOST_VICTIMS
 
 
+def test_a_large_frame_takes_the_place_of_as_many_small_ones_as_it_is_worth() -> None:
+    desk = Desk(max_queued_mib=1).measured()
+
+    def job(size: int, edge: str, sequence: int) -> Job:
+        made = desk.job(sequence, edge=edge)
+        made.frame = replace(made.frame, image=replace(PACKED, payload=bytes(size)))
+        return made
+
+    small = 2**20 // (4 * MOST_VICTIMS)
+    assert [desk.admit(job(small, "loud", number)) for number in range(4 * MOST_VICTIMS)] == [None] * 4 * MOST_VICTIMS
+    assert desk.admit(job(2 * MOST_VICTIMS * small, "late", 0)) is None
+    assert desk.admission.sacrificed == 2 * MOST_VICTIMS
+
+
 def test_an_essential_frame_goes_for_no_lesser_one() -> None:
     desk = Desk(max_queued=2)
     assert desk.send(2, ESSENTIAL, "loud") == [None] * 2

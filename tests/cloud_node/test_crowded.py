@@ -34,15 +34,16 @@ class Plain(Admission):
         pixels = self.scheduler.pixels_ahead(max(Priority))
         victims, rivals = self.scheduler.less_urgent(ticket.priority), None
         go: list[Ticket[Job]] = []
-        equals = 0
+        equals = equal_bytes = 0
         while self._no_room(frames, queued_bytes, pixels, ticket.bytes):
             victim = next(victims, None)
             if victim is None and rivals is None:
                 victims = rivals = self.scheduler.rivals(ticket)
                 victim = next(victims, None)
             equals += rivals is not None
-            if victim is None or equals > MOST_VICTIMS:
+            if victim is None or (equals > MOST_VICTIMS and equal_bytes >= ticket.bytes):
                 return Refusal(pb.REJECT_REASON_OVERLOADED, "")
+            equal_bytes += victim.bytes if rivals is not None else 0
             go.append(victim)
             frames, queued_bytes, pixels = frames - 1, queued_bytes - victim.bytes, pixels - victim.pixels
         for victim in go:
