@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from common.errors import SpoolError, SpoolFull
 from common.frame import Frame, FrameId, Priority
+from common.tasks import Uninterrupted
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import JsonLines
 from edge_node.spool import CorruptRecord, Description, Entry, Spool
@@ -29,7 +30,8 @@ OnLost = Callable[[Entry, Description, str], Awaitable[bool]]
 class Keeping:
     """One node's kept frames.
 
-    An entry is `out` while the node works on its frame; else it waits, and `next` gives it.
+    An entry is `out` while the node works on its frame; else it waits, and `next` gives it. What has begun is ended
+    also when whoever waits for it is cancelled; an entry that it would have had waits again then.
 
     Args:
         readings: the record of what is settled; without one, nothing is known to be settled after a crash.
@@ -51,6 +53,7 @@ class Keeping:
         self._paused: dict[int, float] = {}  # order -> monotonic, when it may go again
         self._attempts: dict[int, int] = {}  # order -> the next attempt
         self._storing = asyncio.Lock()
+        self._work = Uninterrupted()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
     def __len__(self) -> int:
@@ -91,6 +94,7 @@ class Keeping:
             self._failed("frames cannot be kept", error)
 
     async def close(self) -> None:
+        await self._work.end()
         if self._spool is not None:
             await self._call(self._spool.close)
         self._thread.shutdown(wait=False)
@@ -101,6 +105,14 @@ class Keeping:
         self, frame: Frame, name: str, bytes_raw: int, captured_size: tuple[int, int], sent_as: str
     ) -> Entry | None:
         """Keep a frame that the node works on; None when that cannot be."""
+        return await self._work.result(
+            self._store(frame, name, bytes_raw, captured_size, sent_as),
+            lambda entry: entry is not None and self.put_back(entry, frame.attempt + 1),
+        )
+
+    async def _store(
+        self, frame: Frame, name: str, bytes_raw: int, captured_size: tuple[int, int], sent_as: str
+    ) -> Entry | None:
         async with self._storing:
             try:
                 spool = await self._opened()
@@ -125,11 +137,17 @@ class Keeping:
         self._out.discard(entry.order)  # last: from here on `_next` may give it
         return there
 
+    def try_later(self, entry: Entry) -> None:
+        """It waits again as it did, for a better time."""
+        self.put_back(entry, self._attempts.get(entry.order, 0), TRY_AGAIN_S)
+
     # --- out ---
 
     async def next(self) -> Entry | None:
         """The most urgent, then oldest that waits; it is out then."""
-        return None if self._spool is None else await self._call(self._next, self._spool)
+        if self._spool is None:
+            return None
+        return await self._work.result(self._call(self._next, self._spool), self._let_go)
 
     async def find(self, id: FrameId) -> Entry | None:
         """The entry of this frame."""
@@ -148,6 +166,9 @@ class Keeping:
 
     async def load(self, entry: Entry) -> tuple[Frame, Description, int] | None:
         """Its frame, its description and the next attempt; None when the file is damaged: it is given up then."""
+        return await self._work.result(self._load(entry), lambda loaded: self._let_go(loaded and entry))
+
+    async def _load(self, entry: Entry) -> tuple[Frame, Description, int] | None:
         assert self._spool is not None
         try:
             frame, description = await self._call(self._spool.load, entry)
@@ -158,13 +179,16 @@ class Keeping:
                 self._forget(entry)
         except OSError as error:
             self._failed(f"frame {entry.id} cannot be read from the spool", error)
-            self.put_back(entry, self._attempts.get(entry.order, 0), TRY_AGAIN_S)
+            self.try_later(entry)
         else:
             return frame, description, self._attempts.get(entry.order, 0)
         return None
 
     async def settled(self, entry: Entry) -> None:
         """Its line is written: once that is on the disk to stay, the frame goes."""
+        await self._work.result(self._settled(entry))
+
+    async def _settled(self, entry: Entry) -> None:
         if self._readings is not None and not await self._call(self._readings.sync):
             self._unsure.add(entry.order)  # it stays out; the next run looks whether the line is there
             return
@@ -174,6 +198,9 @@ class Keeping:
 
     async def give_up_old(self) -> int:
         """Give up what is kept for too long and not out; returns how many."""
+        return await self._work.result(self._give_up_old())
+
+    async def _give_up_old(self) -> int:
         if self._spool is None:
             return 0
         spool, hours = self._spool, self._settings.spooling.spool_hours
@@ -227,7 +254,7 @@ class Keeping:
                 return True
             self._unsure.add(entry.order)
         else:
-            self.put_back(entry, self._attempts.get(entry.order, 0), TRY_AGAIN_S)
+            self.try_later(entry)
         return False
 
     def _stored(self, store: Callable[[], Entry]) -> Entry:
@@ -242,6 +269,11 @@ class Keeping:
                 self._paused.pop(entry.order, None)
                 return entry
         return None
+
+    def _let_go(self, entry: Entry | None) -> None:
+        """It waits as it did before it was out."""
+        if entry is not None:
+            self._out.discard(entry.order)
 
     def _forget(self, entry: Entry) -> None:
         self._out.discard(entry.order)
