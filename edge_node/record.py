@@ -9,6 +9,7 @@ import errno
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -120,8 +121,9 @@ class Shelf:
         Raises:
             OSError: it cannot be done for now; or not any more, for the lines are gone.
         """
-        if not os.path.samestat(self._path.stat(), os.fstat(file)):
-            raise OSError(errno.ESTALE, "another file has its name")
+        found = self._path.stat()
+        if not stat.S_ISREG(found.st_mode) or not os.path.samestat(found, os.fstat(file)):
+            raise OSError(errno.EINVAL, f"{self._path} is another file by now, or none")
         if time.monotonic() < self._renew_not_before_s:
             raise OSError(errno.EIO, "what was written last may be lost")
         self._renew_not_before_s = time.monotonic() + TRY_AGAIN_S
@@ -164,18 +166,18 @@ class Shelf:
     def _tidy(self) -> None:
         files = [(path, path.stat()) for path, _ in earlier(self._path)]
         last = len(files) - 1  # for size alone it goes with the next: from before a bound, it may be all there is
-        total = self._path.stat().st_size + sum(stat.st_size for _, stat in files)
+        total = self._path.stat().st_size + sum(found.st_size for _, found in files)
         days = self._bound.days if self._clock.believed else 0.0
-        for index, (path, stat) in enumerate(files):
+        for index, (path, found) in enumerate(files):
             too_much = self._bound.mib and total > self._bound.mib * MIB and index < last
-            if not too_much and not (days and time.time() - stat.st_mtime > days * DAY_S):
+            if not too_much and not (days and time.time() - found.st_mtime > days * DAY_S):
                 continue
-            total -= stat.st_size
-            if stat.st_size and not self._told:
+            total -= found.st_size
+            if found.st_size and not self._told:
                 self._told = True
                 why = f"there are more than {self._bound.mib:g} MiB" if too_much else f"older than {days:g} days"
                 log.warning("%s goes, the oldest lines of %s: %s", path.name, self._path, why)
             if index < last:
                 path.unlink()
-            elif stat.st_size:
+            elif found.st_size:
                 os.truncate(path, 0)

@@ -233,6 +233,14 @@ def test_a_file_that_cannot_be_synced_is_told_once(
     sink.close()
 
 
+def test_a_pipe_stays_one_though_it_cannot_be_synced(tmp_path: Path) -> None:
+    path = tmp_path / "readings.jsonl"
+    os.mkfifo(path)
+    sink = JsonLines(path)
+    assert not sink.sync() and not sink.sync() and path.is_fifo()
+    sink.close()
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_a_rotation_that_fails_half_way_is_taken_back(
     tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch, links: bool
