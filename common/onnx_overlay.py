@@ -6,6 +6,7 @@ A file of NumPy (.npz) with float16 arrays by the names of the weights, and the 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 from zipfile import ZipFile
@@ -13,6 +14,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from common.errors import WeightsError
+from common.files import write_whole
 from common.onnx_file import Network, Weights
 
 BASE: Final = "base sha256"  # name of the digest among the arrays
@@ -77,7 +79,9 @@ def _is_difference(array: Any) -> bool:
 def write_overlay(path: Path, model: bytes, weights: Mapping[str, Weights]) -> None:
     """What differs between these weights, by name, and those of an ONNX file; whole or not at all.
 
-    Raises ValueError for a weight that the file does not hold plainly, or that differs by more than float16 can say.
+    Raises:
+        ValueError: for a weight that the file does not hold plainly, or that differs by more than float16 can say.
+        OSError: it cannot be written.
     """
     network, made = Network(model), dict[str, Any]()
     for name, values in weights.items():
@@ -88,7 +92,7 @@ def write_overlay(path: Path, model: bytes, weights: Mapping[str, Weights]) -> N
             made[name] = (values - before).astype(np.float16)
         if not np.isfinite(made[name]).all():
             raise ValueError(f"{name} differs by more than float16 can say")
-    fresh = path.with_name(f"{path.stem}.new.npz")
     made[BASE] = np.array(hashlib.sha256(model).hexdigest())
-    np.savez_compressed(fresh, **made)
-    fresh.replace(path)
+    content = BytesIO()
+    np.savez_compressed(content, **made)
+    write_whole(path, content.getvalue())

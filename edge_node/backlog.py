@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from common import logs, packing
-from common.frame import FrameId, Outcome, Priority, Reading
+from common.frame import Frame, FrameId, Outcome, Priority, Reading
 from common.pixels import RawImage
 from common.telemetry import Timeline
 from edge_node.keeping import Keeping
@@ -171,7 +171,15 @@ class Backlog:
         loaded = await self.keeping.load(entry)
         if loaded is None:
             return None
-        frame, description, attempt = loaded
+        try:
+            return await self._flight_of(entry, *loaded, priority)
+        except BaseException:
+            self.keeping.try_later(entry)  # nobody else would
+            raise
+
+    async def _flight_of(
+        self, entry: Entry, frame: Frame, description: Description, attempt: int, priority: Priority
+    ) -> Flight:
         id = frame.id
         if id.session != self._session:  # the wire knows this session alone
             id, attempt = FrameId(id.edge, self._session, self._ledger.next_sequence()), 0

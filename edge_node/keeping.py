@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from common.errors import SpoolError, SpoolFull
 from common.frame import Frame, FrameId, Priority
+from common.tasks import Uninterrupted
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import JsonLines
 from edge_node.spool import CorruptRecord, Description, Entry, Spool
@@ -23,13 +24,15 @@ log = logging.getLogger(__name__)
 TRY_AGAIN_S = 60.0  # after the disk failed
 P = ParamSpec("P")
 T = TypeVar("T")
+Leave = Callable[[Entry], None]
 OnLost = Callable[[Entry, Description, str], Awaitable[bool]]
 
 
 class Keeping:
     """One node's kept frames.
 
-    An entry is `out` while the node works on its frame; else it waits, and `next` gives it.
+    An entry is `out` while the node works on its frame; else it waits, and `next` gives it. What has begun is ended
+    also when whoever waits for it is cancelled; an entry that it would have had waits again then.
 
     Args:
         readings: the record of what is settled; without one, nothing is known to be settled after a crash.
@@ -47,10 +50,12 @@ class Keeping:
         self._failed_s = float("-inf")
         self._out: set[int] = set()
         self._taking = threading.Lock()
-        self._unsure: set[int] = set()  # out for good: the line is written, maybe not on the disk to stay
+        # By order, and how they go: out until their lines, which are written, are on the disk to stay.
+        self._unsure: dict[int, tuple[Entry, Leave]] = {}
         self._paused: dict[int, float] = {}  # order -> monotonic, when it may go again
         self._attempts: dict[int, int] = {}  # order -> the next attempt
         self._storing = asyncio.Lock()
+        self._work = Uninterrupted()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
 
     def __len__(self) -> int:
@@ -91,6 +96,7 @@ class Keeping:
             self._failed("frames cannot be kept", error)
 
     async def close(self) -> None:
+        await self._work.end()
         if self._spool is not None:
             await self._call(self._spool.close)
         self._thread.shutdown(wait=False)
@@ -101,6 +107,14 @@ class Keeping:
         self, frame: Frame, name: str, bytes_raw: int, captured_size: tuple[int, int], sent_as: str
     ) -> Entry | None:
         """Keep a frame that the node works on; None when that cannot be."""
+        return await self._work.result(
+            self._store(frame, name, bytes_raw, captured_size, sent_as),
+            lambda entry: entry is not None and self.put_back(entry, frame.attempt + 1),
+        )
+
+    async def _store(
+        self, frame: Frame, name: str, bytes_raw: int, captured_size: tuple[int, int], sent_as: str
+    ) -> Entry | None:
         async with self._storing:
             try:
                 spool = await self._opened()
@@ -125,11 +139,17 @@ class Keeping:
         self._out.discard(entry.order)  # last: from here on `_next` may give it
         return there
 
+    def try_later(self, entry: Entry) -> None:
+        """It waits again as it did, for a better time."""
+        self.put_back(entry, self._attempts.get(entry.order, 0), TRY_AGAIN_S)
+
     # --- out ---
 
     async def next(self) -> Entry | None:
         """The most urgent, then oldest that waits; it is out then."""
-        return None if self._spool is None else await self._call(self._next, self._spool)
+        if self._spool is None:
+            return None
+        return await self._work.result(self._call(self._next, self._spool), self._let_go)
 
     async def find(self, id: FrameId) -> Entry | None:
         """The entry of this frame."""
@@ -148,32 +168,35 @@ class Keeping:
 
     async def load(self, entry: Entry) -> tuple[Frame, Description, int] | None:
         """Its frame, its description and the next attempt; None when the file is damaged: it is given up then."""
+        return await self._work.result(self._load(entry), lambda loaded: self._let_go(loaded and entry))
+
+    async def _load(self, entry: Entry) -> tuple[Frame, Description, int] | None:
         assert self._spool is not None
         try:
             frame, description = await self._call(self._spool.load, entry)
         except CorruptRecord as error:
             self.counts["damaged"] += 1
-            if await self._noted(self._spool, entry, f"its kept copy is damaged: {error}"):
-                await self._quietly(self._spool.set_aside, entry)
-                self._forget(entry)
+            await self._noted(self._spool, entry, f"its kept copy is damaged: {error}", self._spool.set_aside)
         except OSError as error:
             self._failed(f"frame {entry.id} cannot be read from the spool", error)
-            self.put_back(entry, self._attempts.get(entry.order, 0), TRY_AGAIN_S)
+            self.try_later(entry)
         else:
             return frame, description, self._attempts.get(entry.order, 0)
         return None
 
     async def settled(self, entry: Entry) -> None:
         """Its line is written: once that is on the disk to stay, the frame goes."""
-        if self._readings is not None and not await self._call(self._readings.sync):
-            self._unsure.add(entry.order)  # it stays out; the next run looks whether the line is there
-            return
-        if self._spool is not None:
-            await self._quietly(self._spool.remove, entry)
-        self._forget(entry)
+        await self._work.result(self._settled(entry))
+
+    async def _settled(self, entry: Entry) -> None:
+        assert self._spool is not None
+        await self._call(self._leave, entry, self._spool.remove)
 
     async def give_up_old(self) -> int:
         """Give up what is kept for too long and not out; returns how many."""
+        return await self._work.result(self._give_up_old())
+
+    async def _give_up_old(self) -> int:
         if self._spool is None:
             return 0
         spool, hours = self._spool, self._settings.spooling.spool_hours
@@ -198,12 +221,14 @@ class Keeping:
             self._out.difference_update(entry.order for entry in chosen)
 
     def _choose(self, spool: Spool, size: int, priority: Priority) -> list[Entry]:
-        """What has to go; it is out from now on, so that nobody else takes it. What has its line goes at once."""
-        for entry in [each for each in spool if each.order in self._unsure]:
+        """What has to go; it is out from now on, so that nobody else takes it. What has its line goes first."""
+        if self._unsure and spool.missing(size) > 0:
+            self._lines_stay()
+        for entry, leave in list(self._unsure.values()):
             if spool.missing(size) <= 0:
                 break
-            self._forget(entry)
-            spool.remove(entry)
+            log.error("kept frame %s makes room, and its line may be lost if the power goes", entry.id)
+            self._gone(entry, leave)
         while True:
             chosen = spool.room_for(size, priority, self._out)
             taken = [entry for entry in chosen if self.take(entry)]
@@ -213,22 +238,40 @@ class Keeping:
 
     async def _give_up(self, spool: Spool, entry: Entry, reason: str) -> bool:
         """An entry that is out has its line and goes; False when that cannot be written."""
-        if not await self._noted(spool, entry, reason):
+        gone = await self._noted(spool, entry, reason, spool.remove)
+        if gone:
+            self._count("given up", f"kept frame {entry.id} is given up: {reason}")
+        return gone
+
+    async def _noted(self, spool: Spool, entry: Entry, reason: str, leave: Leave) -> bool:
+        """Whether a lost frame went, its line being on the disk to stay; without one it waits for a better time."""
+        if not await self._on_lost(entry, await self._call(spool.describe, entry), reason):
+            self.try_later(entry)
             return False
-        self._count("given up", f"kept frame {entry.id} is given up: {reason}")
-        await self._quietly(spool.remove, entry)
-        self._forget(entry)
+        return await self._call(self._leave, entry, leave)
+
+    def _leave(self, entry: Entry, leave: Leave) -> bool:
+        """Whether an entry, whose line is written, went: it stays out until the line is on the disk to stay."""
+        if not self._lines_stay():
+            self._unsure[entry.order] = entry, leave
+            return False
+        self._gone(entry, leave)
         return True
 
-    async def _noted(self, spool: Spool, entry: Entry, reason: str) -> bool:
-        """Whether the line of a lost frame is on the disk to stay; if not, the frame waits for a better time."""
-        if await self._on_lost(entry, await self._call(spool.describe, entry), reason):
-            if self._readings is None or await self._call(self._readings.sync):
-                return True
-            self._unsure.add(entry.order)
-        else:
-            self.put_back(entry, self._attempts.get(entry.order, 0), TRY_AGAIN_S)
-        return False
+    def _lines_stay(self) -> bool:
+        """Whether all lines so far are on the disk to stay; what waited for that alone goes."""
+        if self._readings is not None and not self._readings.sync():
+            return False
+        for entry, leave in list(self._unsure.values()):
+            self._gone(entry, leave)
+        return True
+
+    def _gone(self, entry: Entry, leave: Leave) -> None:
+        try:
+            leave(entry)
+        except OSError as error:
+            log.error("%s cannot be removed from the spool: %s", entry.file_name, error.strerror)
+        self._forget(entry)
 
     def _stored(self, store: Callable[[], Entry]) -> Entry:
         entry = store()
@@ -243,9 +286,14 @@ class Keeping:
                 return entry
         return None
 
+    def _let_go(self, entry: Entry | None) -> None:
+        """It waits as it did before it was out."""
+        if entry is not None:
+            self._out.discard(entry.order)
+
     def _forget(self, entry: Entry) -> None:
         self._out.discard(entry.order)
-        self._unsure.discard(entry.order)
+        self._unsure.pop(entry.order, None)
         self._paused.pop(entry.order, None)
         self._attempts.pop(entry.order, None)
 
@@ -263,7 +311,8 @@ class Keeping:
             max_age_s=settings.spooling.spool_hours * 3600,
         )
         try:
-            settled = spool.drop_settled(self._readings.path) if self._readings is not None else 0
+            record = self._readings
+            settled = spool.drop_settled(record.path, record.sync) if record is not None else 0
         except BaseException:
             spool.close()
             raise
@@ -287,12 +336,6 @@ class Keeping:
         count = self.counts[what]
         if count & (count - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
             log.error("%s (%d so far)", words, count)
-
-    async def _quietly(self, action: Callable[[Entry], None], entry: Entry) -> None:
-        try:
-            await self._call(action, entry)
-        except OSError as error:
-            log.error("%s cannot be removed from the spool: %s", entry.file_name, error.strerror)
 
     async def _call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         assert not named

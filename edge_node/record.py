@@ -5,10 +5,13 @@ place of a line is known however often the file was begun anew, and whatever wen
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
+import stat
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +26,7 @@ PARTS: Final = 8  # files that share the room, or the time
 DAY_S: Final = 86_400
 TRY_AGAIN_S: Final = 60.0
 _BEGIN_BYTES: Final = 4096
+_COPIED_BYTES: Final = 2**20  # at a time
 _CAPTURED = re.compile(rb'"captured_unix_ns": ?(\d{1,19})')
 
 
@@ -62,10 +66,9 @@ class Shelf:
 
     def __init__(self, path: Path, file: int, bound: Bound) -> None:
         self._path, self._bound = path.resolve(), bound
-        self._clock, self._not_before_s = Clock(), 0.0
+        self._clock, self._not_before_s, self._renew_not_before_s = Clock(), 0.0, 0.0
         self._since_s = time.time()  # the first line of the file
         self._told = False
-        self.synced = True  # all there was when it was put aside last, or should have been
         self._take_back(file)
         if abs(time.time() - os.fstat(file).st_mtime) > DAY_S:  # it was off, or the clock is wrong
             self._clock.doubt()
@@ -82,11 +85,13 @@ class Shelf:
             return True
         return bool(days) and self._clock.believed and time.time() - self._since_s > days * DAY_S / PARTS
 
-    def put_aside(self, file: int, end: int) -> int:
-        """Name the file, which ends there, after that, and begin another: that one, open. Raises OSError."""
-        self._not_before_s, self.synced = time.monotonic() + TRY_AGAIN_S, False
-        os.fsync(file)
-        self.synced = True
+    def put_aside(self, file: int, end: int, to_disk: Callable[[], None]) -> int:
+        """Name the file, which ends there, after that, and begin another: that one, open. Raises OSError.
+
+        `to_disk` has all of it on the disk to stay, or raises OSError.
+        """
+        self._not_before_s = time.monotonic() + TRY_AGAIN_S
+        to_disk()
         path, new = self._path, self._path.with_name(self._path.name + ".new")
         aside = path.with_name(f"{path.stem}.{end:015d}{path.suffix}")
         self._take_back(file)
@@ -105,6 +110,40 @@ class Shelf:
         self._not_before_s, self._since_s = 0.0, time.time()
         with contextlib.suppress(OSError):  # both files are there under one of their names
             sync_folder(path.parent)
+        return made
+
+    def renew(self, file: int, start: int, end: int) -> int:
+        """Put another file with the same bytes up to `end` in place of this one: that one, open, on the disk to stay.
+
+        For lines from `start` on that an `fsync` failed for: Linux says so once, does not try again, and where it had
+        room set aside for them ext4 takes them for zeros after a power cut, however often they are written there.
+
+        Raises:
+            OSError: it cannot be done for now; or not any more, for the lines are gone.
+        """
+        found = self._path.stat()
+        if not stat.S_ISREG(found.st_mode) or not os.path.samestat(found, os.fstat(file)):
+            raise OSError(errno.EINVAL, f"{self._path} is another file by now, or none")
+        if time.monotonic() < self._renew_not_before_s:
+            raise OSError(errno.EIO, "what was written last may be lost")
+        self._renew_not_before_s = time.monotonic() + TRY_AGAIN_S
+        new = self._path.with_name(self._path.name + ".new")
+        made = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            at = 0
+            while at < end:
+                piece = os.pread(file, min(_COPIED_BYTES, end - at), at)
+                if not piece or b"\0" in piece[max(0, start - at) :]:
+                    raise OSError(errno.EIO, f"what was written from byte {start} on is gone")
+                at += os.write(made, piece)
+            os.fsync(made)
+            os.rename(new, self._path)
+        except OSError:
+            os.close(made)
+            with contextlib.suppress(OSError):
+                new.unlink()
+            raise
+        self._renew_not_before_s = 0.0
         return made
 
     def _take_back(self, file: int) -> None:
@@ -127,18 +166,18 @@ class Shelf:
     def _tidy(self) -> None:
         files = [(path, path.stat()) for path, _ in earlier(self._path)]
         last = len(files) - 1  # for size alone it goes with the next: from before a bound, it may be all there is
-        total = self._path.stat().st_size + sum(stat.st_size for _, stat in files)
+        total = self._path.stat().st_size + sum(found.st_size for _, found in files)
         days = self._bound.days if self._clock.believed else 0.0
-        for index, (path, stat) in enumerate(files):
+        for index, (path, found) in enumerate(files):
             too_much = self._bound.mib and total > self._bound.mib * MIB and index < last
-            if not too_much and not (days and time.time() - stat.st_mtime > days * DAY_S):
+            if not too_much and not (days and time.time() - found.st_mtime > days * DAY_S):
                 continue
-            total -= stat.st_size
-            if stat.st_size and not self._told:
+            total -= found.st_size
+            if found.st_size and not self._told:
                 self._told = True
                 why = f"there are more than {self._bound.mib:g} MiB" if too_much else f"older than {days:g} days"
                 log.warning("%s goes, the oldest lines of %s: %s", path.name, self._path, why)
             if index < last:
                 path.unlink()
-            elif stat.st_size:
+            elif found.st_size:
                 os.truncate(path, 0)

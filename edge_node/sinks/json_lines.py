@@ -1,5 +1,6 @@
 """readings.jsonl: one JSON object a line for every settled frame; the schema is in docs/edge.md."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -43,11 +44,16 @@ class JsonLines:
             self._broken_line = not _ends_whole(self._file)
             sync_folder(self.path.parent)
             self._shelf = Shelf(self.path, self._file, bound)
-            self.size = os.fstat(self._file).st_size + max((end for _, end in earlier(self.path)), default=0)
+            self._doubt = self.path.with_name(self.path.name + ".doubt")
+            self._in_doubt = self._doubt.exists()
+            # Bytes of the file: all whole lines; those on the disk to stay, or as good as that.
+            self._end = self._stays = os.fstat(self._file).st_size
+            self.size = self._end + max((end for _, end in earlier(self.path)), default=0)
         except OSError as error:
             raise SettingsError(f"cannot write readings to {self.path}: {error.strerror}") from None
         self._swapping = threading.Lock()  # another thread syncs
-        self._sync_failed = self._stuck = False
+        self._writing = threading.Lock()  # before that one
+        self._stuck = False
         self.written = True  # the last line, whole
         self.failures = Failures(str(self.path), unit)
         self._shelf.tidy()
@@ -66,7 +72,7 @@ class JsonLines:
         if self._broken_line:
             data = b"\n" + data
         self.written = False
-        with self.failures.counted():
+        with self.failures.counted(), self._writing:
             before = os.fstat(self._file).st_size
             if self._shelf.is_due(before) and not self._broken_line:
                 self._begin_anew()
@@ -77,7 +83,7 @@ class JsonLines:
                 os.ftruncate(self._file, before)
                 self._broken_line = data.startswith(b"\n")  # as it was
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._broken_line, self.written = False, True
+            self._broken_line, self.written, self._end = False, True, before + written
             self.size += written
 
     def _begin_anew(self) -> None:
@@ -85,26 +91,53 @@ class JsonLines:
         assert self._file is not None
         with self._swapping:
             try:
-                file = self._shelf.put_aside(self._file, self.size)
+                self._renew()
+                file = self._shelf.put_aside(self._file, self.size, self._to_disk)
             except OSError as error:
                 if not self._stuck:
                     log.error("%s cannot be put aside, it grows on: %s", self.path, error.strerror)
                 self._stuck = True
-                self._sync_failed |= not self._shelf.synced  # Linux tells that once
                 return
             os.close(self._file)
-            self._file, self._stuck = file, False
+            self._file, self._stuck, self._end, self._stays = file, False, 0, 0
         self._shelf.tidy()
 
     def sync(self) -> bool:
-        """Whether all lines so far are on the disk to stay."""
-        with self._swapping, self.failures.counted():
-            failed, self._sync_failed = self._sync_failed, False
-            if self._file is None or failed:
-                return False
-            os.fsync(self._file)
+        """Whether all lines so far are on the disk to stay. What an earlier call failed for is in doubt until then."""
+        with self.failures.counted():
+            if self._in_doubt:
+                with self._writing, self._swapping:
+                    self._renew()
+            with self._swapping:
+                if self._file is None:
+                    return False
+                self._to_disk()
             return True
         return False
+
+    def _to_disk(self) -> None:
+        """Raises OSError: which of what was written since it did not is there will not be told again."""
+        assert self._file is not None
+        end = self._end  # another thread writes
+        try:
+            os.fsync(self._file)
+        except OSError:
+            self._in_doubt = True
+            with contextlib.suppress(OSError):
+                self._doubt.touch()  # for the next run
+            raise
+        self._stays = end
+
+    def _renew(self) -> None:
+        """What is in doubt has a new place on the disk. Raises OSError."""
+        if self._file is None or not self._in_doubt:
+            return
+        file = self._shelf.renew(self._file, self._stays, self._end)
+        os.close(self._file)
+        self._file = file
+        sync_folder(self.path.parent)
+        self._in_doubt, self._stays = False, self._end
+        self._doubt.unlink(missing_ok=True)
 
     def close(self) -> None:
         with self._swapping:

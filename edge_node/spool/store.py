@@ -5,6 +5,7 @@ back with the power is known by its line in readings.jsonl (`settled.py`).
 """
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -115,7 +116,8 @@ class Spool:
             OSError: the disk refused it; nothing of it is left.
         """
         moment = self._clock()
-        entry = Entry(self._order, frame.priority, frame.id, readings_bytes, moment, since_up_s=moment.up_s)
+        self._order += 1  # whatever becomes of it: a file that stays where it was refused must not share it
+        entry = Entry(self._order - 1, frame.priority, frame.id, readings_bytes, moment, since_up_s=moment.up_s)
         path = self.folder / entry.file_name
         id, captured = frame.id, frame.captured_unix_ns
         described = Description(id.edge, id.session, id.sequence, name, bytes_raw, captured, size, sent_as)
@@ -126,7 +128,6 @@ class Spool:
             with contextlib.suppress(OSError):
                 path.unlink()
             raise
-        self._order += 1
         self._add(entry)
         return entry
 
@@ -210,17 +211,21 @@ class Spool:
         before = self._clock().up_s - self.max_age_s
         return [entry for entry in self if entry.since_up_s < before]
 
-    def drop_settled(self, readings: Path) -> int:
+    def drop_settled(self, readings: Path, stays: Callable[[], bool]) -> int:
         """Remove what has its line in the readings' file already; returns how many.
 
+        `stays` tells whether that file is on the disk to stay: the run that wrote the lines may have ended before.
+
         Raises:
-            OSError: that file cannot be read.
+            OSError: it cannot be read, or does not stay.
         """
         held = {str(entry.id): entry for entry in self}
         if not held:
             return 0
         start = min(entry.readings_bytes for entry in held.values())
         settled = settled_ids(readings, start, held)
+        if settled and not stays():
+            raise OSError(errno.EIO, f"what {readings} says of them may be lost")
         for frame in settled:
             self.remove(held[frame])
         return len(settled)

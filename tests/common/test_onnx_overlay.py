@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disks import failing_disk
 
 from common.errors import WeightsError
 from common.onnx_file import Network
@@ -97,3 +98,19 @@ def test_weights_that_do_not_fit_are_not_written(model: bytes, tmp_path: Path) -
     with pytest.raises(ValueError, match="more than float16"):
         write_overlay(tmp_path / "new.npz", model, {FIRST: np.full((48, 3, 3, 3), 1e9, np.float32)})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_takes_no_more_leaves_the_weights_that_were_there(model: bytes, tmp_path: Path) -> None:
+    """They are on the disk before they have their name: else an empty file may have it when the power goes."""
+    weights = Network(model).weights(FIRST.encode())
+    assert weights is not None
+    with failing_disk(tmp_path) as disk:
+        path = disk.mounted / "dark.npz"
+        write_overlay(path, model, {FIRST: weights + np.float32(0.01)})
+        before = path.read_bytes()
+        disk.fails()
+        with pytest.raises(OSError, match="No space left"):
+            write_overlay(path, model, {FIRST: weights + np.random.default_rng(0).random(weights.shape, np.float32)})
+        assert path.read_bytes() == before and [file.name for file in disk.mounted.glob("*dark*")] == ["dark.npz"]
+        with disk.after_a_power_cut(tmp_path) as after:
+            assert (after / "dark.npz").read_bytes() == before

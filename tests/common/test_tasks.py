@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from common import tasks as module
-from common.tasks import end_tasks, run_all
+from common.tasks import Uninterrupted, end_tasks, run_all
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +101,30 @@ async def test_a_part_that_cancels_itself_ends_the_others() -> None:
 
 async def test_nothing_to_run_is_over_at_once() -> None:
     await run_all([], "nothing")
+
+
+async def test_work_goes_on_to_its_end_though_nobody_waits_for_it(caplog: pytest.LogCaptureFixture) -> None:
+    work, go, unwanted = Uninterrupted(), asyncio.Event(), list[int]()
+
+    async def made(number: int) -> int:
+        await go.wait()
+        return 12 // number
+
+    tasks = [asyncio.create_task(work.result(made(number), unwanted.append)) for number in (1, 2, 0)]
+    await asyncio.sleep(0)
+    for task in tasks[1:]:
+        task.cancel()
+    assert await asyncio.wait(tasks[1:]) and not unwanted
+    go.set()
+    assert await tasks[0] == 12
+    while work._tasks:
+        await asyncio.sleep(0)
+    assert unwanted == [6] and "modulo by zero" in caplog.text, "an error is said all the same"
+
+    go.clear()
+    waiting = asyncio.create_task(work.result(made(3), unwanted.append))
+    await asyncio.sleep(0)
+    await work.end()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert unwanted == [6] and not work._tasks

@@ -5,6 +5,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from scripted import Script, rejected, serving
 from cloud_node.publisher import Publisher
 from common import packing, telemetry
 from common.broker import Broker
-from common.errors import SpoolInUse
+from common.errors import ImageError, SpoolInUse
 from common.frame import Frame, FrameId, Outcome, Priority, Result
 from common.packing import EncodedImage, ImageFormat
 from common.pixels import RawImage
@@ -195,6 +196,26 @@ async def test_a_kept_frame_is_unpacked_only_for_whoever_looks(tmp_path: Path, w
     flight = await node.backlog._load(entry)
     assert flight is not None and (flight.dark is not None) is watched
     await node.backlog.keeping.close()
+
+
+async def test_a_kept_frame_that_cannot_be_unpacked_waits_and_holds_no_other_up(tmp_path: Path) -> None:
+    """It is whole on the disk, and no picture: nobody has it then, so it must not stay out."""
+    spool = Spool(tmp_path / "spool" / "e", "e", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
+    for number, packed in enumerate((replace(packing.pack(picture(0)), payload=b"none"), packing.pack(picture(1)))):
+        spool.store(Frame(FrameId("e", "old", number), packed, number, Priority.ESSENTIAL), f"old-{number}", 9216, 0)
+    spool.close()
+    given = ["--camera", "0", "--edge", "e", "--output", str(tmp_path), "--live", "0"]
+    node = EdgeNode(load(EdgeSettings, given, {}), Camera(0), Reader(None), [], watched=lambda: True)
+    keeping = node.backlog.keeping
+    await keeping.open()
+    broken, sound = await keeping.next(), await keeping.next()
+    assert broken is not None and sound is not None
+    with pytest.raises(ImageError):
+        await node.backlog._load(broken)
+    assert await keeping.next() is None, "for a while"
+    keeping._paused.clear()
+    assert await keeping.next() == broken and await node.backlog._load(sound) is not None
+    await keeping.close()
 
 
 async def test_what_waits_to_be_kept_when_it_is_stopped_is_kept(

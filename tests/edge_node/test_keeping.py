@@ -1,8 +1,9 @@
 """The spool for an event loop: who has a frame in hand."""
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,17 +70,17 @@ async def test_what_is_on_its_way_is_not_pushed_out(tmp_path: Path) -> None:
     await keeping.close()
 
 
-async def test_what_has_its_line_and_stays_goes_first(tmp_path: Path) -> None:
-    """The disk would not vouch for the line once: that holds no room from frames that have none, nor for good."""
+async def test_what_has_its_line_and_stays_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk would not vouch for the line: that holds no room from frames that have none."""
     readings = JsonLines(tmp_path / "readings.jsonl")
     keeping = keeping_of(tmp_path)
     keeping._readings = readings
     less = await store(keeping, frame(0, Priority.STANDARD))
     done = [await store(keeping, frame(number)) for number in (1, 2)]
     assert less is not None and keeping.put_back(less, 1)
+    monkeypatch.setattr(readings, "sync", lambda: False)
     for entry in done:
         assert entry is not None
-        readings._sync_failed = True
         await keeping.settled(entry)
     spool = keeping._spool
     spool.limit_bytes = spool.held_bytes + 2048
@@ -196,4 +197,116 @@ async def test_what_is_given_back_waits_with_its_attempt_and_pause(
     assert entry is not None
     monkeypatch.setattr(keeping, "_out", Out(keeping._out))
     assert keeping.put_back(entry, 3, 60.0) and await keeping.next() is None
+    await keeping.close()
+
+
+async def stored(keeping: Keeping, *sequences: int) -> list[Entry]:
+    """Frames that wait."""
+    entries = [await store(keeping, frame(sequence)) for sequence in sequences]
+    assert all(entry is not None and keeping.put_back(entry, 1) for entry in entries)
+    return [entry for entry in entries if entry is not None]
+
+
+async def waiting(keeping: Keeping) -> list[int]:
+    """All that `next` gives."""
+    found = []
+    while (entry := await keeping.next()) is not None:
+        found.append(entry.id.sequence)
+    return found
+
+
+class Held:
+    """A method of the spool that is under way until it is let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, kind: type, name: str) -> None:
+        self.reached, self.on = asyncio.Event(), threading.Event()
+        loop, original = asyncio.get_running_loop(), getattr(kind, name)
+
+        def held(*arguments: object, **named: object) -> object:
+            result = original(*arguments, **named)
+            loop.call_soon_threadsafe(self.reached.set)
+            assert self.on.wait(60)
+            return result
+
+        monkeypatch.setattr(kind, name, held)
+
+    async def cancel(self, keeping: Keeping, work: Awaitable[object]) -> None:
+        """Cancel who waits for it then, and let it end."""
+        task = asyncio.ensure_future(work)
+        await self.reached.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        self.on.set()
+        while keeping._work._tasks:
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("at", ["room_for", "describe", "remove", "store"])
+async def test_who_is_cancelled_while_room_is_made_leaves_no_frame_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """What went has its line, and what is there is given out again: a restart would find no more."""
+    reasons: list[str] = []
+    keeping = keeping_of(tmp_path, lambda reason: not reasons.append(reason))
+    await stored(keeping, 0, 1, 2)
+    spool = keeping._spool
+    spool.limit_bytes = spool.held_bytes + spool.held_bytes // len(spool) - 1
+    await Held(monkeypatch, Spool, at).cancel(keeping, store(keeping, frame(3)))
+    assert len(reasons) == 1 and [entry.id.sequence for entry in spool] == [1, 2, 3]
+    assert await waiting(keeping) == [1, 2, 3]
+    await keeping.close()
+
+
+async def test_who_is_cancelled_while_a_line_is_written_writes_none_twice(tmp_path: Path) -> None:
+    reached, on, reasons = asyncio.Event(), asyncio.Event(), list[str]()
+
+    async def lost(entry: Entry, known: Description, reason: str) -> bool:
+        reasons.append(reason)
+        reached.set()
+        await on.wait()
+        return True
+
+    keeping = keeping_of(tmp_path)
+    keeping._on_lost = lost
+    await stored(keeping, 0, 1)
+    spool = keeping._spool
+    spool.limit_bytes = spool.held_bytes + spool.held_bytes // len(spool) - 1
+    task = asyncio.ensure_future(store(keeping, frame(2)))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await keeping.next()).id.sequence == 1, "the one that is being given up is not given out meanwhile"
+    on.set()
+    while keeping._work._tasks:
+        await asyncio.sleep(0.01)
+    assert len(reasons) == 1 and [entry.id.sequence for entry in spool] == [1, 2]
+    await keeping.close()
+
+
+@pytest.mark.parametrize(("at", "asked"), [("__iter__", Keeping.next), ("load", None)])
+async def test_who_is_cancelled_while_a_frame_is_given_out_leaves_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str, asked: Callable[[Keeping], Awaitable[Entry]] | None
+) -> None:
+    keeping = keeping_of(tmp_path)
+    await stored(keeping, 0, 1)
+    if asked is None:
+        entry = await keeping.next()
+        await Held(monkeypatch, Spool, at).cancel(keeping, keeping.load(entry))
+    else:
+        await Held(monkeypatch, Spool, at).cancel(keeping, asked(keeping))
+    monkeypatch.undo()
+    assert await waiting(keeping) == [0, 1]
+    await keeping.close()
+
+
+async def test_a_frame_whose_line_is_written_goes_though_nobody_waits_for_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings, keeping = JsonLines(tmp_path / "readings.jsonl"), keeping_of(tmp_path)
+    keeping._readings = readings
+    entry = await store(keeping, frame(0))
+    await Held(monkeypatch, JsonLines, "sync").cancel(keeping, keeping.settled(entry))
+    assert not len(keeping._spool) and not list(keeping._spool.folder.glob("*.frame"))
     await keeping.close()

@@ -227,7 +227,17 @@ def test_a_file_that_cannot_be_synced_is_told_once(
         broken.setattr(os, "fsync", fails)
         sink.write(make_shown(1))
     assert caplog.text.count("cannot be put aside, it grows on: Input/output error") == 1
-    assert not sink.sync() and sink.sync()
+    before, doubt = sink.path.stat().st_ino, tmp_path / "readings.jsonl.doubt"
+    assert doubt.exists() and sink.sync() and sink.path.stat().st_ino != before, "it is written anew, elsewhere"
+    assert numbers(sink.path) == [0, 1] and not doubt.exists() and sink.sync()
+    sink.close()
+
+
+def test_a_pipe_stays_one_though_it_cannot_be_synced(tmp_path: Path) -> None:
+    path = tmp_path / "readings.jsonl"
+    os.mkfifo(path)
+    sink = JsonLines(path)
+    assert not sink.sync() and not sink.sync() and path.is_fifo()
     sink.close()
 
 

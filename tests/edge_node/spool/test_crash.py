@@ -34,7 +34,7 @@ rotation.PARTS = 10**6  # a file has 1 kB, and none goes
 folder, session, pause_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 record = JsonLines(folder / "readings.jsonl", bound=Bound(mib=1000))
 spool = Spool(folder / "spool", "pole", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
-spool.drop_settled(record.path)
+spool.drop_settled(record.path, record.sync)
 held = list(spool)
 def say(word, id):
     os.write(1, f"{word} {id}\\n".encode())
@@ -77,7 +77,7 @@ def check(folder: Path, kept: set[str], settled: set[str]) -> None:
     written = [json.loads(line)["frame"] for text in texts for line in text.splitlines() if line.endswith("}")]
     assert len(written) == len(set(written)) and settled <= set(written)
     spool = Spool(folder / "spool", "pole", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
-    spool.drop_settled(path)
+    spool.drop_settled(path, lambda: True)
     held = set()
     for entry in spool:
         frame, _ = spool.load(entry)
@@ -195,9 +195,9 @@ def test_a_reading_that_is_there_is_known(tmp_path: Path, make_frame, open_spool
     for sequence in (1, 5):
         spool.store(make_frame(sequence, priority=Priority.STANDARD), "", 0, record.size)
     record.close()
-    assert spool.drop_settled(path) == 0, "the line of frame 1 is older than its place in the spool"
+    assert spool.drop_settled(path, lambda: True) == 0, "the line of frame 1 is older than its place in the spool"
     path.write_bytes(path.read_bytes() + line % 5)
-    assert spool.drop_settled(path) == 1 and [entry.id.sequence for entry in open_spool()] == [1]
+    assert spool.drop_settled(path, lambda: True) == 1 and [entry.id.sequence for entry in open_spool()] == [1]
 
 
 def test_a_reading_that_was_put_aside_is_known(tmp_path: Path, make_frame, open_spool) -> None:
@@ -216,7 +216,7 @@ def test_a_reading_that_was_put_aside_is_known(tmp_path: Path, make_frame, open_
             record = JsonLines(path, bound=Bound(mib=8 * 200 / 2**20))
     record.close()
     assert len(earlier(path)) > 2
-    assert spool.drop_settled(path) == len(written)
+    assert spool.drop_settled(path, lambda: True) == len(written)
     assert {entry.id.sequence for entry in spool} == set(range(20)) - written
 
 

@@ -1,5 +1,6 @@
 """What the spool promises on a sound disk, and what it says on one that is not."""
 
+import errno
 import json
 import os
 import struct
@@ -268,6 +269,25 @@ def test_a_full_and_a_read_only_disk(small_disk: Path, make_frame) -> None:
     spool = Spool(small_disk / "spool", "pole", limit_bytes=10**9, max_age_s=1e9)
     assert [spool.load(entry)[0].id.sequence for entry in spool] == [0]
     spool.close()
+
+
+def test_a_frame_that_the_disk_did_not_take_is_not_kept_and_lends_its_place_to_none(
+    open_spool, make_frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`fsync` fails, and the file cannot be removed either."""
+
+    def fails(*arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    spool = open_spool()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fails)
+        broken.setattr(Path, "unlink", fails)
+        with pytest.raises(OSError, match="Input/output"):
+            spool.store(make_frame(0), "", 0, 0)
+    assert not len(spool)
+    spool.store(make_frame(1), "", 0, 0)
+    assert [entry.id.sequence for entry in open_spool()] == [0, 1], "it is whole, and never had a line"
 
 
 def test_a_file_size_limit(tmp_path: Path) -> None:
