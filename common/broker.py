@@ -117,10 +117,11 @@ class Broker:
 
     async def close(self) -> None:
         """Safe to call twice."""
-        if self._restoring is not None:
-            await end_tasks([self._restoring])
-            self._restoring = None
-        await self._connection.close()
+        restoring, self._restoring = self._restoring, None
+        try:
+            await end_tasks([] if restoring is None else [restoring])
+        finally:
+            await self._connection.close()
 
     async def ensure_streams(self, timeout_s: float = 0.0) -> None:
         """Make both streams, or bring them to these limits.

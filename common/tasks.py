@@ -36,15 +36,14 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
 async def run_all(runs: Iterable[Coroutine[Any, Any, None]], name: str) -> None:
     """Run side by side until all return, or one raises, which is raised. Whatever ends it ends all of them.
 
-    `asyncio.gather` passes a cancellation on once and waits until each has heeded it.
+    `asyncio.gather` alone passes a cancellation on once and waits until each has heeded it.
     """
     tasks = [asyncio.create_task(run, name=name) for run in runs]
+    together = asyncio.gather(*tasks)
+    together.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen
     try:
-        left = set(tasks)
-        while left:
-            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()  # raises also what cancelled itself
+        await asyncio.wait([together])
+        together.result()  # raises also what cancelled itself
     finally:
         await end_tasks(tasks)
 

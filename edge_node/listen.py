@@ -71,9 +71,11 @@ async def _listen(nats: Connection, subjects: Sequence[str], as_json: bool) -> N
     nats.start()
     with process.stop_on_signals(stop):
         following = asyncio.create_task(_follow(nats, subjects, show))
-        await stop.wait()
-        await end_tasks([following])
-    await nats.close()
+        try:
+            await stop.wait()
+        finally:
+            await end_tasks([following])
+            await nats.close()
 
 
 async def _follow(nats: Connection, subjects: Sequence[str], show: Callable[[Msg], Awaitable[None]]) -> None:

@@ -68,8 +68,10 @@ class SimulatedEdge:
         """End every connection and task. Safe to call at any time."""
         if self._timer is not None:
             self._timer.cancel()
-        await end_tasks(self._tasks)
-        await self.link.close()
+        try:
+            await end_tasks(self._tasks)
+        finally:
+            await self.link.close()
 
     # --- frames come ---
 
