@@ -16,7 +16,7 @@ from cloud_node.training.pools import SHARES, DataError
 from cloud_node.training.recipes import RECIPES, RecipeError
 from cloud_node.training.recognizer import cli as recognizer
 from cloud_node.training.running import run
-from cloud_node.training.settings import Settings
+from cloud_node.training.settings import Settings, fitting
 from cloud_node.training.sources import Sources, open_sources
 from cloud_node.training.terms import TERMS
 from common.errors import DeviceError, SettingsError, WeightsError
@@ -97,6 +97,8 @@ def main(arguments: list[str] | None = None) -> int:
             sources = open_sources(args.data, args.low, args.normal)
             if group.rank == 0:
                 print("training on", sources.describe())
+                if args.low and all(stage.name == "pairs" for stage in fitting(settings).stages):
+                    print("the dark photographs of --low are not learned from: that takes --unpaired or --recipe paper")
             work(args, settings, sources, group)
     except (DataError, RecipeError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -19,9 +19,10 @@ from common.text_detection import DETECTORS
 CROPS_OF = 32  # pixels; the detector takes multiples of it
 LARGEST_SEED = 2**31 - 1
 LOW_HELP = f"""\
-With --low, recipe default has one stage more after 'pairs': 'unpaired', a sixth of the time, learns from
-these photographs without pairs, by
+Recipe default makes its low light of what is well lit. With --unpaired it has one stage more after 'pairs':
+'unpaired', a sixth of the time, learns from --low without pairs, by
 {", ".join(f"{name}={weight:g}" for name, weight in DARK_STAGE.terms.items())}.
+A short one did harm: casts and patterns (docs/network.md).
 --with, --without and --rate then still change 'pairs'. The rows of 'ablations' have no such stage."""
 
 
@@ -51,6 +52,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     recipe.add_argument(
         "--without", dest="remove", metavar="TERM", choices=list(TERMS), action="append", default=[], help="remove one"
     )
+    recipe.add_argument("--unpaired", action="store_true", help="recipe default: learn from --low, see above")
     recipe.add_argument("--etam", choices=ETAM_FORMS, help="form of the term etam (default: the recipe's)")
     recipe.add_argument("--edge-loss", choices=EDGE_FORMS, help="form of the term edge (default: the recipe's)")
     recipe.add_argument("--rate", type=float, help="highest learning rate of the last stage (default: the recipe's)")
@@ -91,6 +93,8 @@ def check_options(p: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         p.error(f"--out {args.out} is a file: give a folder, new or there already")
     if args.data is None and not args.normal:
         p.error("there is nothing to learn from: give --data DIR, or --low DIR and --normal DIR")
+    if args.unpaired and not args.low:
+        p.error("--unpaired learns from really dark photographs: give --low DIR")
 
 
 def settings_of(args: argparse.Namespace) -> Settings:
@@ -99,7 +103,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
     recipe = recipe_of(args, args.add, args.remove)
     return Settings(
         preset=args.preset,
-        recipe=recipe.with_dark_photographs() if args.low and args.recipe == "default" else recipe,
+        recipe=recipe.with_dark_photographs() if args.unpaired and args.recipe == "default" else recipe,
         steps=args.steps,
         minutes=args.minutes,
         sampling=Sampling(batch=args.batch, crop=args.crop, seed=args.seed, fonts=fonts),

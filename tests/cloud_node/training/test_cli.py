@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from cloud_node.training import cli
 from cloud_node.training.cli import main, parser
 from cloud_node.training.loop import Stopped, Trainer
 from cloud_node.training.options import device_of, settings_of
@@ -69,6 +71,7 @@ def test_flags_become_settings(tmp_path: Path) -> None:
         (["--data", "d", "--seed", "2147483648"], "--seed must be from 0 to 2147483647"),
         (["--data", "d", "--out", __file__], "test_cli.py is a file: give a folder"),
         (["--low", "d"], "give --data DIR, or --low DIR and --normal DIR"),
+        (["--data", "d", "--unpaired"], "give --low DIR"),
         (["--data", "d", "--with", "gloss=1"], "there is no term 'gloss'; choose of spatial,"),
         (["--data", "d", "--with", "etam=much"], "TERM=WEIGHT is needed"),
     ],
@@ -107,19 +110,40 @@ def test_an_out_that_is_no_folder_is_told(photos: Path, tmp_path: Path, capsys: 
     assert said.startswith("error: --out")
 
 
-def test_low_photographs_add_a_stage_to_the_default_recipe_only() -> None:
+def test_unpaired_adds_a_stage_to_the_default_recipe_only() -> None:
     def stages(*given: str) -> list[str]:
         args = parser().parse_args(["--out", "o", *given])
         return [stage.name for stage in fitting(settings_of(args)).stages]
 
-    low = ("--low", "l", "--normal", "n")
-    assert stages(*low) == ["pairs", "unpaired"] and stages("--data", "d") == ["pairs"]
+    low = ("--low", "l", "--normal", "n", "--unpaired")
+    assert stages(*low) == ["pairs", "unpaired"] and stages("--data", "d") == stages(*low[:-1]) == ["pairs"]
     assert stages(*low, "--from", "w") == stages(*low, "--teacher", "edge") == ["pairs", "unpaired"]
     assert stages(*low, "--preset", "paper") == ["zero-dce", "pairs", "unpaired"]
     assert stages(*low, "--preset", "paper", "--recipe", "paper", "--from", "w") == ["unpaired"]
     changed = settings_of(parser().parse_args(["--out", "o", *low, "--with", "tone=2", "--rate", "1e-5"])).recipe
     assert (changed.stages[-2].terms["tone"], changed.stages[-2].rate) == (2, 1e-5)
     assert "one stage more after 'pairs'" in parser().format_help()
+
+
+@pytest.mark.parametrize(
+    ("given", "unused"), [((), True), (("--unpaired",), False), (("--recipe", "paper"), False)], ids=str
+)
+def test_dark_photographs_that_are_not_learned_from_are_told(
+    given: tuple[str, ...],
+    unused: bool,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cli, "train", lambda *_: None)
+    low = tmp_path / "low"
+    low.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (96, 96), (9, 8, 7)).save(low / name)
+    folders = ("--low", str(low), "--normal", str(photos))
+    assert main(command(*folders, "--out", str(tmp_path / "out"), *given)) == 0
+    assert ("not learned from" in capsys.readouterr().out) == unused
 
 
 @pytest.mark.parametrize("content", [None, b"not a picture"])
