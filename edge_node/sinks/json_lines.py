@@ -109,7 +109,7 @@ class JsonLines:
                 with self._writing, self._swapping:
                     self._renew()
             with self._swapping:
-                if self._file is None:
+                if self._file is None or self._in_doubt:  # by now
                     return False
                 self._to_disk()
             return True

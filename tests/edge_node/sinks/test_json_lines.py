@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -230,6 +231,43 @@ def test_a_file_that_cannot_be_synced_is_told_once(
     before, doubt = sink.path.stat().st_ino, tmp_path / "readings.jsonl.doubt"
     assert doubt.exists() and sink.sync() and sink.path.stat().st_ino != before, "it is written anew, elsewhere"
     assert numbers(sink.path) == [0, 1] and not doubt.exists() and sink.sync()
+    sink.close()
+
+
+def test_what_fails_on_its_way_aside_is_not_vouched_for_meanwhile(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux tells the writing thread, and not the one that waits for it to ask."""
+    sink, reached, on = JsonLines(tmp_path / "readings.jsonl"), threading.Event(), threading.Event()
+
+    def fails(file: int) -> None:
+        reached.set()
+        assert on.wait(60)
+        monkeypatch.undo()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    class Lock:
+        """Whoever comes second lets the first go on, and so has seen no doubt before."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            if not self._lock.acquire(blocking=False):
+                on.set()
+                assert self._lock.acquire(timeout=60)
+
+        def __exit__(self, *error: object) -> None:
+            self._lock.release()
+
+    sink.write(make_shown(0))
+    sink._shelf._bound, sink._swapping = Bound(mib=0.001), Lock()
+    monkeypatch.setattr(os, "fsync", fails)
+    writing = threading.Thread(target=sink.write, args=(make_shown(1),))
+    writing.start()
+    assert reached.wait(60) and not sink.sync()
+    writing.join()
+    assert sink.sync() and numbers(sink.path) == [0, 1]
     sink.close()
 
 
