@@ -311,17 +311,21 @@ class Keeping:
             max_age_s=settings.spooling.spool_hours * 3600,
         )
         try:
-            record = self._readings
-            settled = spool.drop_settled(record.path, record.sync) if record is not None else 0
+            settled = spool.settled(self._readings.path) if self._readings is not None else []
         except BaseException:
             spool.close()
             raise
+        self._out.update(entry.order for entry in settled)
+        self._unsure = {entry.order: (entry, spool.remove) for entry in settled}
+        if settled:
+            self._lines_stay()
+        restored = len(spool) - len(self._unsure)
         self.sessions = frozenset(entry.id.session for entry in spool)
-        self.counts["restored"] += len(spool)
-        if len(spool) or settled:
+        self.counts["restored"] += restored
+        if restored or settled:
             log.warning(
-                "the spool %s holds %d frames, %.1f MiB, of a former run%s", spool.folder, len(spool),
-                spool.held_bytes / 2**20, f"; {settled} more had their reading already" if settled else "",
+                "the spool %s holds %d frames, %.1f MiB, of a former run%s", spool.folder, restored,
+                spool.held_bytes / 2**20, f"; {len(settled)} more had their reading already" if settled else "",
             )  # fmt: skip
         return spool
 
