@@ -13,11 +13,12 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
 from common.files import sync_folder
-from edge_node.machine import MIB
+from edge_node.machine import FREE_BYTES, MIB, free_mib
 from edge_node.readings.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -126,16 +127,18 @@ class Shelf:
             raise OSError(errno.EINVAL, f"{self._path} is another file by now, or none")
         if time.monotonic() < self._renew_not_before_s:
             raise OSError(errno.EIO, "what was written last may be lost")
+        if free_mib(self._path.parent) * MIB < end + FREE_BYTES:
+            raise OSError(errno.ENOSPC, f"{end / MIB:.0f} MiB and {FREE_BYTES // MIB} more are needed to write it anew")
         self._renew_not_before_s = time.monotonic() + TRY_AGAIN_S
+        at = start
+        while at < end:
+            at += len(self._piece(file, at, start, end))
         new = self._path.with_name(self._path.name + ".new")
         made = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             at = 0
             while at < end:
-                piece = os.pread(file, min(_COPIED_BYTES, end - at), at)
-                if not piece or b"\0" in piece[max(0, start - at) :]:
-                    raise OSError(errno.EIO, f"what was written from byte {start} on is gone")
-                at += os.write(made, piece)
+                at += os.write(made, self._piece(file, at, start, end))
             os.fsync(made)
             os.rename(new, self._path)
         except OSError:
@@ -145,6 +148,14 @@ class Shelf:
             raise
         self._renew_not_before_s = 0.0
         return made
+
+    def _piece(self, file: int, at: int, start: int, end: int) -> bytes:
+        """Some of the file from there on. Raises OSError: of what comes after `start` something is gone, for good."""
+        piece = os.pread(file, min(_COPIED_BYTES, end - at), at)
+        if not piece or b"\0" in piece[max(0, start - at) :]:
+            self._renew_not_before_s = inf
+            raise OSError(errno.EIO, f"what was written from byte {start} on is gone")
+        return piece
 
     def _take_back(self, file: int) -> None:
         """What was put aside and not replaced, for that failed or a kill came between, has its first name alone."""

@@ -14,13 +14,13 @@ from pathlib import Path
 from common.errors import SpoolFull, SpoolInUse
 from common.files import sync_folder
 from common.frame import Frame, Priority
+from edge_node.machine import FREE_BYTES
 from edge_node.spool.entry import SUFFIX, Entry, Moment, from_file_name, now
 from edge_node.spool.record import DESCRIPTION_BYTES, RECORD_BYTES, CorruptRecord, Description, decode, describe, encode
 from edge_node.spool.settled import settled_ids
 
 log = logging.getLogger(__name__)
 
-FREE_BYTES = 64 * 1024 * 1024  # left free on the disk, so that readings can be written
 CORRUPT_KEPT = 8  # files set aside, the newest
 LOCK = "lock"
 

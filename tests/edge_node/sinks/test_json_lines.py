@@ -3,11 +3,13 @@ import json
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -268,6 +270,71 @@ def test_what_fails_on_its_way_aside_is_not_vouched_for_meanwhile(
     assert reached.wait(60) and not sink.sync()
     writing.join()
     assert sink.sync() and numbers(sink.path) == [0, 1]
+    sink.close()
+
+
+def in_doubt(path: Path, make_shown) -> tuple[JsonLines, int]:
+    """Three lines, of which the disk failed to take two, and where these begin."""
+    sink = JsonLines(path)
+    sink.write(make_shown(0))
+    assert sink.sync()
+    stays = path.stat().st_size
+    sink.write(make_shown(1))
+    sink.write(make_shown(2))
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(os, "fsync", lambda file: os.close(-1))
+        assert not sink.sync()
+    return sink, stays
+
+
+def test_a_copy_leaves_room_on_the_disk(tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "readings.jsonl"
+    sink, _ = in_doubt(path, make_shown)
+    before = path.stat().st_ino
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=path.stat().st_size + 64 * 2**20 - 1))
+        assert not sink.sync() and path.stat().st_ino == before
+        full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=path.stat().st_size + 64 * 2**20))
+        assert sink.sync() and path.stat().st_ino != before, "at once"
+    assert numbers(path) == [0, 1, 2]
+    sink.close()
+
+
+def test_lines_that_are_zeros_by_now_are_not_vouched_for(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in this run, whatever comes, and nothing is copied for that."""
+    path, opened, begin = tmp_path / "readings.jsonl", list[str](), os.open
+    monkeypatch.setattr(record, "TRY_AGAIN_S", 0.0)
+    sink, stays = in_doubt(path, make_shown)
+    before, lines = path.stat().st_ino, path.read_bytes()
+    monkeypatch.setattr(os, "open", lambda path, *more: opened.append(str(path)) or begin(path, *more))
+    for there in (bytes(len(lines) - stays), lines[stays:]):
+        with path.open("r+b") as other:
+            other.seek(stays)
+            other.write(there)
+        assert not sink.sync() and path.stat().st_ino == before and not opened
+    sink.close()
+    sink = JsonLines(path)
+    assert sink.sync() and numbers(path) == [0, 1, 2], "the next run looks again"
+    sink.close()
+
+
+def test_zeros_from_before_harm_no_line(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "readings.jsonl"
+    path.write_bytes(bytes(4096) + b"\n")
+    sink, _ = in_doubt(path, make_shown)
+    assert sink.sync() and path.read_bytes().startswith(bytes(4096) + b'\n{"schema"')
+    sink.close()
+
+
+def test_another_file_in_its_place_is_left_alone(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "readings.jsonl"
+    sink, _ = in_doubt(path, make_shown)
+    (tmp_path / "other").write_text("other\n")
+    os.rename(tmp_path / "other", path)
+    before = path.stat().st_ino
+    assert not sink.sync() and path.stat().st_ino == before and path.read_text() == "other\n"
     sink.close()
 
 
