@@ -39,7 +39,7 @@ class Keeping:
         on_lost: awaited with an entry that is given up, what is known of it and why, before its file goes; whether
             the record has a line of it.
 
-    Counters: `counts`, by what happened: "kept", "restored", "not kept", "given up", "damaged".
+    Counters: `counts`, by what happened: "kept", "restored", "not kept", "given up", "damaged", "unsure".
     """
 
     def __init__(self, settings: EdgeSettings, readings: JsonLines | None, on_lost: OnLost) -> None:
@@ -227,7 +227,7 @@ class Keeping:
         for entry, leave in list(self._unsure.values()):
             if spool.missing(size) <= 0:
                 break
-            log.error("kept frame %s makes room, and its line may be lost if the power goes", entry.id)
+            self._count("unsure", f"kept frame {entry.id} makes room, and its line may be lost if the power goes")
             self._gone(entry, leave)
         while True:
             chosen = spool.room_for(size, priority, self._out)

@@ -56,6 +56,11 @@ class JsonLines:
         self._stuck = False
         self.written = True  # the last line, whole
         self.failures = Failures(str(self.path), unit)
+        self.unsynced = Failures(
+            str(self.path),
+            failed="the last lines of {what} may be lost if the power goes: {why}",
+            again="all lines of {what} are on the disk to stay again",
+        )
         self._shelf.tidy()
 
     def write(self, shown: Shown) -> None:
@@ -104,7 +109,7 @@ class JsonLines:
 
     def sync(self) -> bool:
         """Whether all lines so far are on the disk to stay. What an earlier call failed for is in doubt until then."""
-        with self.failures.counted():
+        with self.unsynced.counted():
             if self._in_doubt:
                 with self._writing, self._swapping:
                     self._renew()

@@ -78,7 +78,7 @@ async def test_what_one_fsync_failed_for_no_later_one_vouches_for(disk: FailingD
     write(record, entries[0])
     write(record, entries[1])
     await keeping.settled(entries[0])
-    assert len(keeping._spool) == 3 and record.failures.count == 1, "the disk said it"
+    assert len(keeping._spool) == 3 and record.unsynced.count == 1 and not record.failures.count, "the disk said it"
     disk.works()
     await keeping.settled(entries[1])
     await asyncio.to_thread(write, record, entries[2])

@@ -287,6 +287,25 @@ def in_doubt(path: Path, make_shown) -> tuple[JsonLines, int]:
     return sink, stays
 
 
+def test_lines_that_may_be_lost_are_told_once_though_others_are_written(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(record, "TRY_AGAIN_S", 0.0)
+    sink, _ = in_doubt(tmp_path / "readings.jsonl", make_shown)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", lambda file: os.close(-1))
+        for number in range(3, 6):
+            sink.write(make_shown(number))
+            assert sink.written and not sink.sync()
+    sink.write(make_shown(6))
+    assert sink.sync() and numbers(sink.path) == list(range(7))
+    assert [line.getMessage().replace(str(tmp_path), "") for line in caplog.records] == [
+        "the last lines of /readings.jsonl may be lost if the power goes: Bad file descriptor",
+        "all lines of /readings.jsonl are on the disk to stay again",
+    ]
+    sink.close()
+
+
 def test_a_copy_leaves_room_on_the_disk(tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "readings.jsonl"
     sink, _ = in_doubt(path, make_shown)
