@@ -306,6 +306,58 @@ def test_lines_that_may_be_lost_are_told_once_though_others_are_written(
     sink.close()
 
 
+def test_a_copy_is_in_doubt_until_its_name_is_on_the_disk(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder that has it; lines go to the copy meanwhile, and a minute passes before the next."""
+    (tmp_path / "disk").mkdir()
+    path, real, asked = tmp_path / "readings.jsonl", tmp_path / "disk" / "lines.jsonl", list[Path]()
+    path.symlink_to(real)
+    sink, _ = in_doubt(path, make_shown)
+    files = len(os.listdir("/proc/self/fd"))
+
+    def fails(folder: Path) -> None:
+        asked.append(folder)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(record, "sync_folder", fails)
+        before = real.stat().st_ino
+        assert not sink.sync() and real.stat().st_ino != before and asked == [real.parent.resolve()]
+        before = real.stat().st_ino
+        sink.write(make_shown(3))
+        assert not sink.sync() and real.stat().st_ino == before and len(asked) == 1
+    assert (tmp_path / "readings.jsonl.doubt").exists() and len(os.listdir("/proc/self/fd")) == files
+    sink._shelf._renew_not_before_s = 0.0
+    assert sink.sync() and numbers(path) == [0, 1, 2, 3] and path.is_symlink()
+    assert not os.get_inheritable(sink._file)
+    sink.close()
+
+
+def test_no_number_of_a_file_is_used_after_it_was_given_back(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing may fail, and the number is given back all the same: to somebody else's file then."""
+    close, path = os.close, tmp_path / "readings.jsonl"
+
+    def fails(file: int) -> None:
+        ours = os.path.realpath(f"/proc/self/fd/{file}").startswith(str(path))
+        close(file)
+        if ours:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    sink, _ = in_doubt(path, make_shown)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "close", fails)
+        assert sink.sync()
+        sink._shelf._bound = Bound(mib=0.01)
+        sink.write(make_shown(3))
+        assert sink.written and len(earlier(path)) == 1 and sink._end == path.stat().st_size
+    sink.write(make_shown(4))
+    assert sink.written and sink.sync() and numbers(path) == list(range(5))
+    sink.close()
+
+
 def test_a_copy_leaves_room_on_the_disk(tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "readings.jsonl"
     sink, _ = in_doubt(path, make_shown)
