@@ -95,8 +95,12 @@ class Keeping:
         except OSError as error:
             self._failed("frames cannot be kept", error)
 
-    async def close(self) -> None:
+    async def end(self) -> None:
+        """Cancel what is under way: from here on nothing is given up."""
         await self._work.end()
+
+    async def close(self) -> None:
+        await self.end()
         if self._spool is not None:
             await self._call(self._spool.close)
         self._thread.shutdown(wait=False)
