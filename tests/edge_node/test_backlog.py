@@ -19,7 +19,7 @@ from scripted import Script, rejected, serving
 from cloud_node.publisher import Publisher
 from common import packing, telemetry
 from common.broker import Broker
-from common.errors import ImageError, SpoolInUse
+from common.errors import SpoolInUse
 from common.frame import Frame, FrameId, Outcome, Priority, Result
 from common.packing import EncodedImage, ImageFormat
 from common.pixels import RawImage
@@ -207,8 +207,13 @@ async def test_a_kept_frame_is_unpacked_only_for_whoever_looks(tmp_path: Path, w
     await node.backlog.keeping.close()
 
 
-async def test_a_kept_frame_that_cannot_be_unpacked_waits_and_holds_no_other_up(tmp_path: Path) -> None:
-    """It is whole on the disk, and no picture: nobody has it then, so it must not stay out."""
+async def test_a_kept_frame_that_cannot_be_unpacked_goes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is whole on the disk, and no picture: there is nothing to show, and the cloud node says what is wrong.
+
+    Whatever else fails, nobody has it then, so it must not stay out; it holds no other up.
+    """
     spool = Spool(tmp_path / "spool" / "e", "e", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
     for number, packed in enumerate((replace(packing.pack(picture(0)), payload=b"none"), packing.pack(picture(1)))):
         spool.store(Frame(FrameId("e", "old", number), packed, number, Priority.ESSENTIAL), f"old-{number}", 9216, 0)
@@ -219,8 +224,13 @@ async def test_a_kept_frame_that_cannot_be_unpacked_waits_and_holds_no_other_up(
     await keeping.open()
     broken, sound = await keeping.next(), await keeping.next()
     assert broken is not None and sound is not None
-    with pytest.raises(ImageError):
-        await node.backlog._load(broken)
+    flight = await node.backlog._load(broken)
+    assert flight is not None and flight.dark is None and await node.backlog.release(flight)
+    assert await keeping.next() == broken
+    with monkeypatch.context() as full:
+        full.setattr(packing, "unpack", lambda image: [][0])
+        with pytest.raises(IndexError):
+            await node.backlog._load(broken)
     assert await keeping.next() is None, "for a while"
     keeping._paused.clear()
     assert await keeping.next() == broken and await node.backlog._load(sound) is not None
