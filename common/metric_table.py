@@ -132,7 +132,8 @@ EDGE: Final = (
          ("edge", "reason")),
         ("frames.resent", "attempts after the first", ("edge",)),
         ("gate.verdicts", "frames taken, by what the gate said", ("edge", "verdict")),
-        ("spool.events", "kept frames by what happened: kept, restored, not kept, given up, damaged",
+        ("spool.events", "kept frames by what happened: kept, restored, not kept, given up, damaged, "
+         "unsure (gone before its line was sure)",
          ("edge", "event")),
     ),
     *_of(

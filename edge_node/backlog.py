@@ -4,10 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from common import logs, packing
+from common.errors import ImageError
 from common.frame import Frame, FrameId, Outcome, Priority, Reading
 from common.pixels import RawImage
 from common.telemetry import Timeline
@@ -199,7 +201,8 @@ class Backlog:
         dark = None
         size = description.size if all(description.size) else (frame.image.width, frame.image.height)
         if self._shows_dark():
-            dark = await asyncio.to_thread(_shown, frame.image, size)
+            with suppress(ImageError):  # the cloud node will say so
+                dark = await asyncio.to_thread(_shown, frame.image, size)
         kept: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
         kept.set_result(entry)
         captured_ns = time.monotonic_ns() - waited_ns

@@ -39,7 +39,7 @@ class Keeping:
         on_lost: awaited with an entry that is given up, what is known of it and why, before its file goes; whether
             the record has a line of it.
 
-    Counters: `counts`, by what happened: "kept", "restored", "not kept", "given up", "damaged".
+    Counters: `counts`, by what happened: "kept", "restored", "not kept", "given up", "damaged", "unsure".
     """
 
     def __init__(self, settings: EdgeSettings, readings: JsonLines | None, on_lost: OnLost) -> None:
@@ -95,8 +95,12 @@ class Keeping:
         except OSError as error:
             self._failed("frames cannot be kept", error)
 
-    async def close(self) -> None:
+    async def end(self) -> None:
+        """Cancel what is under way: from here on nothing is given up."""
         await self._work.end()
+
+    async def close(self) -> None:
+        await self.end()
         if self._spool is not None:
             await self._call(self._spool.close)
         self._thread.shutdown(wait=False)
@@ -227,7 +231,7 @@ class Keeping:
         for entry, leave in list(self._unsure.values()):
             if spool.missing(size) <= 0:
                 break
-            log.error("kept frame %s makes room, and its line may be lost if the power goes", entry.id)
+            self._count("unsure", f"kept frame {entry.id} makes room, and its line may be lost if the power goes")
             self._gone(entry, leave)
         while True:
             chosen = spool.room_for(size, priority, self._out)
@@ -311,17 +315,21 @@ class Keeping:
             max_age_s=settings.spooling.spool_hours * 3600,
         )
         try:
-            record = self._readings
-            settled = spool.drop_settled(record.path, record.sync) if record is not None else 0
+            settled = spool.settled(self._readings.path) if self._readings is not None else []
         except BaseException:
             spool.close()
             raise
+        self._out.update(entry.order for entry in settled)
+        self._unsure = {entry.order: (entry, spool.remove) for entry in settled}
+        if settled:
+            self._lines_stay()
+        restored = len(spool) - len(self._unsure)
         self.sessions = frozenset(entry.id.session for entry in spool)
-        self.counts["restored"] += len(spool)
-        if len(spool) or settled:
+        self.counts["restored"] += restored
+        if restored or settled:
             log.warning(
-                "the spool %s holds %d frames, %.1f MiB, of a former run%s", spool.folder, len(spool),
-                spool.held_bytes / 2**20, f"; {settled} more had their reading already" if settled else "",
+                "the spool %s holds %d frames, %.1f MiB, of a former run%s", spool.folder, restored,
+                spool.held_bytes / 2**20, f"; {len(settled)} more had their reading already" if settled else "",
             )  # fmt: skip
         return spool
 

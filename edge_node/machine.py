@@ -8,6 +8,7 @@ THERMAL = Path("/sys/class/thermal")
 PROC = Path("/proc")
 PLAUSIBLE_C = (-60.0, 200.0)  # zones without a sensor give nonsense
 MIB = 2**20
+FREE_BYTES = 64 * MIB  # left free on the disk, so that readings can be written
 
 
 def rss_mib(proc: Path = PROC) -> float | None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edge_node.node import EdgeNode
 
 TAKEN_OVER: Final = ("too late for the deadline", "no result came", "the cloud was away")
-KEEPING: Final = ("kept", "restored", "not kept", "given up", "damaged")
+KEEPING: Final = ("kept", "restored", "not kept", "given up", "damaged", "unsure")
 log = logging.getLogger(__name__)
 
 

@@ -368,7 +368,8 @@ class EdgeNode:
             task.cancel()
         await asyncio.gather(*remaining, return_exceptions=True)
         self.takeover.close()
-        for close in (self._results.close, self._arrivals.close, self.backlog.keeping.close):
+        keeping = self.backlog.keeping  # which writes to the sinks; its lock goes when no line can come any more
+        for close in (self._results.close, keeping.end, self._arrivals.close, keeping.close):
             try:
                 await close()
             except Exception:

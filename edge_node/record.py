@@ -13,11 +13,12 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
 from common.files import sync_folder
-from edge_node.machine import MIB
+from edge_node.machine import FREE_BYTES, MIB, free_mib
 from edge_node.readings.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -85,8 +86,8 @@ class Shelf:
             return True
         return bool(days) and self._clock.believed and time.time() - self._since_s > days * DAY_S / PARTS
 
-    def put_aside(self, file: int, end: int, to_disk: Callable[[], None]) -> int:
-        """Name the file, which ends there, after that, and begin another: that one, open. Raises OSError.
+    def put_aside(self, file: int, end: int, to_disk: Callable[[], None]) -> None:
+        """Name the file, which ends there, after that, and begin another: `file` is that one then. Raises OSError.
 
         `to_disk` has all of it on the disk to stay, or raises OSError.
         """
@@ -107,35 +108,37 @@ class Shelf:
             with contextlib.suppress(OSError):  # else with the next try
                 self._take_back(file)
             raise
+        _become(file, made)
         self._not_before_s, self._since_s = 0.0, time.time()
         with contextlib.suppress(OSError):  # both files are there under one of their names
             sync_folder(path.parent)
-        return made
 
-    def renew(self, file: int, start: int, end: int) -> int:
-        """Put another file with the same bytes up to `end` in place of this one: that one, open, on the disk to stay.
+    def renew(self, file: int, start: int, end: int) -> None:
+        """Put another file with the same bytes up to `end` in place of this one, on the disk to stay: `file` is that.
 
         For lines from `start` on that an `fsync` failed for: Linux says so once, does not try again, and where it had
         room set aside for them ext4 takes them for zeros after a power cut, however often they are written there.
 
         Raises:
-            OSError: it cannot be done for now; or not any more, for the lines are gone.
+            OSError: it cannot be done for now; or not any more, for the lines are gone. `file` is what has the name.
         """
         found = self._path.stat()
         if not stat.S_ISREG(found.st_mode) or not os.path.samestat(found, os.fstat(file)):
             raise OSError(errno.EINVAL, f"{self._path} is another file by now, or none")
         if time.monotonic() < self._renew_not_before_s:
             raise OSError(errno.EIO, "what was written last may be lost")
+        if free_mib(self._path.parent) * MIB < end + FREE_BYTES:
+            raise OSError(errno.ENOSPC, f"{end / MIB:.0f} MiB and {FREE_BYTES // MIB} more are needed to write it anew")
         self._renew_not_before_s = time.monotonic() + TRY_AGAIN_S
+        at = start
+        while at < end:
+            at += len(self._piece(file, at, start, end))
         new = self._path.with_name(self._path.name + ".new")
         made = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
             at = 0
             while at < end:
-                piece = os.pread(file, min(_COPIED_BYTES, end - at), at)
-                if not piece or b"\0" in piece[max(0, start - at) :]:
-                    raise OSError(errno.EIO, f"what was written from byte {start} on is gone")
-                at += os.write(made, piece)
+                at += os.write(made, self._piece(file, at, start, end))
             os.fsync(made)
             os.rename(new, self._path)
         except OSError:
@@ -143,8 +146,17 @@ class Shelf:
             with contextlib.suppress(OSError):
                 new.unlink()
             raise
+        _become(file, made)
+        sync_folder(self._path.parent)
         self._renew_not_before_s = 0.0
-        return made
+
+    def _piece(self, file: int, at: int, start: int, end: int) -> bytes:
+        """Some of the file from there on. Raises OSError: of what comes after `start` something is gone, for good."""
+        piece = os.pread(file, min(_COPIED_BYTES, end - at), at)
+        if not piece or b"\0" in piece[max(0, start - at) :]:
+            self._renew_not_before_s = inf
+            raise OSError(errno.EIO, f"what was written from byte {start} on is gone")
+        return piece
 
     def _take_back(self, file: int) -> None:
         """What was put aside and not replaced, for that failed or a kill came between, has its first name alone."""
@@ -181,3 +193,10 @@ class Shelf:
                 path.unlink()
             elif found.st_size:
                 os.truncate(path, 0)
+
+
+def _become(file: int, made: int) -> None:
+    """The number of one open file is that of the other from now on; whoever has it goes on with that."""
+    os.dup2(made, file, inheritable=False)
+    with contextlib.suppress(OSError):  # it is open all the same
+        os.close(made)

@@ -56,6 +56,11 @@ class JsonLines:
         self._stuck = False
         self.written = True  # the last line, whole
         self.failures = Failures(str(self.path), unit)
+        self.unsynced = Failures(
+            str(self.path),
+            failed="the last lines of {what} may be lost if the power goes: {why}",
+            again="all lines of {what} are on the disk to stay again",
+        )
         self._shelf.tidy()
 
     def write(self, shown: Shown) -> None:
@@ -92,24 +97,23 @@ class JsonLines:
         with self._swapping:
             try:
                 self._renew()
-                file = self._shelf.put_aside(self._file, self.size, self._to_disk)
+                self._shelf.put_aside(self._file, self.size, self._to_disk)
             except OSError as error:
                 if not self._stuck:
                     log.error("%s cannot be put aside, it grows on: %s", self.path, error.strerror)
                 self._stuck = True
                 return
-            os.close(self._file)
-            self._file, self._stuck, self._end, self._stays = file, False, 0, 0
+            self._stuck, self._end, self._stays = False, 0, 0
         self._shelf.tidy()
 
     def sync(self) -> bool:
         """Whether all lines so far are on the disk to stay. What an earlier call failed for is in doubt until then."""
-        with self.failures.counted():
+        with self.unsynced.counted():
             if self._in_doubt:
                 with self._writing, self._swapping:
                     self._renew()
             with self._swapping:
-                if self._file is None:
+                if self._file is None or self._in_doubt:  # by now
                     return False
                 self._to_disk()
             return True
@@ -132,10 +136,7 @@ class JsonLines:
         """What is in doubt has a new place on the disk. Raises OSError."""
         if self._file is None or not self._in_doubt:
             return
-        file = self._shelf.renew(self._file, self._stays, self._end)
-        os.close(self._file)
-        self._file = file
-        sync_folder(self.path.parent)
+        self._shelf.renew(self._file, self._stays, self._end)
         self._in_doubt, self._stays = False, self._end
         self._doubt.unlink(missing_ok=True)
 

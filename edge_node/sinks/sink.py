@@ -71,11 +71,20 @@ def check_writable(folder: Path) -> None:
 class Failures:
     """Counts writes that failed; logs the first of a row and how many there were."""
 
-    def __init__(self, what: str, unit: str = "frames", also: tuple[type[Exception], ...] = ()) -> None:
+    def __init__(
+        self,
+        what: str,
+        unit: str = "frames",
+        also: tuple[type[Exception], ...] = (),
+        *,
+        failed: str = "cannot write {what}: {why}; the node goes on without",
+        again: str = "{what} is written again; {count} {unit} are missing there",
+    ) -> None:
         """also: what writing raises beside OSError."""
         self.count = 0
         self._errors: tuple[type[Exception], ...] = (OSError, *also)
         self._what, self._unit, self._in_a_row = what, unit, 0
+        self._failed, self._again = failed, again
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -89,8 +98,9 @@ class Failures:
                 why = getattr(error, "strerror", None) or error
                 if getattr(error, "errno", 0) in FULL:
                     why = f"the disk is full ({why}): free space there"
-                logger.error("cannot write %s: %s; the node goes on without", self._what, why)
+                logger.error("%s", self._failed.format(what=self._what, why=why))
         else:
             if self._in_a_row:
-                logger.warning("%s is written again; %d %s are missing there", self._what, self._in_a_row, self._unit)
+                told = self._again.format(what=self._what, count=self._in_a_row, unit=self._unit)
+                logger.warning("%s", told)
             self._in_a_row = 0

@@ -5,7 +5,6 @@ back with the power is known by its line in readings.jsonl (`settled.py`).
 """
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
@@ -15,13 +14,13 @@ from pathlib import Path
 from common.errors import SpoolFull, SpoolInUse
 from common.files import sync_folder
 from common.frame import Frame, Priority
+from edge_node.machine import FREE_BYTES
 from edge_node.spool.entry import SUFFIX, Entry, Moment, from_file_name, now
 from edge_node.spool.record import DESCRIPTION_BYTES, RECORD_BYTES, CorruptRecord, Description, decode, describe, encode
 from edge_node.spool.settled import settled_ids
 
 log = logging.getLogger(__name__)
 
-FREE_BYTES = 64 * 1024 * 1024  # left free on the disk, so that readings can be written
 CORRUPT_KEPT = 8  # files set aside, the newest
 LOCK = "lock"
 
@@ -211,24 +210,19 @@ class Spool:
         before = self._clock().up_s - self.max_age_s
         return [entry for entry in self if entry.since_up_s < before]
 
-    def drop_settled(self, readings: Path, stays: Callable[[], bool]) -> int:
-        """Remove what has its line in the readings' file already; returns how many.
+    def settled(self, readings: Path) -> list[Entry]:
+        """What has its line in the readings' file already: to be removed once that is on the disk to stay.
 
-        `stays` tells whether that file is on the disk to stay: the run that wrote the lines may have ended before.
+        The run that wrote the lines may have ended before.
 
         Raises:
-            OSError: it cannot be read, or does not stay.
+            OSError: it cannot be read.
         """
         held = {str(entry.id): entry for entry in self}
         if not held:
-            return 0
+            return []
         start = min(entry.readings_bytes for entry in held.values())
-        settled = settled_ids(readings, start, held)
-        if settled and not stays():
-            raise OSError(errno.EIO, f"what {readings} says of them may be lost")
-        for frame in settled:
-            self.remove(held[frame])
-        return len(settled)
+        return [held[frame] for frame in settled_ids(readings, start, held)]
 
     # --- the folder ---
 

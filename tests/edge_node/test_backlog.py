@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,7 +19,7 @@ from scripted import Script, rejected, serving
 from cloud_node.publisher import Publisher
 from common import packing, telemetry
 from common.broker import Broker
-from common.errors import ImageError, SpoolInUse
+from common.errors import SpoolInUse
 from common.frame import Frame, FrameId, Outcome, Priority, Result
 from common.packing import EncodedImage, ImageFormat
 from common.pixels import RawImage
@@ -29,7 +30,7 @@ from edge_node.gate import Gate
 from edge_node.node import EdgeNode
 from edge_node.reader import Reader
 from edge_node.settings import EdgeSettings
-from edge_node.sinks import JsonLines
+from edge_node.sinks import JsonLines, Shown
 from edge_node.sources import Captured
 from edge_node.spool import Spool
 from edge_node.taking import Taking
@@ -73,6 +74,14 @@ def fill(folder: Path, *priorities: Priority) -> None:
         frame = Frame(FrameId("e", "old", sequence), packing.pack(picture(sequence)), 10**18 + sequence, priority)
         spool.store(frame, f"old#{sequence}", 9216, 0)
     spool.close()
+
+
+def make_old(folder: Path) -> None:
+    """What is kept there is over an hour old."""
+    for path in (folder / "spool" / "e").glob("*.frame"):
+        order, priority, session, sequence, size, unix_s, *_ = path.name.split(".")
+        stored = f"{order}.{priority}.{session}.{sequence}.{size}.{int(unix_s) - 4000}.0000beef.5.frame"
+        path.rename(path.with_name(stored))
 
 
 def held(folder: Path) -> list[str]:
@@ -198,8 +207,13 @@ async def test_a_kept_frame_is_unpacked_only_for_whoever_looks(tmp_path: Path, w
     await node.backlog.keeping.close()
 
 
-async def test_a_kept_frame_that_cannot_be_unpacked_waits_and_holds_no_other_up(tmp_path: Path) -> None:
-    """It is whole on the disk, and no picture: nobody has it then, so it must not stay out."""
+async def test_a_kept_frame_that_cannot_be_unpacked_goes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is whole on the disk, and no picture: there is nothing to show, and the cloud node says what is wrong.
+
+    Whatever else fails, nobody has it then, so it must not stay out; it holds no other up.
+    """
     spool = Spool(tmp_path / "spool" / "e", "e", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
     for number, packed in enumerate((replace(packing.pack(picture(0)), payload=b"none"), packing.pack(picture(1)))):
         spool.store(Frame(FrameId("e", "old", number), packed, number, Priority.ESSENTIAL), f"old-{number}", 9216, 0)
@@ -210,8 +224,13 @@ async def test_a_kept_frame_that_cannot_be_unpacked_waits_and_holds_no_other_up(
     await keeping.open()
     broken, sound = await keeping.next(), await keeping.next()
     assert broken is not None and sound is not None
-    with pytest.raises(ImageError):
-        await node.backlog._load(broken)
+    flight = await node.backlog._load(broken)
+    assert flight is not None and flight.dark is None and await node.backlog.release(flight)
+    assert await keeping.next() == broken
+    with monkeypatch.context() as full:
+        full.setattr(packing, "unpack", lambda image: [][0])
+        with pytest.raises(IndexError):
+            await node.backlog._load(broken)
     assert await keeping.next() is None, "for a while"
     keeping._paused.clear()
     assert await keeping.next() == broken and await node.backlog._load(sound) is not None
@@ -304,12 +323,39 @@ async def test_a_full_spool_gives_up_the_oldest_and_says_so(free_port: int, tmp_
 
 async def test_frames_over_the_age_are_given_up(free_port: int, tmp_path: Path) -> None:
     fill(tmp_path, Priority.ESSENTIAL)
-    [path] = (tmp_path / "spool" / "e").glob("*.frame")
-    order, priority, session, sequence, size, unix_s, *_ = path.name.split(".")
-    path.rename(path.with_name(f"{order}.1.{session}.{sequence}.{size}.{int(unix_s) - 4000}.0000beef.5.frame"))
+    make_old(tmp_path)
     await run(f"127.0.0.1:{free_port}", Camera(0), tmp_path, "--spool-hours", "1")
     [line] = lines(tmp_path)
     assert line["frame"] == "e/old/0" and "kept for more than 1 h" in line["reason"] and not held(tmp_path)
+
+
+async def test_no_frame_is_given_up_after_the_sinks_are_closed(
+    free_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Stopped amid that; and nobody else has the spool while a line of it may still come."""
+
+    class Slow(JsonLines):
+        def write(self, shown: Shown) -> None:
+            super().write(shown)
+            time.sleep(0.05)
+
+        def close(self) -> None:
+            time.sleep(0.3)
+            with pytest.raises(SpoolInUse):
+                spool_of(tmp_path)
+            closed.append(len(lines(tmp_path)))
+            super().close()
+
+    closed = list[int]()
+    fill(tmp_path, *[Priority.ESSENTIAL] * 60)
+    make_old(tmp_path)
+    monkeypatch.setattr(node_module, "STOP_GRACE_S", 0.05)
+    flags = ["--cloud", f"127.0.0.1:{free_port}", "--edge", "e", "--output", str(tmp_path), "--spool-hours", "1"]
+    settings = load(EdgeSettings, ["--camera", "0", *flags], {})
+    node = EdgeNode(settings, Camera(0), Reader(None), [Slow(tmp_path / "readings.jsonl")])
+    await run_node(node, lambda: len(lines(tmp_path)) > 1)
+    assert 1 < closed[0] == len(lines(tmp_path)) < 60
+    assert not [line for line in caplog.records if line.exc_info], caplog.text
 
 
 async def test_a_damaged_frame_is_said_and_the_others_are_read(tmp_path: Path) -> None:

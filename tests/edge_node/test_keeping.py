@@ -70,13 +70,15 @@ async def test_what_is_on_its_way_is_not_pushed_out(tmp_path: Path) -> None:
     await keeping.close()
 
 
-async def test_what_has_its_line_and_stays_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_has_its_line_and_stays_goes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """The disk would not vouch for the line: that holds no room from frames that have none."""
     readings = JsonLines(tmp_path / "readings.jsonl")
     keeping = keeping_of(tmp_path)
     keeping._readings = readings
     less = await store(keeping, frame(0, Priority.STANDARD))
-    done = [await store(keeping, frame(number)) for number in (1, 2)]
+    done = [await store(keeping, frame(number)) for number in (1, 2, 5)]
     assert less is not None and keeping.put_back(less, 1)
     monkeypatch.setattr(readings, "sync", lambda: False)
     for entry in done:
@@ -85,9 +87,10 @@ async def test_what_has_its_line_and_stays_goes_first(tmp_path: Path, monkeypatc
     spool = keeping._spool
     spool.limit_bytes = spool.held_bytes + 2048
     assert len(keeping) == 1 and await keeping.find(FrameId("e", "s", 2)) is not None
-    for number in (3, 4):
+    for number in (3, 4, 6):
         assert await store(keeping, frame(number, Priority.STANDARD)) is not None
-        assert less in spool and len(spool) == 3 and len(keeping) == number - 1
+        assert less in spool and len(spool) == 4
+    assert len(keeping) == 4 and keeping.counts["unsure"] == 3 and caplog.text.count("makes room") == 2
     assert not keeping.counts["given up"] and not keeping._unsure
     await keeping.close()
 

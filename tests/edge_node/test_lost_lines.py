@@ -27,7 +27,8 @@ BLOCKS = 9_000  # bytes: a line of them needs blocks of its own
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[FailingDisk]:
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingDisk]:
+    monkeypatch.setattr(edge_record, "FREE_BYTES", 0)
     with failing_disk(tmp_path) as disk:
         first = disk.mounted / "readings.jsonl"
         first.write_text(json.dumps({"frame": "e/s/before", "name": "x" * 8_156}) + "\n")
@@ -77,7 +78,7 @@ async def test_what_one_fsync_failed_for_no_later_one_vouches_for(disk: FailingD
     write(record, entries[0])
     write(record, entries[1])
     await keeping.settled(entries[0])
-    assert len(keeping._spool) == 3 and record.failures.count == 1, "the disk said it"
+    assert len(keeping._spool) == 3 and record.unsynced.count == 1 and not record.failures.count, "the disk said it"
     disk.works()
     await keeping.settled(entries[1])
     await asyncio.to_thread(write, record, entries[2])
@@ -100,17 +101,21 @@ async def test_a_line_that_the_next_run_finds_may_not_be_on_the_disk(
     write(record, entry)
     await keeping.settled(entry)
     assert entry in keeping._spool
+    await kept(keeping, 2)
     await keeping.close()
     record.close()
 
     record = JsonLines(disk.mounted / "readings.jsonl")
     keeping = await keeping_of(tmp_path, record)
-    assert keeping.counts["not kept"] == 1 and list((tmp_path / "spool").rglob("*.frame")), "it cannot be made sure of"
-    disk.works()
+    assert len(list((tmp_path / "spool").rglob("*.frame"))) == 2, "it cannot be made sure of"
+    assert len(keeping) == keeping.counts["restored"] == 1 and not keeping.counts["not kept"]
+    other = await keeping.next()
+    assert other is not None and other.id.sequence == 2 and await keeping.next() is None, "it holds no other up"
     another = await kept(keeping, 1)
+    disk.works()
     write(record, another)
     await keeping.settled(another)
-    assert not list((tmp_path / "spool").rglob("*.frame"))
-    assert ends(disk, tmp_path, tmp_path / "spool") == {"e/s/0": 1, "e/s/1": 1}
+    assert not len(keeping._unsure) and [entry.id.sequence for entry in keeping._spool] == [2]
+    assert ends(disk, tmp_path, tmp_path / "spool") == {"e/s/0": 1, "e/s/1": 1, "e/s/2": 1}
     await keeping.close()
     record.close()

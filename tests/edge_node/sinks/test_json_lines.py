@@ -3,10 +3,13 @@ import json
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -230,6 +233,179 @@ def test_a_file_that_cannot_be_synced_is_told_once(
     before, doubt = sink.path.stat().st_ino, tmp_path / "readings.jsonl.doubt"
     assert doubt.exists() and sink.sync() and sink.path.stat().st_ino != before, "it is written anew, elsewhere"
     assert numbers(sink.path) == [0, 1] and not doubt.exists() and sink.sync()
+    sink.close()
+
+
+def test_what_fails_on_its_way_aside_is_not_vouched_for_meanwhile(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux tells the writing thread, and not the one that waits for it to ask."""
+    sink, reached, on = JsonLines(tmp_path / "readings.jsonl"), threading.Event(), threading.Event()
+
+    def fails(file: int) -> None:
+        reached.set()
+        assert on.wait(60)
+        monkeypatch.undo()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    class Lock:
+        """Whoever comes second lets the first go on, and so has seen no doubt before."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            if not self._lock.acquire(blocking=False):
+                on.set()
+                assert self._lock.acquire(timeout=60)
+
+        def __exit__(self, *error: object) -> None:
+            self._lock.release()
+
+    sink.write(make_shown(0))
+    sink._shelf._bound, sink._swapping = Bound(mib=0.001), Lock()
+    monkeypatch.setattr(os, "fsync", fails)
+    writing = threading.Thread(target=sink.write, args=(make_shown(1),))
+    writing.start()
+    assert reached.wait(60) and not sink.sync()
+    writing.join()
+    assert sink.sync() and numbers(sink.path) == [0, 1]
+    sink.close()
+
+
+def in_doubt(path: Path, make_shown) -> tuple[JsonLines, int]:
+    """Three lines, of which the disk failed to take two, and where these begin."""
+    sink = JsonLines(path)
+    sink.write(make_shown(0))
+    assert sink.sync()
+    stays = path.stat().st_size
+    sink.write(make_shown(1))
+    sink.write(make_shown(2))
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(os, "fsync", lambda file: os.close(-1))
+        assert not sink.sync()
+    return sink, stays
+
+
+def test_lines_that_may_be_lost_are_told_once_though_others_are_written(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(record, "TRY_AGAIN_S", 0.0)
+    sink, _ = in_doubt(tmp_path / "readings.jsonl", make_shown)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", lambda file: os.close(-1))
+        for number in range(3, 6):
+            sink.write(make_shown(number))
+            assert sink.written and not sink.sync()
+    sink.write(make_shown(6))
+    assert sink.sync() and numbers(sink.path) == list(range(7))
+    assert [line.getMessage().replace(str(tmp_path), "") for line in caplog.records] == [
+        "the last lines of /readings.jsonl may be lost if the power goes: Bad file descriptor",
+        "all lines of /readings.jsonl are on the disk to stay again",
+    ]
+    sink.close()
+
+
+def test_a_copy_is_in_doubt_until_its_name_is_on_the_disk(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the folder that has it; lines go to the copy meanwhile, and a minute passes before the next."""
+    (tmp_path / "disk").mkdir()
+    path, real, asked = tmp_path / "readings.jsonl", tmp_path / "disk" / "lines.jsonl", list[Path]()
+    path.symlink_to(real)
+    sink, _ = in_doubt(path, make_shown)
+    files = len(os.listdir("/proc/self/fd"))
+
+    def fails(folder: Path) -> None:
+        asked.append(folder)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(record, "sync_folder", fails)
+        before = real.stat().st_ino
+        assert not sink.sync() and real.stat().st_ino != before and asked == [real.parent.resolve()]
+        before = real.stat().st_ino
+        sink.write(make_shown(3))
+        assert not sink.sync() and real.stat().st_ino == before and len(asked) == 1
+    assert (tmp_path / "readings.jsonl.doubt").exists() and len(os.listdir("/proc/self/fd")) == files
+    sink._shelf._renew_not_before_s = 0.0
+    assert sink.sync() and numbers(path) == [0, 1, 2, 3] and path.is_symlink()
+    assert not os.get_inheritable(sink._file)
+    sink.close()
+
+
+def test_no_number_of_a_file_is_used_after_it_was_given_back(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing may fail, and the number is given back all the same: to somebody else's file then."""
+    close, path = os.close, tmp_path / "readings.jsonl"
+
+    def fails(file: int) -> None:
+        ours = os.path.realpath(f"/proc/self/fd/{file}").startswith(str(path))
+        close(file)
+        if ours:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    sink, _ = in_doubt(path, make_shown)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "close", fails)
+        assert sink.sync()
+        sink._shelf._bound = Bound(mib=0.01)
+        sink.write(make_shown(3))
+        assert sink.written and len(earlier(path)) == 1 and sink._end == path.stat().st_size
+    sink.write(make_shown(4))
+    assert sink.written and sink.sync() and numbers(path) == list(range(5))
+    sink.close()
+
+
+def test_a_copy_leaves_room_on_the_disk(tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "readings.jsonl"
+    sink, _ = in_doubt(path, make_shown)
+    before = path.stat().st_ino
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=path.stat().st_size + 64 * 2**20 - 1))
+        assert not sink.sync() and path.stat().st_ino == before
+        full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=path.stat().st_size + 64 * 2**20))
+        assert sink.sync() and path.stat().st_ino != before, "at once"
+    assert numbers(path) == [0, 1, 2]
+    sink.close()
+
+
+def test_lines_that_are_zeros_by_now_are_not_vouched_for(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in this run, whatever comes, and nothing is copied for that."""
+    path, opened, begin = tmp_path / "readings.jsonl", list[str](), os.open
+    monkeypatch.setattr(record, "TRY_AGAIN_S", 0.0)
+    sink, stays = in_doubt(path, make_shown)
+    before, lines = path.stat().st_ino, path.read_bytes()
+    monkeypatch.setattr(os, "open", lambda path, *more: opened.append(str(path)) or begin(path, *more))
+    for there in (bytes(len(lines) - stays), lines[stays:]):
+        with path.open("r+b") as other:
+            other.seek(stays)
+            other.write(there)
+        assert not sink.sync() and path.stat().st_ino == before and not opened
+    sink.close()
+    sink = JsonLines(path)
+    assert sink.sync() and numbers(path) == [0, 1, 2], "the next run looks again"
+    sink.close()
+
+
+def test_zeros_from_before_harm_no_line(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "readings.jsonl"
+    path.write_bytes(bytes(4096) + b"\n")
+    sink, _ = in_doubt(path, make_shown)
+    assert sink.sync() and path.read_bytes().startswith(bytes(4096) + b'\n{"schema"')
+    sink.close()
+
+
+def test_another_file_in_its_place_is_left_alone(tmp_path: Path, make_shown) -> None:
+    path = tmp_path / "readings.jsonl"
+    sink, _ = in_doubt(path, make_shown)
+    (tmp_path / "other").write_text("other\n")
+    os.rename(tmp_path / "other", path)
+    before = path.stat().st_ino
+    assert not sink.sync() and path.stat().st_ino == before and path.read_text() == "other\n"
     sink.close()
 
 

@@ -34,7 +34,10 @@ rotation.PARTS = 10**6  # a file has 1 kB, and none goes
 folder, session, pause_at = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 record = JsonLines(folder / "readings.jsonl", bound=Bound(mib=1000))
 spool = Spool(folder / "spool", "pole", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
-spool.drop_settled(record.path, record.sync)
+settled = spool.settled(record.path)
+assert not settled or record.sync()
+for entry in settled:
+    spool.remove(entry)
 held = list(spool)
 def say(word, id):
     os.write(1, f"{word} {id}\\n".encode())
@@ -77,9 +80,10 @@ def check(folder: Path, kept: set[str], settled: set[str]) -> None:
     written = [json.loads(line)["frame"] for text in texts for line in text.splitlines() if line.endswith("}")]
     assert len(written) == len(set(written)) and settled <= set(written)
     spool = Spool(folder / "spool", "pole", limit_bytes=10**9, max_age_s=1e9, free_bytes=0)
-    spool.drop_settled(path, lambda: True)
-    held = set()
+    settled, held = spool.settled(path), set()
     for entry in spool:
+        if entry in settled:
+            continue
         frame, _ = spool.load(entry)
         assert frame.image.payload.startswith(f"{entry.id.session}/{entry.id.sequence}".encode())
         held.add(str(entry.id))
@@ -195,9 +199,9 @@ def test_a_reading_that_is_there_is_known(tmp_path: Path, make_frame, open_spool
     for sequence in (1, 5):
         spool.store(make_frame(sequence, priority=Priority.STANDARD), "", 0, record.size)
     record.close()
-    assert spool.drop_settled(path, lambda: True) == 0, "the line of frame 1 is older than its place in the spool"
+    assert spool.settled(path) == [], "the line of frame 1 is older than its place in the spool"
     path.write_bytes(path.read_bytes() + line % 5)
-    assert spool.drop_settled(path, lambda: True) == 1 and [entry.id.sequence for entry in open_spool()] == [1]
+    assert [entry.id.sequence for entry in spool.settled(path)] == [5]
 
 
 def test_a_reading_that_was_put_aside_is_known(tmp_path: Path, make_frame, open_spool) -> None:
@@ -216,8 +220,8 @@ def test_a_reading_that_was_put_aside_is_known(tmp_path: Path, make_frame, open_
             record = JsonLines(path, bound=Bound(mib=8 * 200 / 2**20))
     record.close()
     assert len(earlier(path)) > 2
-    assert spool.drop_settled(path, lambda: True) == len(written)
-    assert {entry.id.sequence for entry in spool} == set(range(20)) - written
+    settled = [entry.id.sequence for entry in spool.settled(path)]
+    assert len(settled) == len(written) and set(settled) == written
 
 
 def test_a_line_older_than_a_frame_is_not_its_own_after_the_file_was_put_aside(tmp_path: Path) -> None:
