@@ -9,7 +9,7 @@ from common.errors import ImageError, SettingsError, WeightsError
 from common.frame import Region
 from common.onnx_models import wheel_model
 from common.text_crops import HEIGHT, MOST_WIDTH, crops
-from common.text_recognition import DARK, MOST_LETTERS, CTCRecognizer, cleaned, decode
+from common.text_recognition import MOST_LETTERS, CTCRecognizer, cleaned, decode
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +149,6 @@ def test_best_path_decoding() -> None:
 )
 def test_text_of_strangers_is_cleaned(text: str, clean: str) -> None:
     assert cleaned(text) == clean
-
-
-def test_the_packaged_weights_read_and_have_a_confidence_of_their_own(recognizer: CTCRecognizer) -> None:
-    rgb, region = drawn("EXIT 42")
-    [plain] = recognizer.recognize(rgb, [region])
-    [taught] = CTCRecognizer(DARK, threads=1).recognize(rgb, [region])
-    assert plain.text == taught.text == "EXIT 42" and plain.confidence != taught.confidence > 0.5
 
 
 def test_what_is_no_image_or_no_model(recognizer: CTCRecognizer, tmp_path: Path) -> None:
