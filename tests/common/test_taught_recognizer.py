@@ -16,7 +16,7 @@ from common.text_scripts import mostly_latin
 
 LATIN = ("EXIT 42", "Platform 9", "12.50 RM", "henj/ zo", "0B6 KiHqFI", "26/11/2018", "a2X %:z /2&nB", "GREEN FARM")
 OTHERS = (
-    "ΑΒΓΔ ΕΖΗΘ",
+    "γδψω λξφθ",
     "αβγδ κλμν",
     "☆ № 7 → ±",
     "出口東京駅",
@@ -67,12 +67,12 @@ def test_it_has_forgotten_nothing_that_is_bright(plain: CTCRecognizer, taught: C
 
 def test_nor_noisy_lines_in_other_letters(plain: CTCRecognizer, taught: CTCRecognizer) -> None:
     texts = [text for text in drawable() if not mostly_latin(text)]
-    rgb, regions = page(texts, NOISE)
+    rgb, regions = page(texts, 4)
     assert all(coloured_noise(crops(rgb, region.polygon)[0]) > NOISY for region in regions)
     same = [
         a.text == b.text for a, b in zip(taught.recognize(rgb, regions), plain.recognize(rgb, regions), strict=True)
     ]
-    assert np.mean(same) >= 0.75
+    assert all(same)
 
 
 def test_noisy_lines_are_read_as_it_was_taught(plain: CTCRecognizer, taught: CTCRecognizer) -> None:
