@@ -20,7 +20,7 @@ def coloured_noise(crop: Bytes) -> float:
     import cv2
 
     def mean(values: Pixels) -> Pixels:
-        return cv2.blur(values, (WINDOW, WINDOW))  # type: ignore[return-value]
+        return np.asarray(cv2.blur(values, (WINDOW, WINDOW)), np.float32)
 
     red, green = crop[:, :, 0].astype(np.float32), crop[:, :, 1].astype(np.float32)
     colour, bright = red - green, red + green

@@ -74,7 +74,7 @@ def teach(
     reminders: bright crops, (48, W, 3) uint8; the lines' own are added to them.
     """
     optimizer = torch.optim.AdamW(student.parameters(), lr=course.rate, weight_decay=course.decay)
-    average = Average(student, teacher, course.averaging)
+    average = Average(student, course.averaging)
     batches, bright = drawn(lines, course), recalled(lines, reminders, course)
     start, step = time.monotonic(), 0
     while (done := course.share_done(step, time.monotonic() - start)) < 1:
@@ -128,7 +128,7 @@ def shares(lines: Sequence[Line]) -> np.ndarray:
     if written.any() and not written.all():
         for group, part in ((written, WRITTEN), (~written, 1 - WRITTEN)):
             share[group] *= part / share[group].sum()
-    return share / share.sum()  # type: ignore[no-any-return]
+    return share / share.sum()
 
 
 def recalled(lines: Sequence[Line], reminders: Sequence[np.ndarray], course: Course) -> Iterator[Tensor]:

@@ -10,9 +10,6 @@ from torch import Tensor, nn
 from cloud_node.laegan.onnx_graph import OnnxNetwork
 from common.onnx_overlay import Differences
 
-# of what was learned: with all of it bright text and Chinese were read worse, and dark text no better; chosen after a
-# look at nine evaluation receipts
-TAKEN = 0.5
 LEAST = 16  # numbers; a smaller constant is part of a formula
 
 
@@ -61,7 +58,7 @@ class Student(nn.Module):
         """Goes on where other weights over the file stopped."""
         for name, parameter in self.learned():
             if name in differences:
-                parameter += torch.from_numpy(differences[name].astype(np.float32))
+                parameter.add_(torch.from_numpy(differences[name].astype(np.float32)))
 
     def weights(self) -> dict[str, np.ndarray]:
         return {name: parameter.detach().numpy().copy() for name, parameter in self.learned()}
@@ -70,11 +67,9 @@ class Student(nn.Module):
 class Average:
     """The exponential mean of the parameters over steps, which is what gets saved."""
 
-    def __init__(self, student: Student, teacher: Student, share: float):
+    def __init__(self, student: Student, share: float):
         self.share, self.steps = share, 0
-        self.values, self.start = (
-            {name: parameter.detach().clone() for name, parameter in one.learned()} for one in (student, teacher)
-        )
+        self.values = {name: parameter.detach().clone() for name, parameter in student.learned()}
 
     @torch.no_grad()
     def update(self, student: Student) -> None:
@@ -84,8 +79,7 @@ class Average:
             self.values[name].lerp_(parameter, 1 - share)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Between the teacher's and the student's (Wortsman et al., Robust fine-tuning, CVPR 2022): it forgets less."""
-        return {name: self.start[name].lerp(value, TAKEN).numpy() for name, value in self.values.items()}
+        return {name: value.numpy() for name, value in self.values.items()}
 
 
 def as_input(crop: np.ndarray, width: int) -> np.ndarray:
