@@ -42,7 +42,7 @@ class Reader(NamedTuple):
 
     def kept_as(self) -> str:
         """What stands in the names of files of what it read."""
-        return self.like if self.recognizer == PLAIN else f"{_digest(self.recognizer)} {self.like}"
+        return self.like if self.recognizer == PLAIN else f"{_digest(self.recognizer)} noisy {self.like}"
 
 
 OURS = Reader()  # as a node reads unless it is told otherwise
@@ -62,6 +62,7 @@ class Read:
     text: str
     letters: list[float]
     share: float | None = None  # where a prior chose
+    taught: bool = False  # read with the weights that were taught
 
     @property
     def size(self) -> tuple[float, float]:
@@ -77,10 +78,10 @@ class Remembering(CTCRecognizer):
         self.load()
         self.known: dict[bytes, tuple[Any, ...]] = {}
 
-    def probabilities(self, crop: np.ndarray) -> np.ndarray:
-        key = crop.tobytes()
+    def probabilities(self, crop: np.ndarray, taught: bool = False) -> np.ndarray:
+        key = crop.tobytes() + bytes([taught])
         if key not in self.known:
-            seen = super().probabilities(crop)
+            seen = super().probabilities(crop, taught)
             steps, letters = np.nonzero(seen > UNLIKELY)
             self.known[key] = (seen.shape, steps, letters, seen[steps, letters])
         shape, steps, letters, values = self.known[key]
@@ -117,7 +118,7 @@ class Pipeline:
         recognizer.set_prior(self.priors[reader.like])
         looks = Looks(recognizer, rgb, None if original is None else lambda: original, again=ALL)
         made = [
-            Read(polygon, spelled.text, list(spelled.letters), spelled.share)
+            Read(polygon, spelled.text, list(spelled.letters), spelled.share, spelled.taught)
             for polygon, spelled in zip(self._outlines, looks.read(self._outlines), strict=True)
         ]
         if file:

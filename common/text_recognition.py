@@ -26,7 +26,9 @@ from common.onnx_overlay import OtherBaseError, read_overlay
 from common.pixels import Bytes
 from common.text_confidence import confidence
 from common.text_crops import crops, smoothed, stretched, text_size
+from common.text_noise import NOISY, coloured_noise
 from common.text_prior import NONE, TextPrior, text_prior
+from common.text_scripts import mostly_latin
 
 log = logging.getLogger(__name__)
 
@@ -77,9 +79,10 @@ class CTCRecognizer:
     One crop at a time, at its own width: batches are no faster on a CPU, and take memory.
 
     Args:
-        model: PLAIN: as it is; DARK: with weights of ours that were taught to read noise; or a file: other such weights
-            (.npz, from `python -m cloud_node.training recognizer`; confidence with DARK's numbers), or another ONNX
-            file of that kind, with its letters under `character` in its metadata.
+        model: PLAIN: as it is; DARK: with weights of ours that were taught to read noise, for noisy lines in Latin
+            letters, and as it is for all others, by a second network that is loaded at the first such line; or a file:
+            other such weights (.npz, from `python -m cloud_node.training recognizer`; confidence with DARK's numbers),
+            or another ONNX file of that kind, with its letters under `character` in its metadata.
         threads: for the network; 0 = as many as ONNX Runtime thinks right.
         again: of a frame so many lines that are in doubt are read again with the original beside it.
         like: the kind of text that decides where a line is in doubt; see `common.text_prior.text_prior`.
@@ -93,6 +96,7 @@ class CTCRecognizer:
         self.model, self.threads, self.again, self.like = str(model), threads, again, like
         self._prior: TextPrior | None = None
         self._session: Any = None
+        self._plain: Any = None  # beside weights that were taught: the session for what is not noisy, or not Latin
         self._letters: list[str] = []
         self._taught = False
         self.untaught = ""  # why weights that were asked for are not used, once it is loaded
@@ -159,12 +163,22 @@ class CTCRecognizer:
         """What each class stands for, once it is loaded: the blank first, the space last."""
         return self._letters
 
-    def decode(self, probabilities: Probabilities) -> Spelled:
-        return replace(decode(probabilities, self._letters), taught=self._taught)
+    def reads_as_taught(self, crop: Bytes) -> bool:
+        """Whether a crop is for the weights that were taught."""
+        return self._taught and coloured_noise(crop) >= NOISY
 
-    def decode_line(self, probabilities: Probabilities, polygon: Polygon) -> Spelled:
+    def read(self, crop: Bytes) -> Spelled:
+        """What a (48, W, 3) crop says."""
+        taught = self.reads_as_taught(crop)
+        return self.decode(self.probabilities(crop, taught), taught)
+
+    def decode(self, probabilities: Probabilities, taught: bool = False) -> Spelled:
+        spelled = decode(probabilities, self._letters)
+        return replace(spelled, taught=taught and mostly_latin(spelled.text))
+
+    def decode_line(self, probabilities: Probabilities, polygon: Polygon, taught: bool = False) -> Spelled:
         """As `decode`; what is in doubt as the prior has it, if the text is in its script."""
-        spelled = self.decode(probabilities)
+        spelled = self.decode(probabilities, taught)
         if self._prior is None or not spelled.text or sureness(spelled, polygon) >= DOUBT:
             return spelled
         if not self._prior.knows(spelled.text):
@@ -173,12 +187,28 @@ class CTCRecognizer:
         text = cleaned(text)
         return Spelled(text, likely, share) if text else spelled
 
-    def probabilities(self, crop: Bytes) -> Probabilities:
-        """Of each letter at each step of a (48, W, 3) crop."""
+    def probabilities(self, crop: Bytes, taught: bool = False) -> Probabilities:
+        """Of each letter at each step of a (48, W, 3) crop; what the taught one has in no Latin letters, the plain one
+        reads."""
+        if not taught and self._taught:
+            return self._run(self._plain_session(), crop)
+        seen = self._run(self._session, crop)
+        if taught and not mostly_latin("".join(self._letters[best] for best in seen.argmax(axis=1))):
+            return self._run(self._plain_session(), crop)
+        return seen
+
+    def _plain_session(self) -> Any:
+        with self._lock:
+            if self._plain is None:
+                self._plain = lean_session(wheel_model("rec", "--recognize"), self.threads)
+                give_back()
+            return self._plain
+
+    def _run(self, session: Any, crop: Bytes) -> Probabilities:
         blob = crop[:, :, ::-1].transpose(2, 0, 1)[None].astype(np.float32, order="C")  # trained on BGR
         blob /= 127.5
         blob -= 1
-        [probabilities] = self._session.run(None, {self._session.get_inputs()[0].name: blob})[0]
+        [probabilities] = session.run(None, {session.get_inputs()[0].name: blob})[0]
         return probabilities  # type: ignore[no-any-return]
 
 
@@ -225,10 +255,11 @@ class Looks:
         """The first look at a line; of text that may be turned either way, the way that scores higher."""
         cut = crops(self._rgb, polygon)
         if len(cut) != 1:
-            ways = (self._recognizer.decode(self._recognizer.probabilities(crop)) for crop in cut)
+            ways = (self._recognizer.read(crop) for crop in cut)
             return max(ways, key=lambda one: one.score, default=Spelled(""))
-        seen = self._recognizer.probabilities(cut[0])
-        spelled = self._recognizer.decode_line(seen, polygon)
+        taught = self._recognizer.reads_as_taught(cut[0])
+        seen = self._recognizer.probabilities(cut[0], taught)
+        spelled = self._recognizer.decode_line(seen, polygon, taught)
         sure = sureness(spelled, polygon)
         if self._most and self._original is not None and spelled.text and sure < DOUBT:
             steps, letters = np.nonzero(seen > UNLIKELY)
@@ -238,10 +269,11 @@ class Looks:
     def _again(self, doubt: Doubt, dark: Bytes, polygon: Polygon) -> Spelled:
         """The average of three looks, unless it says nothing or is much less sure than the first one."""
         [other] = crops(dark, polygon)
-        total = self._recognizer.probabilities(smoothed(doubt.crop, polygon)).copy()
-        total += self._recognizer.probabilities(stretched(smoothed(other, polygon)))
+        taught = doubt.spelled.taught
+        total = self._recognizer.probabilities(smoothed(doubt.crop, polygon), taught).copy()
+        total += self._recognizer.probabilities(stretched(smoothed(other, polygon)), taught)
         total[doubt.likely] += doubt.probabilities
-        spelled = self._recognizer.decode_line(np.divide(total, 3, dtype=np.float32), polygon)
+        spelled = self._recognizer.decode_line(np.divide(total, 3, dtype=np.float32), polygon, taught)
         return spelled if spelled.text and sureness(spelled, polygon) >= doubt.sure - LESS_SURE else doubt.spelled
 
 

@@ -116,9 +116,10 @@ class Reading:
     )
     recognize: bool = option(True, "read what the regions say")
     recognizer: str = option(
-        "plain",
-        "what reads them: plain = the packaged network as its makers left it, dark = the same taught to read noise, in "
-        "Latin letters, or a file with other weights (their confidence is that of dark) or another network",
+        "dark",
+        "what reads them: dark = the packaged network, and for noisy lines in Latin letters the same taught to read "
+        "noise, plain = the packaged network alone, or a file with other weights (their confidence is that of dark) or "
+        "another network",
         metavar="plain|dark|FILE",
     )
     recognize_most: int = option(

@@ -7,23 +7,27 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cloud_node.laegan import WeightsError as NetworkError
 from cloud_node.training.images import DataError
-from cloud_node.training.recognizer.distill import Course, teach
-from cloud_node.training.recognizer.prepare import Amount, prepare
+from cloud_node.training.recognizer.distill import Course, Loss, teach
+from cloud_node.training.recognizer.prepare import Amount, prepare, reminders
 from cloud_node.training.recognizer.student import Average, Student
 from common.errors import SettingsError, WeightsError
 from common.onnx_models import wheel_model
-from common.onnx_overlay import write_overlay
+from common.onnx_overlay import read_overlay, write_overlay
+from common.text_recognition import DARK, TAUGHT
 
 SAY_EVERY, SAVE_EVERY = 20, 100  # steps
 EPILOG = """\
 The lines are made once for a seed and a set of fonts, and kept in OUT/lines: pages of receipts_sroie and plates_ro
 under --data (each seventh receipt and what is kept for evaluation are left out), and pages written in --fonts, darkened
 and lit up by `fast`. The student reads them dark and lit up, and learns what the recogniser of the wheel reads of the
-same lines in the light. A run that was broken off finds its lines again; its steps begin anew.
+same lines in the light. Beside them it is reminded of bright lines in all letters of --fonts, of which it is to tell
+no letter otherwise than before. A run that was broken off finds its lines again; its steps begin anew, from the weights
+of --start where they are given.
 
 OUT/dark.npz has the averaged weights so far all the time: `python -m edge_node --recognizer OUT/dark.npz`. Fonts with
 Chinese letters, such as Debian's fonts-wqy-microhei, keep it from forgetting them.
@@ -46,10 +50,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--out", type=Path, default=Path("runs/recognizer"), metavar="DIR", help="default: %(default)s")
     p.add_argument("--times", type=int, default=amount.times, help="a photograph is darkened (default: %(default)s)")
     p.add_argument("--written", type=int, default=amount.written, help="pages in --fonts (default: %(default)s)")
+    p.add_argument(
+        "--reminders",
+        type=int,
+        default=amount.reminders,
+        help="pages in --fonts that stay bright (default: %(default)s)",
+    )
+    p.add_argument("--start", metavar="dark|FILE", help="weights to go on from, the packaged ones or a run's dark.npz")
     p.add_argument("--steps", type=int, default=plan.steps, help="default: %(default)s")
     p.add_argument("--minutes", type=float, default=math.inf, help="of training, after which it ends in any case")
-    p.add_argument("--batch", type=int, default=plan.batch, help="lines in a step (default: %(default)s)")
+    p.add_argument("--batch", type=int, default=plan.batch, help="dark or lit lines in a step (default: %(default)s)")
     p.add_argument("--rate", type=float, default=plan.rate, help="highest learning rate (default: %(default)s)")
+    p.add_argument("--keep", type=float, default=plan.keep, help="weight of the reminders (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=1, help="of the CPU (default: %(default)s)")
     return p
@@ -62,17 +74,22 @@ def main(arguments: list[str]) -> int:
     for name in ("times", "steps", "minutes", "batch", "rate", "threads"):
         if not getattr(args, name) > 0:
             p.error(f"--{name} {getattr(args, name)} must be above 0")
-    if args.written < 0 or args.seed < 0:
-        p.error("--written and --seed must be 0 or more")
+    for name in ("written", "reminders", "keep", "seed"):
+        if not 0 <= getattr(args, name) < math.inf:
+            p.error(f"--{name} {getattr(args, name)} must be 0 or more")
     torch.set_num_threads(args.threads)
     try:
-        lines = prepare(args.data, args.fonts, args.out / "lines", Amount(args.times, args.written), args.seed)
+        base = wheel_model("rec", "training the recogniser")
+        amount = Amount(args.times, args.written, reminders=args.reminders)
+        student, teacher = started(base, args.start), Student(base)
+        lines = prepare(args.data, args.fonts, args.out / "lines", amount, args.seed)
         if not lines:
             raise DataError(f"no text was found in the photographs of {args.data}")
-        print(f"{len(lines)} lines")
-        base = wheel_model("rec", "training the recogniser")
-        course = Course(args.steps, args.minutes, args.batch, args.rate, seed=args.seed)
-        final = teach(Student(base), lines, course, saving(args.out / "dark.npz", base.read_bytes()))
+        kept = reminders(args.data, args.fonts, amount, args.seed)
+        print(f"{len(lines)} lines, and {len(kept)} more to be reminded of")
+        course = Course(args.steps, args.minutes, args.batch, keep=args.keep, rate=args.rate, seed=args.seed)
+        after = saving(args.out / "dark.npz", base.read_bytes())
+        final = teach(student, teacher, lines, kept, course, after)
         write_overlay(args.out / "dark.npz", base.read_bytes(), final.weights())
     except (DataError, SettingsError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -87,16 +104,27 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def saving(path: Path, base: bytes) -> Callable[[int, float, Average], None]:
+def started(base: Path, start: str | None) -> Student:
+    """The network of the file, moved to the weights that `--start` names. Raises WeightsError: no such ones."""
+    student = Student(base)
+    if start:
+        overlay = read_overlay(TAUGHT if start == DARK else Path(start))
+        overlay.over(base.read_bytes())  # raises where they belong to another file
+        student.begin_from(overlay.differences)
+    return student
+
+
+def saving(path: Path, base: bytes) -> Callable[[int, Loss, Average], None]:
     """Says how it goes, and writes the averaged weights now and then."""
-    losses: list[float] = []
+    losses: list[Loss] = []
     start = time.monotonic()
 
-    def after(step: int, loss: float, average: Average) -> None:
+    def after(step: int, loss: Loss, average: Average) -> None:
         losses.append(loss)
         if step % SAY_EVERY == 0:
-            recent = sum(losses[-SAY_EVERY:]) / SAY_EVERY
-            print(f"step {step}, {(time.monotonic() - start) / 60:.1f} minutes: {recent:.4f} nats", flush=True)
+            lessons, kept = np.mean(losses[-SAY_EVERY:], axis=0)
+            minutes = (time.monotonic() - start) / 60
+            print(f"step {step}, {minutes:.1f} minutes: {lessons:.4f} nats, {kept:.4f} forgotten", flush=True)
         if step % SAVE_EVERY == 0:
             write_overlay(path, base, average.weights())
 

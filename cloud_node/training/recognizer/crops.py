@@ -28,6 +28,7 @@ AMPLIFIED_SHARE = (
     0.75  # recorded in less light yet, down to DROWNED, and amplified: a large sensor sees too well in the dark
 )
 WIDEST = 640  # pixels of a crop; longer lines take too long
+WIDEST_REMINDER = 400
 KEPT = 12  # the likeliest letters of each step
 VIEWS = ("bright", "lit", "dark")
 
@@ -44,6 +45,7 @@ class Line:
     letters: np.ndarray  # (steps, KEPT) int32
     probabilities: np.ndarray  # (steps, KEPT) float32
     far: float  # of what the teacher reads of the lit one from that: KL divergence, in nats a step
+    written: bool = False  # here, rather than on a photograph
 
     @property
     def width(self) -> int:
@@ -107,10 +109,16 @@ def lines(
         views = {name: found[0] for name, found in cut.items()}
         letters, probabilities = likeliest(teach(views["bright"]))
         far = divergence(teach(views["lit"]), letters, probabilities)
-        made.append(Line(views, letters, probabilities, far))
+        made.append(Line(views, letters, probabilities, far, bool(page.outlines)))
         if len(made) == most:
             break
     return made
+
+
+def bright(page: Page, rng: np.random.Generator) -> list[np.ndarray]:
+    """The lines of a page whose text is known, as they are: crops (48, W, 3) uint8."""
+    cut = [crops(page.rgb, jittered(outline, rng)) for outline in page.outlines]
+    return [found[0] for found in cut if len(found) == 1 and found[0].shape[1] <= WIDEST_REMINDER]
 
 
 def likeliest(seen: Probabilities) -> tuple[np.ndarray, np.ndarray]:
@@ -137,6 +145,7 @@ def save(path: Path, made: Sequence[Line]) -> None:
         letters=np.concatenate([line.letters for line in made]),
         probabilities=np.concatenate([line.probabilities for line in made]).astype(np.float16),
         far=np.array([line.far for line in made]),
+        written=np.array([line.written for line in made]),
         **arrays,
     )
     fresh.replace(path)
@@ -146,7 +155,9 @@ def load(path: Path) -> list[Line]:
     """The lines that `save` wrote. Raises DataError: the file is cut or broken."""
     try:
         with path.open("rb") as content, np.load(content) as file:
-            arrays = {name: file[name] for name in (*VIEWS, "widths", "steps", "letters", "probabilities", "far")}
+            arrays = {
+                name: file[name] for name in (*VIEWS, "widths", "steps", "letters", "probabilities", "far", "written")
+            }
     except (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, zlib.error) as error:
         raise DataError(f"{path} cannot be read as lines of a page: {error}") from None
     ends, steps = np.cumsum(arrays["widths"]), np.cumsum(arrays["steps"])
@@ -154,5 +165,6 @@ def load(path: Path) -> list[Line]:
     for place, (end, width, stop, count) in enumerate(zip(ends, arrays["widths"], steps, arrays["steps"], strict=True)):
         views = {name: arrays[name][:, end - width : end] for name in VIEWS}
         letters, likely = (arrays[name][stop - count : stop] for name in ("letters", "probabilities"))
-        made.append(Line(views, letters, likely.astype(np.float32), float(arrays["far"][place])))
+        far, written = float(arrays["far"][place]), bool(arrays["written"][place])
+        made.append(Line(views, letters, likely.astype(np.float32), far, written))
     return made

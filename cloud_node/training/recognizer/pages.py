@@ -19,6 +19,9 @@ LEFT_OUT = 7  # each seventh receipt is seen by no step, for looking at what tra
 PLATES_EVERY = 3  # frames of a drive that are taken: those between show the same plates
 LATIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyz.,:-/&%$#()+*'"
 SIZES = (9, 34)  # pixels of a letter's height, evenly in the logarithm
+MANY = 5000  # letters, of which a font of Chinese and Japanese has more
+MANY_SHARE = 0.5  # of the lines are written in such a font, if there is one: there are few of them
+NEIGHBOURS = 40  # letters of one script stand so near each other
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,11 @@ def written(name: str, rng: np.random.Generator, fonts: Sequence[Face], vocabula
         paper, ink = ink, paper
     image = Image.new("RGB", (WIDTH, HEIGHT), tuple((paper * tint).astype(int)))
     draw, outlines = ImageDraw.Draw(image), []
+    many = [face for face in fonts if len(face.others) > MANY]
     top = float(rng.integers(4, 14))
     while True:
-        face = fonts[int(rng.integers(len(fonts)))]
+        chosen = many if many and rng.random() < MANY_SHARE else fonts
+        face = chosen[int(rng.integers(len(chosen)))]
         size = int(np.exp(rng.uniform(*np.log(SIZES))))
         font = ImageFont.truetype(str(face.path), size, index=face.number)
         text, left = _line(rng, face, vocabulary), float(rng.integers(4, 40))
@@ -114,8 +119,12 @@ def written(name: str, rng: np.random.Generator, fonts: Sequence[Face], vocabula
 
 def _line(rng: np.random.Generator, face: Face, vocabulary: Sequence[str]) -> str:
     kind, count = rng.random(), int(rng.integers(1, 5))
-    if len(face.others) > 5000 and kind < 0.75:  # Chinese and Japanese
+    if len(face.others) > MANY and kind < 0.75:
         return "".join(rng.choice(face.others, int(rng.integers(2, 14))))
+    if kind < 0.15 and len(face.others) > NEIGHBOURS:  # other scripts and signs
+        first = int(rng.integers(len(face.others) - NEIGHBOURS))
+        near = face.others[first : first + NEIGHBOURS]
+        return " ".join("".join(rng.choice(near, int(rng.integers(2, 10)))) for _ in range(count))
     if kind < 0.55 and vocabulary:
         return " ".join(str(vocabulary[int(i)]) for i in rng.integers(0, len(vocabulary), count))
     if kind < 0.75:

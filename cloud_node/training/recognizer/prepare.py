@@ -12,7 +12,7 @@ import torch
 from cloud_node.laegan import load as load_enhancer
 from cloud_node.training.images import DataError
 from cloud_node.training.recognizer import pages
-from cloud_node.training.recognizer.crops import Line, lines, load, save
+from cloud_node.training.recognizer.crops import Line, bright, lines, load, save
 from cloud_node.training.recognizer.pages import Outline, Page
 from common.text_detection import DBNet
 from common.text_recognition import PLAIN, CTCRecognizer
@@ -22,11 +22,12 @@ SIDE = 480  # of the detector, as the edge's default
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is made: times that each photograph is darkened, written pages, lines of a page in one darkness."""
+    """How much is made."""
 
-    times: int = 4
-    written: int = 160
-    lines: int = 36
+    times: int = 4  # that each photograph is darkened
+    written: int = 160  # pages
+    lines: int = 36  # of a page in one darkness, at most
+    reminders: int = 200  # written pages that stay bright
 
 
 class Eyes:
@@ -75,6 +76,18 @@ def prepare(
             kept = load(file)  # rounded, as the next run will find them
         every += kept
     return every
+
+
+def reminders(data: Path, fonts: list[Path], amount: Amount, seed: int) -> list[np.ndarray]:
+    """Bright written lines in all letters of the fonts, other ones than the lessons': crops (48, W, 3) uint8."""
+    teacher = CTCRecognizer(PLAIN, threads=1)
+    teacher.load()
+    faces, vocabulary = pages.faces(fonts, teacher.letters, lambda _: None), pages.words(data)
+    made: list[np.ndarray] = []
+    for number in range(amount.reminders if faces else 0):
+        rng = np.random.default_rng((seed, number, 1))
+        made += bright(pages.written(f"reminder-{number:04d}", rng, faces, vocabulary), rng)
+    return made
 
 
 def _kept(file: Path, say: Callable[[str], None]) -> list[Line]:

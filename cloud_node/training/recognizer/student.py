@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cloud_node.laegan.onnx_graph import OnnxNetwork
+from common.onnx_overlay import Differences
 
-# of what was learned: with all of it bright text and Chinese were read worse, and dark text no better; chosen after a
-# look at nine evaluation receipts
-TAKEN = 0.5
 LEAST = 16  # numbers; a smaller constant is part of a formula
 
 
@@ -27,6 +25,10 @@ class Student(nn.Module):
         super().__init__()
         self.network = OnnxNetwork(path, join=False)
         self.logits = self.network.steps[-1].inputs[0]  # before the softmax
+        matrix = next(step for step in reversed(self.network.steps) if step.op == "MatMul")
+        self.features, last = matrix.inputs  # what the last layer tells the letters from, (N, steps, features)
+        weights = getattr(self.network, self.network.slots[last])
+        self.register_buffer("_metric", torch.linalg.cholesky(torch.cov(weights, correction=0)), persistent=False)
         fixed = {name for step in self.network.steps[-3:] for name in step.inputs}
         fixed |= {name for step in self.network.steps if step.op == "BatchNormalization" for name in step.inputs[3:]}
         self.slots = {}
@@ -41,10 +43,22 @@ class Student(nn.Module):
         """BGR lines (N, 3, 48, W) in [-1, 1] -> logarithm of the probability of each letter, (N, steps, letters)."""
         return self.network(lines, (self.logits,))[0].log_softmax(-1)
 
+    def seen(self, lines: Tensor) -> Tensor:
+        """What the last layer is given, so scaled that the square of a distance, summed, is the variance over all
+        letters of the difference of their logits: (N, steps, features)."""
+        return self.network(lines, (self.features,))[0] @ self._metric
+
     def learned(self) -> Iterator[tuple[str, nn.Parameter]]:
         """The parameters by their names in the file."""
         for name, slot in self.slots.items():
             yield name, getattr(self.network, slot)
+
+    @torch.no_grad()
+    def begin_from(self, differences: Differences) -> None:
+        """Goes on where other weights over the file stopped."""
+        for name, parameter in self.learned():
+            if name in differences:
+                parameter.add_(torch.from_numpy(differences[name].astype(np.float32)))
 
     def weights(self) -> dict[str, np.ndarray]:
         return {name: parameter.detach().numpy().copy() for name, parameter in self.learned()}
@@ -56,7 +70,6 @@ class Average:
     def __init__(self, student: Student, share: float):
         self.share, self.steps = share, 0
         self.values = {name: parameter.detach().clone() for name, parameter in student.learned()}
-        self.start = {name: value.clone() for name, value in self.values.items()}
 
     @torch.no_grad()
     def update(self, student: Student) -> None:
@@ -66,8 +79,7 @@ class Average:
             self.values[name].lerp_(parameter, 1 - share)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Between the teacher's and the student's (Wortsman et al., Robust fine-tuning, CVPR 2022): it forgets less."""
-        return {name: self.start[name].lerp(value, TAKEN).numpy() for name, value in self.values.items()}
+        return {name: value.numpy() for name, value in self.values.items()}
 
 
 def as_input(crop: np.ndarray, width: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What the recogniser is taught with: which files, which lines, and the one command from photographs to weights."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +13,7 @@ from cloud_node.training.images import DataError
 from cloud_node.training.recognizer import pages
 from cloud_node.training.recognizer.crops import KEPT, RATIO, VIEWS, Line, darkened, load, save
 from cloud_node.training.recognizer.pages import LATIN, LEFT_OUT, Page
-from cloud_node.training.recognizer.prepare import Amount, prepare
+from cloud_node.training.recognizer.prepare import Amount, prepare, reminders
 from common.onnx_overlay import read_overlay
 from common.text_recognition import CTCRecognizer
 
@@ -71,6 +72,31 @@ def test_written_pages_say_what_both_font_and_recogniser_know(teacher: CTCRecogn
     assert inside.min() >= 0 and inside[..., 0].max() <= pages.WIDTH and inside[..., 1].max() <= pages.HEIGHT
 
 
+def test_half_of_the_lines_are_in_fonts_with_many_letters(teacher: CTCRecognizer) -> None:
+    [face] = [face for face in pages.faces([FONTS], teacher.letters) if face.path.name == "DejaVuSans.ttf"]
+    greek = replace(face, others=tuple("ΑΒΓΔΕΖΗΘ" * (pages.MANY // 8 + 1)))
+    fonts = [face] * 30 + [greek]
+    drawn: list[str] = []
+    line = pages._line
+
+    def noted(rng: np.random.Generator, chosen: pages.Face, vocabulary: list[str]) -> str:
+        drawn.append("many" if chosen is greek else "few")
+        return line(rng, chosen, vocabulary)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "_line", noted)
+        for seed in range(6):
+            pages.written("page", np.random.default_rng(seed), fonts, ["CASH"])
+    assert 0.3 < drawn.count("many") / len(drawn) < 0.75
+
+
+def test_reminders_are_bright_lines_of_written_pages(tmp_path: Path, page: Page, receipts: Receipts) -> None:
+    data = receipts(tmp_path / "data", page, 31)
+    kept = reminders(data, [FONTS], Amount(reminders=1), 0)
+    assert kept and all(crop.shape[0] == 48 and crop.std() > 3 for crop in kept)
+    assert not reminders(data, [], Amount(reminders=1), 0)
+
+
 def test_a_broken_font_is_left_out_with_a_word(tmp_path: Path, teacher: CTCRecognizer) -> None:
     whole = (FONTS / "DejaVuSans.ttf").read_bytes()
     for name, content in (("whole", whole), ("cut", whole[: len(whole) // 2]), ("none", b"no font")):
@@ -85,6 +111,7 @@ def test_one_command_makes_weights_that_read(
 ) -> None:
     data, out = receipts(tmp_path / "data", page, 33), tmp_path / "out"
     flags = ["--data", str(data), "--out", str(out), "--fonts", str(FONTS), "--times", "1", "--written", "1"]
+    flags += ["--reminders", "1"]
     course = ["--steps", "2", "--batch", "2", "--rate", "1e-5"]
     assert main(["recognizer", *flags, *course]) == 0
     assert "wrote" in capsys.readouterr().out
@@ -92,6 +119,7 @@ def test_one_command_makes_weights_that_read(
     recognizer = CTCRecognizer(out / "dark.npz", threads=1)
     recognizer.load()
     assert recognizer.spell(page.rgb, page.outlines[0]).text == "EXIT 42"
+    assert main(["recognizer", *flags, *course, "--start", str(out / "dark.npz")]) == 0
     stamps = {path: path.stat().st_mtime_ns for path in (out / "lines").iterdir()}
     assert main(["recognizer", *flags, *course]) == 0  # the lines are not made again
     assert {path: path.stat().st_mtime_ns for path in (out / "lines").iterdir()} == stamps
@@ -124,6 +152,9 @@ def test_neither_broken_lines_nor_those_of_another_seed_or_font_are_taken(
 def test_what_cannot_be_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recognizer", "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "holds no receipts_sroie" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["recognizer", "--data", str(tmp_path), "--steps", "0"])
-    assert "--steps 0 must be above 0" in capsys.readouterr().err
+    for flag, wrong, said in (("--steps", "0", "must be above 0"), ("--keep", "nan", "must be 0 or more")):
+        with pytest.raises(SystemExit):
+            main(["recognizer", "--data", str(tmp_path), flag, wrong])
+        assert f"{flag} {wrong} {said}" in capsys.readouterr().err
+    assert main(["recognizer", "--data", str(tmp_path), "--start", str(tmp_path / "none.npz")]) == 1
+    assert "none.npz cannot be read as weights" in capsys.readouterr().err
