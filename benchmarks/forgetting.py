@@ -40,6 +40,8 @@ def main() -> None:
         one.load()
     for folder in given.fonts:
         faces, same, lines = pages.faces([folder], plain.letters), np.zeros(2, int), 0
+        if not faces:
+            parser.error(f"--fonts {folder}: there is no TrueType file (.ttf, .ttc) under it that can be used")
         for number in range(given.pages):
             page = pages.written("page", np.random.default_rng((99, number)), faces, WORDS)
             for [crop, *more] in filter(None, (crops(page.rgb, outline) for outline in page.outlines)):
