@@ -47,6 +47,7 @@ UNRUN = {  # command, as it begins: why it is not run
     "python benchmarks/link.py": "minutes, and network devices",
     "python benchmarks/link_cut.py": "minutes, and network devices",
     "python benchmarks/scaling/run.py": "minutes, and one core to itself; tests/benchmarks runs the simulation",
+    "python benchmarks/forgetting.py": "fonts with Chinese letters, which are not installed",
     "python benchmarks/fusion.py --data": "data sets that are fetched by hand",
     "python benchmarks/packing.py": "as above",
     "python benchmarks/result_formats.py": "as above",
