@@ -1,7 +1,8 @@
 """What the simulation starts from, and what it has to reproduce, measured on this machine. See run.py.
 
-The network has core 0 to itself, everything else core 1. Three parts: batches of the engine alone; a lone frame's time
-in a real node, edge to edge; real nodes under Poisson load at shares of what the engine alone does.
+The network has core 0 to itself, everything else core 1. Four parts: batches of the engine alone; what its device does
+in a real node that has too much, whence the time between two batches; a lone frame's time there, edge to edge; the node
+under Poisson load at shares of the most that it did.
 """
 
 import asyncio
@@ -21,13 +22,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "proto"), str(ROOT / "tests" / "support")]
 from processes import Cloud, dark_sign  # noqa: E402
 
 from common.broker import Broker  # noqa: E402
+from common.frame import Priority  # noqa: E402
 from common.nats_server import EmbeddedServer  # noqa: E402
 from edge_node.load import LoadReport, LoadSettings, run  # noqa: E402
+from edge_node.load.schedule import schedule  # noqa: E402
 from edge_node.load.settings import Arrivals, Frames, Traffic  # noqa: E402
 
 ENGINE_CPU, OTHER_CPU = 0, 1
 SIZE, MOST, EDGES = "600x400", 8, 16
-SHARES = (0.3, 0.6, 0.8, 0.9, 1.3)
+SHARES = (0.3, 0.5, 0.7, 0.8, 1.3)
+FULL, FULL_S, WARM_UP_S, SEED = 1.5, 30.0, 3.0, 1
 BATCHES = """
 import json, statistics, sys, time, torch
 sys.path[:0] = [{root!r}, {root!r} + "/proto"]
@@ -64,19 +68,28 @@ def keep_others_away(node: Cloud) -> None:
                 os.sched_setaffinity(thread.id, {OTHER_CPU})
 
 
-async def load(node: Cloud, source: Path, fps: float, seconds: float, edges: int = EDGES) -> LoadReport:
-    settings = LoadSettings(
-        source=str(source),
+def settings(fps: float, seconds: float, edges: int = EDGES, **more: str) -> LoadSettings:
+    return LoadSettings(
         edges=edges,
         fps=fps / edges,
         duration_s=seconds,
-        warm_up_s=3,
-        cloud=node.address,
-        name=f"load{time.monotonic_ns() % 10**6}",
+        warm_up_s=WARM_UP_S,
         frames=Frames(size=SIZE),
-        traffic=Traffic(arrivals=Arrivals.POISSON, seed=1),
+        traffic=Traffic(arrivals=Arrivals.POISSON, seed=SEED),
+        **more,
     )
-    return await run(settings)
+
+
+def arrivals(fps: float, seconds: float) -> list[tuple[float, int]]:
+    """When the frames of a load come, and with which priority (0..2): the same that are sent."""
+    sent = settings(fps, seconds, source="whatever")
+    each = (arrival for edge in range(EDGES) for arrival in schedule(sent, edge))
+    return sorted((arrival.due_s, int(arrival.priority) - int(Priority.ESSENTIAL)) for arrival in each)
+
+
+async def load(node: Cloud, source: Path, fps: float, seconds: float, edges: int = EDGES) -> LoadReport:
+    name = f"load{time.monotonic_ns() % 10**6}"
+    return await run(settings(fps, seconds, edges, source=str(source), cloud=node.address, name=name))
 
 
 def row(report: LoadReport, offered: float) -> dict[str, float]:
@@ -113,14 +126,21 @@ def measure(preset: str, seconds: float) -> dict[str, object]:
             keep_others_away(node)
             os.sched_setaffinity(0, {OTHER_CPU})
             lone = asyncio.run(load(node, Path(folder), 2.0, seconds, edges=1))
-            beside_s = lone.all.latency_ms.p50 / 1e3 - batch_s[0]
+            full = asyncio.run(load(node, Path(folder), FULL * most_fps, FULL_S))
+            time.sleep(FULL_S)  # until what was too much is gone
+            frames = round(full.frames_per_batch)
+            between_s = max(0.0, frames / full.all.served_per_s - batch_s[frames - 1])
+            most_fps = full.all.served_per_s
+            print(f"in a node: {most_fps:.1f} frames/s, {1e3 * between_s:.1f} ms between batches", flush=True)
+            beside_s = lone.all.latency_ms.p50 / 1e3 - batch_s[0] - between_s
             rows = []
             for share in SHARES:
                 rows.append(row(asyncio.run(load(node, Path(folder), share * most_fps, seconds)), share * most_fps))
                 print(json.dumps(rows[-1]), flush=True)
         finally:
             node.end()
-    return {"preset": preset, "size": SIZE, "seconds": seconds, "batch_s": batch_s, "beside_s": beside_s, "rows": rows}
+    times = {"batch_s": batch_s, "between_s": between_s, "beside_s": beside_s}
+    return {"preset": preset, "size": SIZE, "seconds": seconds, **times, "rows": rows}
 
 
 async def broker_bytes(edges: int = 1_000) -> float:

@@ -1,15 +1,19 @@
 """One cloud node, simulated frame by frame: a queue by priority, and a device that takes batches.
 
 What is known of the node: how long a batch of n frames takes on the device, and how long a frame spends beside that
-(travel, checks, encoding, publishing). Everything else, waiting above all, comes of the simulation.
+(travel, checks, encoding, publishing). Everything else, waiting above all, comes of the simulation. As in the node a
+priority whose oldest frame has waited for MAX_WAIT_S leads one of any two batches.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import simpy
+
+MAX_WAIT_S = 2.0  # the node's --max-wait-ms
+Arrivals = Iterable[tuple[float, int]]  # when a frame is due, in s; its priority, 0..2
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Node:
     busy_s: float = 0.0
     waiting: dict[int, deque[tuple[float, float]]] = field(default_factory=lambda: {0: deque(), 1: deque(), 2: deque()})
     _wake: simpy.Event | None = None
+    _led: dict[int, int] = field(default_factory=lambda: {0: 0, 1: 0, 2: 0})  # the last batch that each led
+    _overdue_led: bool = False  # the last batch
 
     def offer(self, priority: int, due_s: float | None = None, farther_s: float = 0.0) -> None:
         """A frame comes: it was due at `due_s` (without it, now), and its way is `farther_s` longer."""
@@ -70,32 +76,54 @@ class Node:
 
     def _take(self) -> list[tuple[int, tuple[float, float]]]:
         batch: list[tuple[int, tuple[float, float]]] = []
-        for priority, queue in self.waiting.items():
+        first = self._lead()
+        for priority, queue in sorted(self.waiting.items(), key=lambda item: item[0] != first):
             while queue and len(batch) < self.device.most:
                 batch.append((priority, queue.popleft()))
         return batch
 
+    def _lead(self) -> int:
+        """The most urgent priority that waits; by turns one less urgent that is overdue."""
+        first, *others = (priority for priority, queue in self.waiting.items() if queue)
+        overdue = [priority for priority in others if self.env.now - self.waiting[priority][0][0] >= MAX_WAIT_S]
+        self._overdue_led = bool(overdue) and not self._overdue_led
+        chosen = min(overdue, key=lambda priority: self._led[priority]) if self._overdue_led else first
+        self._led[chosen] = len(self.batches) + 1
+        return chosen
+
+
+def poisson(fps: float, seed: int = 0, mix: Sequence[float] = (0.1, 0.6, 0.3)) -> Iterator[tuple[float, int]]:
+    """Arrivals by chance, for ever."""
+    rng, now_s = np.random.default_rng(seed), 0.0
+    while True:
+        now_s += rng.exponential(1 / fps)
+        yield now_s, int(rng.choice(3, p=mix))
+
 
 def simulate(
-    device: Device, beside_s: float, fps: float, seconds: float, mix: Sequence[float] = (0.1, 0.6, 0.3), seed: int = 0
+    device: Device, beside_s: float, arrivals: Arrivals, seconds: float, since_s: float = 0.0
 ) -> dict[str, float]:
-    """One node under Poisson arrivals: frames/s served, batch size, latency quantiles in ms."""
-    env, rng = simpy.Environment(), np.random.default_rng(seed)
+    """One node for so long: frames/s served, batch size, latency quantiles in ms, of what is back from `since_s` on."""
+    env = simpy.Environment()
     node = Node(env, device, beside_s)
 
-    def arrivals() -> Iterator[simpy.Event]:
-        while True:
-            yield env.timeout(rng.exponential(1 / fps))
-            node.offer(int(rng.choice(3, p=mix)))
+    def come() -> Iterator[simpy.Event]:
+        for due_s, priority in arrivals:
+            yield env.timeout(max(0.0, due_s - env.now))
+            node.offer(priority)
 
     env.process(node.run())
-    env.process(arrivals())
+    env.process(come())
+    if since_s:
+        env.run(until=since_s)
+    for values in node.latencies.values():
+        values.clear()
     env.run(until=seconds)
     every = np.array([value for values in node.latencies.values() for value in values])
     quantiles = np.quantile(every, (0.5, 0.95, 0.99)) * 1e3
     essential = np.quantile(node.latencies[0] or [np.nan], 0.99) * 1e3
     return {
-        "served_fps": len(every) / seconds,
+        "served_fps": len(every) / (seconds - since_s),
         "p50_ms": float(quantiles[0]),
         "p95_ms": float(quantiles[1]),
         "p99_ms": float(quantiles[2]),
