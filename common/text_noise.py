@@ -22,12 +22,13 @@ def coloured_noise(crop: Bytes) -> float:
     def mean(values: Pixels) -> Pixels:
         return np.asarray(cv2.blur(values, (WINDOW, WINDOW)), np.float32)
 
-    red, green = crop[:, :, 0].astype(np.float32), crop[:, :, 1].astype(np.float32)
-    colour, bright = red - green, red + green
+    red, green = cv2.extractChannel(crop, 0), cv2.extractChannel(crop, 1)
+    colour, bright = cv2.subtract(red, green, dtype=cv2.CV_32F), cv2.add(red, green, dtype=cv2.CV_32F)
     colour -= colour.mean()  # for float32's sake
     bright -= bright.mean()
     mean_colour, mean_bright = mean(colour), mean(bright)
     together = mean(colour * bright) - mean_colour * mean_bright
     of_bright = mean(bright * bright) - mean_bright**2
     rest = mean(colour * colour) - mean_colour**2 - together**2 / np.maximum(of_bright, LEAST)
-    return float(np.sqrt(max(0.0, float(np.percentile(rest, SMOOTH)))))
+    place = rest.size * SMOOTH // 100
+    return float(np.sqrt(max(0.0, float(np.partition(rest, place, axis=None)[place]))))

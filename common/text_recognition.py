@@ -260,10 +260,11 @@ class Looks:
         taught = self._recognizer.reads_as_taught(cut[0])
         seen = self._recognizer.probabilities(cut[0], taught)
         spelled = self._recognizer.decode_line(seen, polygon, taught)
-        sure = sureness(spelled, polygon)
-        if self._most and self._original is not None and spelled.text and sure < DOUBT:
-            steps, letters = np.nonzero(seen > UNLIKELY)
-            self._doubts.append(Doubt(index, spelled, sure, cut[0], (steps, letters), seen[steps, letters]))
+        if self._most and self._original is not None and spelled.text:
+            sure = sureness(spelled, polygon)
+            if sure < DOUBT:
+                steps, letters = np.nonzero(seen > UNLIKELY)
+                self._doubts.append(Doubt(index, spelled, sure, cut[0], (steps, letters), seen[steps, letters]))
         return spelled
 
     def _again(self, doubt: Doubt, dark: Bytes, polygon: Polygon) -> Spelled:
