@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from cloud_node.evaluation import report, rows
+from cloud_node.evaluation import earlier, report, rows
 from cloud_node.evaluation.baselines import BASELINES
 from cloud_node.evaluation.cases import SETS, read_sets
 from cloud_node.evaluation.complexity import Cost, costs, subjects
@@ -48,6 +48,8 @@ examples:
   python -m cloud_node.evaluation --data DATA --out out --row fast=fast --row new=fast:runs/fast/fast.safetensors \\
       --sets receipts --baselines raw --repeats 0
       a training so far against the committed weights, on receipts only, nothing timed
+  python -m cloud_node.evaluation --data DATA --out new --row fast=fast --baselines raw --earlier out/results.json
+      new weights beside the peers that an earlier run measured
   python -m cloud_node.evaluation --data DATA --out out --onnx IAT=iat.onnx --detector east --detector-model east.pb
       another network, another detector
   python -m cloud_node.evaluation --data DATA --out out --ablation runs/ablation --sets pairs,receipts
@@ -82,6 +84,12 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="NAME=FILE",
         help="any network: RGB (1, 3, H, W) float in 0..1, output alike; repeat for more",
+    )
+    what.add_argument(
+        "--earlier",
+        type=Path,
+        metavar="FILE",
+        help="results.json of an earlier run, whose other rows join the tables where it saw the same pictures",
     )
     what.add_argument("--ablation", type=Path, metavar="DIR", help="weights without a part each, for Table 2")
     on = p.add_argument_group("on what")
@@ -140,6 +148,8 @@ def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
     _writable(args.out)
     sets = read_sets(args.data, _names(args.sets), args.limit, say)
     compared = _rows(args, machine, say)
+    before = earlier.read(args.earlier, args.detector, [row.name for row in compared]) if args.earlier else None
+    shown = [*compared[:1], *before.rows, *compared[1:]] if before else compared
     detector, niqe = _detector(args), Niqe.read(args.niqe) if args.niqe else None
     if niqe is None:
         say("NIQE is left out: name its parameters with --niqe FILE")
@@ -157,8 +167,10 @@ def run(args: argparse.Namespace, arguments: Sequence[str]) -> int:
         report.write_figures(args.out, Summary(records, compared, groups), about)
 
     records = measure(sets, compared, Instruments(detector, niqe), grids.keep, save)
+    if before:
+        records = before.joined(records, say)
     cost = _costs(compared, machine, args.repeats, say) if args.repeats else []
-    print(report.write(args.out, Summary(records, compared, groups), cost, sets, grids, about))
+    print(report.write(args.out, Summary(records, shown, groups), cost, sets, grids, about))
     return 0
 
 
