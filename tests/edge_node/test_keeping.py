@@ -218,6 +218,27 @@ async def waiting(keeping: Keeping) -> list[int]:
     return found
 
 
+async def test_a_frame_that_is_read_before_it_is_stored_has_its_line_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was slow: its line is before it, and the next run must not send it again."""
+    readings, keeping = JsonLines(tmp_path / "readings.jsonl"), keeping_of(tmp_path)
+    keeping._readings = readings
+    held = Held(monkeypatch, Spool, "missing")  # before it is stored
+    storing = asyncio.ensure_future(store(keeping, frame(0)))
+    await held.reached.wait()
+    readings.append({"frame": "e/s/0"})
+    held.on.set()
+    assert await storing is not None
+    await keeping.close()  # with no word of the line: as a kill
+    again = keeping_of(tmp_path)
+    again._readings = readings
+    await again.open()
+    assert not len(again) and await again.next() is None, "it has its line"
+    await again.close()
+    readings.close()
+
+
 class Held:
     """A method of the spool that is under way until it is let go."""
 
