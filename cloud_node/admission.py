@@ -80,8 +80,8 @@ class _Held(NamedTuple):
     bytes: int
     pixels: int
 
-    def without(self, ticket: Ticket[Job]) -> "_Held":
-        return _Held(self.frames - 1, self.bytes - ticket.bytes, self.pixels - ticket.pixels)
+    def without(self, frames: int, size: int, pixels: int) -> "_Held":
+        return _Held(self.frames - frames, self.bytes - size, self.pixels - pixels)
 
 
 class Admission:
@@ -268,7 +268,7 @@ class Admission:
         if not self._full(rest, ticket):
             go = self._enough(less_urgent, self._held(LAST), ticket)
         else:
-            rivals = _few(self.scheduler.rivals(ticket), ticket.bytes)
+            rivals = self._few(self.scheduler.rivals(ticket), rest, ticket)
             go = [] if self._full(self._held(ticket.priority - 1), ticket) else self._enough(rivals, rest, ticket)
             go = go and [*less_urgent, *go]
         if not go:
@@ -290,13 +290,32 @@ class Admission:
             queue.pixels_ahead(priority),
         )
 
+    def _few(self, rivals: Iterable[Ticket[Job]], held: _Held, ticket: Ticket[Job]) -> Iterator[Ticket[Job]]:
+        """Of these the first `MOST_VICTIMS`, and more as long as they are less than what they go for, in bytes.
+
+        No more, if all of them would not be enough.
+        """
+        total = 0
+        for number, rival in enumerate(rivals):
+            if number >= MOST_VICTIMS and total >= ticket.bytes:
+                return
+            if number == MOST_VICTIMS and self._full(held.without(*self.scheduler.rivals_held(ticket)), ticket):
+                return
+            total += rival.bytes
+            yield rival
+
     def _enough(self, victims: Iterable[Ticket[Job]], held: _Held, ticket: Ticket[Job]) -> list[Ticket[Job]]:
         """The first of these without which there is room; none if all of them are too few."""
+        limits, wait_ms, devices = self.settings.limits, self.load.wait_ms, self._devices()
+        frames, size, pixels = held
+        room = max(0, limits.max_queued_mib * 2**20 - ticket.bytes)
         go: list[Ticket[Job]] = []
-        for victim in victims:
+        for victim in victims:  # which may be thousands: as `_full`, without a word
             go.append(victim)
-            held = held.without(victim)
-            if not self._full(held, ticket):
+            frames, size, pixels = frames - 1, size - victim.bytes, pixels - victim.pixels
+            if frames >= limits.max_queued or size > room:
+                continue
+            if not 0 < limits.shed_after_ms < wait_ms(pixels, devices):
                 return go
         return []
 
@@ -314,16 +333,6 @@ class Admission:
 
     def _retry_ms(self, wait_ms: float) -> int:
         return loads.retry_after_ms(wait_ms, random.random())
-
-
-def _few(victims: Iterable[Ticket[Job]], size: int) -> Iterator[Ticket[Job]]:
-    """Of these the first `MOST_VICTIMS`, and more as long as they are less than what they go for, in bytes."""
-    total = 0
-    for number, victim in enumerate(victims):
-        if number >= MOST_VICTIMS and total >= size:
-            return
-        total += victim.bytes
-        yield victim
 
 
 def _burst(rule: EdgePolicy) -> float:

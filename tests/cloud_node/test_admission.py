@@ -258,6 +258,29 @@ def test_a_large_frame_takes_the_place_of_as_many_small_ones_as_it_is_worth() ->
     assert desk.admission.sacrificed == 2 * MOST_VICTIMS
 
 
+def test_a_large_frame_looks_no_longer_where_all_that_had_more_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(max_queued_mib=1).measured()
+    small, looked_at = 2**20 // (8 * MOST_VICTIMS), list[object]()
+
+    def job(size: int, edge: str, sequence: int) -> Job:
+        made = desk.job(sequence, edge=edge)
+        made.frame = replace(made.frame, image=replace(PACKED, payload=bytes(size)))
+        return made
+
+    for number in range(4 * MOST_VICTIMS):
+        assert desk.admit(job(small, "loud", number)) is None
+        assert desk.admit(job(small, f"quiet-{number}", 0)) is None
+    rivals = desk.scheduler.rivals
+    monkeypatch.setattr(
+        desk.scheduler, "rivals", lambda asks: map(lambda one: looked_at.append(one) or one, rivals(asks))
+    )
+    large = 2**19 + small
+    assert desk.admit(job(large, "late", 0)) is not None and desk.admission.sacrificed == 0
+    assert len(looked_at) <= MOST_VICTIMS + 1
+    assert desk.admit(job(large - 8 * small, "late", 1)) is None, "of all but the last few there is enough"
+    assert {one.edge for one in looked_at} == {"loud"} and desk.admission.sacrificed > MOST_VICTIMS
+
+
 def test_an_essential_frame_goes_for_no_lesser_one() -> None:
     desk = Desk(max_queued=2)
     assert desk.send(2, ESSENTIAL, "loud") == [None] * 2
