@@ -12,6 +12,7 @@ J = TypeVar("J")
 
 BEHIND = 2  # frames of its own that an edge may make up for where there is no room for all, and one if turned away
 EDGES = 4_096  # of a priority, remembered before those that count no more are looked for
+MOST_EDGES = 65_536  # that do not wait and count; of more the first to come go: their names may be made up
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,6 +220,9 @@ class FairQueue(Generic[J]):
             for name, edge in self._edges.items()
             if edge.frames or edge.spent >= self._floor or edge.had > least
         }
+        idle = [name for name, edge in self._edges.items() if not edge.frames]
+        for name in idle[: max(0, len(idle) - MOST_EDGES)]:
+            del self._edges[name]
         self._forget_at = max(EDGES, 2 * len(self._edges))
 
     def _to_the_end(self, edge: _Edge[J]) -> None:

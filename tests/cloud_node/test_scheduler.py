@@ -14,6 +14,7 @@ from examples import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cloud_node import fair_queue
 from cloud_node.fair_queue import BEHIND, EDGES
 from cloud_node.scheduler import Scheduler, Selection, Ticket
 
@@ -434,6 +435,20 @@ def test_an_edge_that_is_turned_away_is_remembered_and_one_that_stays_away_is_no
         scheduler.select(0)
     [level] = scheduler._levels.values()
     assert len(level._edges) <= EDGES
+
+
+def test_names_that_are_made_up_without_end_are_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is turned away, and none is served meanwhile: nobody falls behind."""
+    monkeypatch.setattr(fair_queue, "MOST_EDGES", EDGES)
+    scheduler = make(max_frames=1)
+    waiting = [ticket("0", edge="waits"), ticket("1", edge="waits")]
+    for each in waiting:
+        scheduler.submit(each)
+    for number in range(5 * EDGES):
+        lesser(scheduler, ticket("new", edge=f"new {number}"))
+    [level] = scheduler._levels.values()
+    assert len(level._edges) <= 2 * EDGES + 2
+    assert [scheduler.select(0).batch for _ in waiting] == [[each] for each in waiting]
 
 
 def test_those_furthest_behind_are_not_the_ones_forgotten() -> None:
