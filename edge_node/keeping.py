@@ -164,9 +164,9 @@ class Keeping:
         return await self._call(lambda: next((entry for entry in spool if entry.id == id), None))
 
     def take(self, entry: Entry) -> bool:
-        """It is out from now on; False when it is out already."""
+        """It is out from now on; False when it is out already, or went."""
         with self._taking:  # the spool's thread takes too
-            if entry.order in self._out:
+            if entry.order in self._out or self._spool is None or entry not in self._spool:
                 return False
             self._out.add(entry.order)
             return True

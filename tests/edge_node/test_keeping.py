@@ -203,6 +203,28 @@ async def test_what_is_given_back_waits_with_its_attempt_and_pause(
     await keeping.close()
 
 
+async def test_what_has_its_line_meanwhile_is_not_given_up(tmp_path: Path) -> None:
+    """Two are too old; while the line of one is written the other is claimed by a late result, read and settled."""
+    reasons: list[str] = []
+
+    async def lost(entry: Entry, known: Description, reason: str) -> bool:
+        reasons.append(f"{entry.id.sequence}: {reason}")
+        if len(reasons) == 1:
+            other = await keeping.find(FrameId("e", "s", 1 - entry.id.sequence))
+            assert other is not None and keeping.take(other)
+            await keeping.settled(other)
+            assert not keeping.take(other)
+        return True
+
+    keeping = keeping_of(tmp_path)
+    keeping._on_lost = lost
+    await stored(keeping, 0, 1)
+    keeping._spool.max_age_s = -1
+    assert await keeping.give_up_old() == 1
+    assert len(reasons) == 1 and not keeping.counts["damaged"], "one line each"
+    await keeping.close()
+
+
 async def stored(keeping: Keeping, *sequences: int) -> list[Entry]:
     """Frames that wait."""
     entries = [await store(keeping, frame(sequence)) for sequence in sequences]
