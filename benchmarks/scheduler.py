@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cloud_node.admission import MOST_VICTIMS, Admission
+from cloud_node.admission import Admission
 from cloud_node.jobs import Encoding, Job, ticket
 from cloud_node.load import Load
 from cloud_node.policy import Policy
+from cloud_node.room import MOST_VICTIMS
 from cloud_node.scheduler import Scheduler, Ticket
 from cloud_node.settings import CloudSettings, Limits
 from cloud_node.streams import Streams

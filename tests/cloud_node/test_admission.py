@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hand_edges import rules, ticket
 
-from cloud_node.admission import MOST_VICTIMS, REMEMBERED, Admission, Refusal, check_image
+from cloud_node.admission import REMEMBERED, Admission, Refusal, check_image
 from cloud_node.jobs import Encoding, Job
 from cloud_node.load import Load
 from cloud_node.policy import Policy
+from cloud_node.room import MOST_VICTIMS
 from cloud_node.scheduler import Scheduler, Ticket
 from cloud_node.settings import CloudSettings, Limits, Window
 from cloud_node.streams import Streams
