@@ -79,9 +79,8 @@ class Admission:
     - Single pictures of one caller, which no window bounds, wait within its bytes, within the pixels of that many of
       the largest frames, and within half of `shed_after_ms`: they alone never have others sent away. A lone one may.
     - When the queue is full, or longer than `shed_after_ms`, less urgent frames are given back to make room, then
-      up to `room.MOST_VICTIMS` of edges that have had more than the new one's, by their shares (`Scheduler.rivals`), or as
-      many as make up a large frame's bytes; a frame that does not find enough is refused, and none goes for it. So
-      edges share alike what is served, however many they are.
+      some of edges that have had more than the new one's, by their shares (`room.py`); a frame that does not find
+      enough is refused, and none goes for it. So edges share alike what is served, however many they are.
 
     A frame goes on under the policy's `highest` priority if it claims more: through the queue, the spool and NATS.
     Its result comes on the subject of that priority, which the edge fetches as well.

@@ -37,8 +37,9 @@ class Room:
     def victims(self, ticket: Ticket[Job], queued_bytes: int) -> tuple[list[Ticket[Job]], str]:
         """What has to go for a frame, and why the queue is full ("" if it is not).
 
-        Where it is full and nothing goes, there is not enough. Whether there can be is known from what each priority
-        holds, before any frame is looked at.
+        Less urgent ones first, then up to `MOST_VICTIMS` of `Scheduler.rivals`, or as many as make up a large frame's
+        bytes. Where it is full and nothing goes, there is not enough: whether there can be is known from what each
+        priority holds, before any frame is looked at.
 
         Args:
             queued_bytes: of all frames that wait or are on their way to a device.

@@ -185,6 +185,9 @@ class Keeping:
         except OSError as error:
             self._failed(f"frame {entry.id} cannot be read from the spool", error)
             self.try_later(entry)
+        except BaseException:  # as of a device that has no memory for it now
+            self.try_later(entry)
+            raise
         else:
             return frame, description, self._attempts.get(entry.order, 0)
         return None

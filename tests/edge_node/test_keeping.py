@@ -225,6 +225,26 @@ async def test_what_has_its_line_meanwhile_is_not_given_up(tmp_path: Path) -> No
     await keeping.close()
 
 
+async def test_a_frame_for_which_there_is_no_memory_now_waits_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise MemoryError
+
+    keeping = keeping_of(tmp_path)
+    await stored(keeping, 0)
+    entry = await keeping.next()
+    assert entry is not None
+    with monkeypatch.context() as small:
+        small.setattr(Spool, "load", fails)
+        with pytest.raises(MemoryError):
+            await keeping.load(entry)
+    assert await keeping.next() is None, "for a while"
+    keeping._paused.clear()
+    assert await keeping.next() == entry and await keeping.load(entry) is not None
+    await keeping.close()
+
+
 async def stored(keeping: Keeping, *sequences: int) -> list[Entry]:
     """Frames that wait."""
     entries = [await store(keeping, frame(sequence)) for sequence in sequences]
