@@ -42,7 +42,7 @@ class JsonLines:
         try:
             self._file: int | None = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             self._broken_line = not _ends_whole(self._file)
-            sync_folder(self.path.resolve().parent)
+            sync_folder(self.path.resolve().parent if self.path.is_file() else self.path.parent)
             self._shelf = Shelf(self.path, self._file, bound)
             self._doubt = self.path.with_name(self.path.name + ".doubt")
             self._in_doubt = self._doubt.exists()

@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import SettingsError
+from common.files import sync_folder
 from common.frame import Outcome, Priority
 from common.telemetry import STAGES
 from edge_node import record
 from edge_node.record import Bound, earlier
-from edge_node.sinks import JsonLines, reading_to_json
+from edge_node.sinks import JsonLines, json_lines, reading_to_json
 from edge_node.sinks.json_lines import in_order
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -90,6 +91,26 @@ def test_numbers_and_names_that_json_does_not_have(tmp_path: Path, make_shown) -
     (line,) = path.read_text().splitlines()
     assert json.loads(line)["sharpness"]["after"] is None
     assert json.loads(line)["name"] == "stra\u00dfe \u8857 \udce9\n.jpg"
+
+
+def test_a_link_to_another_folder_or_to_a_pipe(tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a new file is on the disk where the file is."""
+    (tmp_path / "disk").mkdir()
+    path, synced, begin = tmp_path / "readings.jsonl", list[Path](), sync_folder
+    path.symlink_to(tmp_path / "disk" / "lines.jsonl")
+    monkeypatch.setattr(json_lines, "sync_folder", lambda folder: synced.append(folder) or begin(folder))
+    JsonLines(path).close()
+    assert synced == [(tmp_path / "disk").resolve()]
+    path.unlink()
+    reading, writing = os.pipe()
+    path.symlink_to(f"/proc/self/fd/{writing}")
+    (tmp_path / "readings.jsonl.doubt").touch()  # a pipe is never sure
+    sink = JsonLines(path)
+    sink.write(make_shown(1))
+    assert json.loads(os.read(reading, 4096))["sequence"] == 1 and not sink.sync()
+    sink.close()
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_line_cut_by_a_crash_stays_alone(tmp_path: Path, make_shown) -> None:
