@@ -318,6 +318,20 @@ def test_bounds_deadlines_and_order(scheduler: Scheduler[str], frames: list[tupl
             last[each.edge, each.priority] = int(each.job)
 
 
+@given(schedulers, arrivals, st.integers(1, 60), st.sampled_from([0.3, 1.0, 3.0]))
+def test_what_rivals_hold_is_known_without_a_walk(
+    scheduler: Scheduler[str], frames: list[tuple], pixels: int, share: float
+) -> None:
+    """By which a frame is refused: it must not be too little; and it is no more than a rounding error would make it."""
+    for _ in play(scheduler, frames):
+        for edge, priority in product(("a", "b", "new"), (1, 2, 3)):
+            new = ticket("new", edge=edge, priority=priority, pixels=pixels, share=share)
+            rivals = list(scheduler.rivals(new))
+            held = (len(rivals), sum(each.bytes for each in rivals), sum(each.pixels for each in rivals))
+            told = scheduler.rivals_held(new)
+            assert all(one >= least for one, least in zip(told, held, strict=True)) and told[0] <= held[0] + 3
+
+
 @given(schedulers, arrivals)
 def test_a_preview_is_what_select_then_takes(scheduler: Scheduler[str], frames: list[tuple]) -> None:
     seen: list[list[str]] = []
