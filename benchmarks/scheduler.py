@@ -5,7 +5,8 @@
 Keeps 4,096 frames of 1,000 edges waiting (three priorities, three frame sizes, half of them with a deadline) and takes
 batch after batch; what was taken is submitted anew, not timed with it. Then standard frames come to that queue while it
 is far over its bound, so that no room can be made for them: beside the time of each refusal stands, from the same
-process, that of a plain walk through the frames that might have gone for it. Prints the CPU time of each call,
+process, that of a plain walk through the frames that might have gone for it. And frames come that are as large as three
+thousand of those that wait, and find no room. Prints the CPU time of each call,
 p50 / p99 / most, for several batch sizes, and writes benchmarks/results/scheduler.json.
 """
 
@@ -15,17 +16,19 @@ import json
 import random
 import time
 from collections import defaultdict
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from cloud_node.admission import MOST_VICTIMS, Admission
+from cloud_node.admission import Admission
 from cloud_node.jobs import Encoding, Job, ticket
 from cloud_node.load import Load
 from cloud_node.policy import Policy
+from cloud_node.room import MOST_VICTIMS
 from cloud_node.scheduler import Scheduler, Ticket
-from cloud_node.settings import CloudSettings
+from cloud_node.settings import CloudSettings, Limits
 from cloud_node.streams import Streams
 from common.frame import Frame, FrameId, Priority
 from common.packing import Filter, ImageFormat, PackedImage
@@ -37,6 +40,11 @@ SIZES = ((600, 400), (1280, 720), (1616, 1080))
 BATCHES = (1, 8, 32)
 MS = 1_000_000
 OVER = {"essential ones alone are too many": 50, "with standard ones they are too many": 5}  # times the bound
+LARGE = {  # edges' share, in pixels, of what waits that the large frame's edge had already; times the bound
+    "as large as thousands: what had less is too little": (0.5, 0.5),
+    "as large as thousands: without them too many wait": (0.0, 20),
+}
+SMALL_BYTES = 4_096
 Table = dict[str, dict[str, float]]
 
 
@@ -128,6 +136,36 @@ def refuse(waiting: int, edges: int, over: int, rounds: int) -> Table:
     return table_of(spent_ns)
 
 
+def refuse_large(waiting: int, edges: int, had: float, over: float, rounds: int) -> Table:
+    """CPU microseconds of each refusal of a frame as large, in bytes, as three quarters of all that fills the queue."""
+    limits = Limits(max_queued=2 * waiting, max_queued_mib=waiting * SMALL_BYTES // 2**20)
+    chance, settings, load = random.Random(1), CloudSettings(limits=limits), Load()
+    scheduler: Scheduler[Job] = Scheduler(8 * 1616 * 1080, 8, 2_000 * MS)
+    admission = Admission(
+        settings, Policy(), scheduler, load, Streams(settings.window, edges),
+        ticket=ticket, devices=lambda: 1, wake=lambda: None,
+    )  # fmt: skip
+    for number in range(waiting):
+        job, width, height = job_of(chance, number, edges, Priority.STANDARD)
+        job.frame = replace(job.frame, image=replace(job.frame.image, payload=bytes(SMALL_BYTES)))
+        assert admission.admit(job, width, height, number) is None
+    pixels = scheduler.pixels_ahead(max(Priority))
+    load.on_batch(pixels, int(over * limits.shed_after_ms * MS), waiting)
+    image = replace(job.frame.image, payload=bytes(waiting * SMALL_BYTES // 4 * 3))
+    width, height = max(1, int(had * pixels / edges)), 1
+    spent_ns: dict[str, list[int]] = defaultdict(list)
+    gc.disable()
+    for number in range(rounds):
+        job.frame = replace(job.frame, id=FrameId("large", "s", number), image=image)
+        start_ns = time.thread_time_ns()
+        refusal = admission.admit(job, width, height, waiting + number)
+        spent_ns["refusal"].append(time.thread_time_ns() - start_ns)
+        assert refusal is not None
+    gc.enable()
+    assert admission.sacrificed == 0
+    return table_of(spent_ns)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--waiting", type=int, default=4_096, help="frames (default: 4096)")
@@ -145,6 +183,9 @@ def main() -> None:
         report[f"no room: {what}"] = {**table, "plain walk / refusal, p50": ratio}
         show(f"no room, {what}", table)
         print(f"    the plain walk takes {ratio:.1f} times as long (p50)")
+    for what, (had, over) in LARGE.items():
+        report[what] = table = refuse_large(given.waiting, given.edges, had, over, max(1, given.rounds // 10))
+        show(what, table)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -1,15 +1,15 @@
 """Who may send what, and what happens when more comes than the devices can do."""
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import NamedTuple
 
 from cloud_node import load as loads
 from cloud_node.jobs import Job
 from cloud_node.load import Load
 from cloud_node.policy import EdgePolicy, Policy
+from cloud_node.room import Room
 from cloud_node.scheduler import Scheduler, Ticket
 from cloud_node.settings import CloudSettings, Limits
 from cloud_node.streams import Streams
@@ -19,11 +19,9 @@ from common.frame import Priority
 from common.packing import PackedImage
 from lamplight.v1 import enhancement_pb2 as pb
 
-LAST = max(Priority)
 SHORT_MS = 100  # to come again when nothing better is known
 MOST_MS = 2**31  # that the wire holds
 NO_DEVICE_MS = 2_000
-MOST_VICTIMS = 64  # frames of its own priority that go for one; work for each that is refused
 REMEMBERED = 1_024  # edges whose use is kept before those that sent nothing lately are looked for
 
 
@@ -73,17 +71,6 @@ class _Use:
         self.at_ns = now_ns
 
 
-class _Held(NamedTuple):
-    """Frames, all together."""
-
-    frames: int
-    bytes: int
-    pixels: int
-
-    def without(self, ticket: Ticket[Job]) -> "_Held":
-        return _Held(self.frames - 1, self.bytes - ticket.bytes, self.pixels - ticket.pixels)
-
-
 class Admission:
     """Takes frames in, or says why not.
 
@@ -92,9 +79,8 @@ class Admission:
     - Single pictures of one caller, which no window bounds, wait within its bytes, within the pixels of that many of
       the largest frames, and within half of `shed_after_ms`: they alone never have others sent away. A lone one may.
     - When the queue is full, or longer than `shed_after_ms`, less urgent frames are given back to make room, then
-      up to `MOST_VICTIMS` of edges that have had more than the new one's, by their shares (`Scheduler.rivals`), or as
-      many as make up a large frame's bytes; a frame that does not find enough is refused, and none goes for it. So
-      edges share alike what is served, however many they are.
+      some of edges that have had more than the new one's, by their shares (`room.py`); a frame that does not find
+      enough is refused, and none goes for it. So edges share alike what is served, however many they are.
 
     A frame goes on under the policy's `highest` priority if it claims more: through the queue, the spool and NATS.
     Its result comes on the subject of that priority, which the edge fetches as well.
@@ -122,6 +108,7 @@ class Admission:
         self.queued_bytes = 0  # of all frames that wait
         self.sacrificed = 0  # frames given back for others
         self._ticket, self._devices, self._wake = ticket, devices, wake
+        self._room = Room(settings.limits, scheduler, load, devices)
         self._rules: dict[str, EdgePolicy] = {}
         self._uses: dict[str, _Use] = {}
         self._remembered = REMEMBERED
@@ -257,21 +244,9 @@ class Admission:
         return None
 
     def _crowded(self, ticket: Ticket[Job]) -> Refusal | None:
-        """Make room for a frame by giving others back, or say why there is none.
-
-        Whether they can suffice is known from what each priority holds, before any of them is looked at.
-        """
-        full = self._full(self._held(LAST), ticket)
-        if not full:
-            return None
-        less_urgent, rest = self.scheduler.less_urgent(ticket.priority), self._held(ticket.priority)
-        if not self._full(rest, ticket):
-            go = self._enough(less_urgent, self._held(LAST), ticket)
-        else:
-            rivals = _few(self.scheduler.rivals(ticket), ticket.bytes)
-            go = [] if self._full(self._held(ticket.priority - 1), ticket) else self._enough(rivals, rest, ticket)
-            go = go and [*less_urgent, *go]
-        if not go:
+        """Make room for a frame by giving others back, or say why there is none."""
+        go, full = self._room.victims(ticket, self.queued_bytes)
+        if full and not go:
             return Refusal(pb.REJECT_REASON_OVERLOADED, full, self._retry_ms(self.wait_ms(ticket.priority)))
         for victim in go:
             self.scheduler.remove(victim)
@@ -281,49 +256,8 @@ class Admission:
             self.give_back(victim.job, f"{who} its place", pb.REJECT_REASON_OVERLOADED, again_ms)
         return None
 
-    def _held(self, priority: int) -> _Held:
-        """What there is here that is as urgent as a frame of this priority, or more, or is on its way to a device."""
-        queue = self.scheduler
-        return _Held(
-            len(queue) - queue.frames_ahead(LAST) + queue.frames_ahead(priority),
-            self.queued_bytes - queue.bytes_ahead(LAST) + queue.bytes_ahead(priority),
-            queue.pixels_ahead(priority),
-        )
-
-    def _enough(self, victims: Iterable[Ticket[Job]], held: _Held, ticket: Ticket[Job]) -> list[Ticket[Job]]:
-        """The first of these without which there is room; none if all of them are too few."""
-        go: list[Ticket[Job]] = []
-        for victim in victims:
-            go.append(victim)
-            held = held.without(victim)
-            if not self._full(held, ticket):
-                return go
-        return []
-
-    def _full(self, held: _Held, ticket: Ticket[Job]) -> str:
-        """Why one more frame does not fit beside these; "" if it does."""
-        limits = self.settings.limits
-        wait_ms = self.load.wait_ms(held.pixels, self._devices())
-        if held.frames >= limits.max_queued:
-            return f"{limits.max_queued:,} frames wait already"
-        if held.bytes > 0 and held.bytes + ticket.bytes > limits.max_queued_mib * 2**20:
-            return f"frames of {limits.max_queued_mib:,} MiB wait already"
-        if 0 < limits.shed_after_ms < wait_ms:
-            return f"frames wait for about {wait_ms:,.0f} ms already"
-        return ""
-
     def _retry_ms(self, wait_ms: float) -> int:
         return loads.retry_after_ms(wait_ms, random.random())
-
-
-def _few(victims: Iterable[Ticket[Job]], size: int) -> Iterator[Ticket[Job]]:
-    """Of these the first `MOST_VICTIMS`, and more as long as they are less than what they go for, in bytes."""
-    total = 0
-    for number, victim in enumerate(victims):
-        if number >= MOST_VICTIMS and total >= size:
-            return
-        total += victim.bytes
-        yield victim
 
 
 def _burst(rule: EdgePolicy) -> float:

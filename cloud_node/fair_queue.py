@@ -12,6 +12,7 @@ J = TypeVar("J")
 
 BEHIND = 2  # frames of its own that an edge may make up for where there is no room for all, and one if turned away
 EDGES = 4_096  # of a priority, remembered before those that count no more are looked for
+MOST_EDGES = 65_536  # that do not wait and count; of more the first to come go: their names may be made up
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,11 +33,11 @@ class Ticket(Generic[J]):
 class _Edge(Generic[J]):
     """One edge's waiting frames of one priority."""
 
-    __slots__ = ("came", "frames", "had", "pixels", "share", "spent", "turn")
+    __slots__ = ("bytes", "came", "frames", "had", "pixels", "share", "spent", "turn")
 
     def __init__(self, had: float, share: float) -> None:
         self.frames: list[tuple[int, int, Ticket[J]]] = []  # by arrival
-        self.pixels = 0  # of these
+        self.pixels = self.bytes = 0  # of these
         self.share = share
         self.spent = -1.0  # pixels / share that it was given
         self.turn = 0  # among edges that spent the same
@@ -91,6 +92,7 @@ class FairQueue(Generic[J]):
             self._to_the_end(edge)
         edge.share = ticket.share
         edge.pixels += ticket.pixels
+        edge.bytes += ticket.bytes
         self.pixels += ticket.pixels
         self.bytes += ticket.bytes
         insort(edge.frames, (ticket.arrived_ns, number, ticket))
@@ -105,6 +107,7 @@ class FairQueue(Generic[J]):
             self._had = max(self._had, self.by_had[0][2].had)
         self._unlink(edge)
         edge.pixels -= ticket.pixels
+        edge.bytes -= ticket.bytes
         self.pixels -= ticket.pixels
         self.bytes -= ticket.bytes
         delete(edge.frames, (ticket.arrived_ns, number, ticket))
@@ -122,8 +125,29 @@ class FairQueue(Generic[J]):
 
     def ask(self, ticket: Ticket[J]) -> float:
         """What its edge will have had once this frame is served, should it wait; the edge is remembered if not."""
-        edge = self._meet(ticket)
+        self._meet(ticket)
+        return self.will_have_had(ticket)
+
+    def will_have_had(self, ticket: Ticket[J]) -> float:
+        """The same of an edge that is remembered."""
+        edge = self._edges[ticket.edge]
         return edge.had + (edge.pixels + ticket.pixels) / ticket.share
+
+    def held_above(self, than: float) -> tuple[int, int, int]:
+        """Frames, packed bytes and pixels of what `most_first` gives, without their order, and so in less time."""
+        frames = size = pixels = 0
+        for had, _, edge in reversed(self.by_had):
+            if had <= than:
+                break
+            if had - (edge.pixels - edge.frames[0][2].pixels) / edge.share > than:
+                frames, size, pixels = frames + len(edge.frames), size + edge.bytes, pixels + edge.pixels
+                continue
+            for _, _, ticket in reversed(edge.frames):
+                if had <= than:
+                    break
+                had -= ticket.pixels / edge.share
+                frames, size, pixels = frames + 1, size + ticket.bytes, pixels + ticket.pixels
+        return frames, size, pixels
 
     def most_first(self, than: float) -> Iterator[Ticket[J]]:
         """Frames with which their edge will have had more than this, the most first; all stay where they are."""
@@ -196,6 +220,9 @@ class FairQueue(Generic[J]):
             for name, edge in self._edges.items()
             if edge.frames or edge.spent >= self._floor or edge.had > least
         }
+        idle = [name for name, edge in self._edges.items() if not edge.frames]
+        for name in idle[: max(0, len(idle) - MOST_EDGES)]:
+            del self._edges[name]
         self._forget_at = max(EDGES, 2 * len(self._edges))
 
     def _to_the_end(self, edge: _Edge[J]) -> None:

@@ -182,6 +182,11 @@ class Scheduler(Generic[J]):
         level = self._level(ticket.priority)
         return level.most_first(level.ask(ticket))
 
+    def rivals_held(self, ticket: Ticket[J]) -> tuple[int, int, int]:
+        """Frames, packed bytes and pixels of all `rivals`, once these were asked for; nothing is remembered."""
+        level = self._level(ticket.priority)
+        return level.held_above(level.will_have_had(ticket))
+
     def _busy(self) -> dict[int, FairQueue[J]]:
         return {priority: level for priority, level in self._levels.items() if level.order}
 

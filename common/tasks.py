@@ -27,8 +27,9 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
             cancelled = True
             continue
         for task in done:
-            if not task.cancelled():
-                task.exception()  # seen: whoever wants it has it already
+            if not task.cancelled() and (error := task.exception()) is not None:
+                # Whoever wants it has it already, but for what went wrong on the way out.
+                log.debug("%s ended with %r", task.get_name(), error, exc_info=error)
     if cancelled:
         raise asyncio.CancelledError
 

@@ -111,21 +111,22 @@ class Keeping:
         self, frame: Frame, name: str, bytes_raw: int, captured_size: tuple[int, int], sent_as: str
     ) -> Entry | None:
         """Keep a frame that the node works on; None when that cannot be."""
+        # Now: it is sent meanwhile, and by when the disk has time for it its line may be there.
+        readings_bytes = self._readings.size if self._readings is not None else 0
         return await self._work.result(
-            self._store(frame, name, bytes_raw, captured_size, sent_as),
+            self._store(frame, name, bytes_raw, readings_bytes, captured_size, sent_as),
             lambda entry: entry is not None and self.put_back(entry, frame.attempt + 1),
         )
 
     async def _store(
-        self, frame: Frame, name: str, bytes_raw: int, captured_size: tuple[int, int], sent_as: str
+        self, frame: Frame, name: str, bytes_raw: int, readings_bytes: int, size: tuple[int, int], sent_as: str
     ) -> Entry | None:
         async with self._storing:
             try:
                 spool = await self._opened()
                 await self._make_room(spool, len(frame.image.payload), frame.priority)
-                size = self._readings.size if self._readings is not None else 0
-                store = partial(spool.store, size=captured_size, sent_as=sent_as)
-                entry = await self._call(self._stored, partial(store, frame, name, bytes_raw, size))
+                store = partial(spool.store, size=size, sent_as=sent_as)
+                entry = await self._call(self._stored, partial(store, frame, name, bytes_raw, readings_bytes))
             except (OSError, SpoolError) as error:
                 self._failed(f"frame {frame.id} is not kept", error)
                 return None
@@ -163,9 +164,9 @@ class Keeping:
         return await self._call(lambda: next((entry for entry in spool if entry.id == id), None))
 
     def take(self, entry: Entry) -> bool:
-        """It is out from now on; False when it is out already."""
+        """It is out from now on; False when it is out already, or went."""
         with self._taking:  # the spool's thread takes too
-            if entry.order in self._out:
+            if entry.order in self._out or self._spool is None or entry not in self._spool:
                 return False
             self._out.add(entry.order)
             return True
@@ -184,6 +185,9 @@ class Keeping:
         except OSError as error:
             self._failed(f"frame {entry.id} cannot be read from the spool", error)
             self.try_later(entry)
+        except BaseException:  # as of a device that has no memory for it now
+            self.try_later(entry)
+            raise
         else:
             return frame, description, self._attempts.get(entry.order, 0)
         return None

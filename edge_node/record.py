@@ -11,14 +11,14 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Final
 
 from common.files import sync_folder
-from edge_node.machine import FREE_BYTES, MIB, free_mib
+from edge_node.machine import MIB, free_mib
 from edge_node.readings.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ DAY_S: Final = 86_400
 TRY_AGAIN_S: Final = 60.0
 _BEGIN_BYTES: Final = 4096
 _COPIED_BYTES: Final = 2**20  # at a time
+_SPARE_BYTES: Final = 4 * MIB  # beside a copy, for what else is written until the room of the first comes back
 _CAPTURED = re.compile(rb'"captured_unix_ns": ?(\d{1,19})')
 
 
@@ -86,10 +87,13 @@ class Shelf:
             return True
         return bool(days) and self._clock.believed and time.time() - self._since_s > days * DAY_S / PARTS
 
-    def put_aside(self, file: int, end: int, to_disk: Callable[[], None]) -> None:
+    def put_aside(self, file: int, end: int, to_disk: Callable[[], None]) -> bool:
         """Name the file, which ends there, after that, and begin another: `file` is that one then. Raises OSError.
 
         `to_disk` has all of it on the disk to stay, or raises OSError.
+
+        Returns:
+            Whether the names are there to stay. Else a power cut may take the new file, and what is written to it.
         """
         self._not_before_s = time.monotonic() + TRY_AGAIN_S
         to_disk()
@@ -110,14 +114,20 @@ class Shelf:
             raise
         _become(file, made)
         self._not_before_s, self._since_s = 0.0, time.time()
-        with contextlib.suppress(OSError):  # both files are there under one of their names
+        try:
             sync_folder(path.parent)
+        except OSError:
+            return False
+        return True
 
-    def renew(self, file: int, start: int, end: int) -> None:
+    def renew(self, file: int, start: int, end: int, zeros: int = 0) -> None:
         """Put another file with the same bytes up to `end` in place of this one, on the disk to stay: `file` is that.
 
         For lines from `start` on that an `fsync` failed for: Linux says so once, does not try again, and where it had
         room set aside for them ext4 takes them for zeros after a power cut, however often they are written there.
+
+        Args:
+            zeros: bytes from `start` on that were zeros when somebody last looked: with more, lines are gone.
 
         Raises:
             OSError: it cannot be done for now; or not any more, for the lines are gone. `file` is what has the name.
@@ -127,18 +137,19 @@ class Shelf:
             raise OSError(errno.EINVAL, f"{self._path} is another file by now, or none")
         if time.monotonic() < self._renew_not_before_s:
             raise OSError(errno.EIO, "what was written last may be lost")
-        if free_mib(self._path.parent) * MIB < end + FREE_BYTES:
-            raise OSError(errno.ENOSPC, f"{end / MIB:.0f} MiB and {FREE_BYTES // MIB} more are needed to write it anew")
+        if free_mib(self._path.parent) * MIB < end + _SPARE_BYTES:
+            raise OSError(
+                errno.ENOSPC, f"{end / MIB:.0f} MiB and {_SPARE_BYTES // MIB} more are needed to write it anew"
+            )
         self._renew_not_before_s = time.monotonic() + TRY_AGAIN_S
-        at = start
-        while at < end:
-            at += len(self._piece(file, at, start, end))
+        for _ in self._pieces(file, start, start, end, zeros):
+            pass
         new = self._path.with_name(self._path.name + ".new")
         made = os.open(new, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_TRUNC, 0o644)
         try:
-            at = 0
-            while at < end:
-                at += os.write(made, self._piece(file, at, start, end))
+            for piece in self._pieces(file, 0, start, end, zeros):
+                while piece:
+                    piece = piece[os.write(made, piece) :]
             os.fsync(made)
             os.rename(new, self._path)
         except OSError:
@@ -150,13 +161,16 @@ class Shelf:
         sync_folder(self._path.parent)
         self._renew_not_before_s = 0.0
 
-    def _piece(self, file: int, at: int, start: int, end: int) -> bytes:
-        """Some of the file from there on. Raises OSError: of what comes after `start` something is gone, for good."""
-        piece = os.pread(file, min(_COPIED_BYTES, end - at), at)
-        if not piece or b"\0" in piece[max(0, start - at) :]:
-            self._renew_not_before_s = inf
-            raise OSError(errno.EIO, f"what was written from byte {start} on is gone")
-        return piece
+    def _pieces(self, file: int, at: int, start: int, end: int, zeros: int) -> Iterator[bytes]:
+        """The file from there on. Raises OSError: of what comes after `start` something is gone, for good."""
+        while at < end:
+            piece = os.pread(file, min(_COPIED_BYTES, end - at), at)
+            zeros -= piece.count(0, max(0, start - at))
+            if not piece or zeros < 0:
+                self._renew_not_before_s = inf
+                raise OSError(errno.EIO, f"what was written from byte {start} on is gone")
+            yield piece
+            at += len(piece)
 
     def _take_back(self, file: int) -> None:
         """What was put aside and not replaced, for that failed or a kill came between, has its first name alone."""

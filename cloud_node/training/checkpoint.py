@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from cloud_node.laegan import LAEGAN, save
+from common.files import sync_folder
 
 FORMAT = 2  # of a checkpoint; 1 had no fingerprint
 
@@ -28,9 +29,7 @@ def save_state(state: dict[str, Any], path: Path) -> None:
     try:
         with fresh.open("wb") as file:
             file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, path)
+        _replace(fresh, path)
     except OSError as error:
         raise _refused(path, fresh, error) from error
 
@@ -69,7 +68,7 @@ def save_weights(model: LAEGAN, preset: str, path: Path, version: str, steps: in
     try:
         save(model, preset, fresh, version=version, steps=steps)
         fresh.chmod(0o644)  # safetensors makes it readable by its owner only
-        os.replace(fresh, path)
+        _replace(fresh, path)
     except (OSError, SafetensorError) as error:
         raise _refused(path, fresh, error) from error
 
@@ -84,6 +83,14 @@ def check_numbers(tensors: Mapping[str, Tensor], path: Path, half: bool = False)
             continue
         what = "numbers above 65504, the largest in half precision" if tensor.isfinite().all() else "no finite numbers"
         raise TrainingError(f"{path} is not written: {name!r} holds {what}; {_kept(path)}. Try a lower --rate")
+
+
+def _replace(fresh: Path, path: Path) -> None:
+    """At no time is the file half there, also when the power goes; then it is there to stay."""
+    with fresh.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+    sync_folder(path.parent)
 
 
 def _kept(path: Path) -> str:

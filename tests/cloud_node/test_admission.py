@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hand_edges import rules, ticket
 
-from cloud_node.admission import MOST_VICTIMS, REMEMBERED, Admission, Refusal, check_image
+from cloud_node.admission import REMEMBERED, Admission, Refusal, check_image
 from cloud_node.jobs import Encoding, Job
 from cloud_node.load import Load
 from cloud_node.policy import Policy
+from cloud_node.room import MOST_VICTIMS
 from cloud_node.scheduler import Scheduler, Ticket
 from cloud_node.settings import CloudSettings, Limits, Window
 from cloud_node.streams import Streams
@@ -256,6 +257,29 @@ def test_a_large_frame_takes_the_place_of_as_many_small_ones_as_it_is_worth() ->
     assert [desk.admit(job(small, "loud", number)) for number in range(4 * MOST_VICTIMS)] == [None] * 4 * MOST_VICTIMS
     assert desk.admit(job(2 * MOST_VICTIMS * small, "late", 0)) is None
     assert desk.admission.sacrificed == 2 * MOST_VICTIMS
+
+
+def test_a_large_frame_looks_no_longer_where_all_that_had_more_is_too_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(max_queued_mib=1).measured()
+    small, looked_at = 2**20 // (8 * MOST_VICTIMS), list[object]()
+
+    def job(size: int, edge: str, sequence: int) -> Job:
+        made = desk.job(sequence, edge=edge)
+        made.frame = replace(made.frame, image=replace(PACKED, payload=bytes(size)))
+        return made
+
+    for number in range(4 * MOST_VICTIMS):
+        assert desk.admit(job(small, "loud", number)) is None
+        assert desk.admit(job(small, f"quiet-{number}", 0)) is None
+    rivals = desk.scheduler.rivals
+    monkeypatch.setattr(
+        desk.scheduler, "rivals", lambda asks: map(lambda one: looked_at.append(one) or one, rivals(asks))
+    )
+    large = 2**19 + small
+    assert desk.admit(job(large, "late", 0)) is not None and desk.admission.sacrificed == 0
+    assert len(looked_at) <= MOST_VICTIMS + 1
+    assert desk.admit(job(large - 8 * small, "late", 1)) is None, "of all but the last few there is enough"
+    assert {one.edge for one in looked_at} == {"loud"} and desk.admission.sacrificed > MOST_VICTIMS
 
 
 def test_an_essential_frame_goes_for_no_lesser_one() -> None:

@@ -7,7 +7,7 @@ from hand_edges import rules, ticket
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_node import admission as module
+from cloud_node import room as module
 from cloud_node.admission import Admission, Refusal
 from cloud_node.jobs import Encoding, Job
 from cloud_node.load import Load

@@ -14,6 +14,7 @@ from examples import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from cloud_node import fair_queue
 from cloud_node.fair_queue import BEHIND, EDGES
 from cloud_node.scheduler import Scheduler, Selection, Ticket
 
@@ -317,6 +318,20 @@ def test_bounds_deadlines_and_order(scheduler: Scheduler[str], frames: list[tupl
             last[each.edge, each.priority] = int(each.job)
 
 
+@given(schedulers, arrivals, st.integers(1, 60), st.sampled_from([0.3, 1.0, 3.0]))
+def test_what_rivals_hold_is_known_without_a_walk(
+    scheduler: Scheduler[str], frames: list[tuple], pixels: int, share: float
+) -> None:
+    """By which a frame is refused: it must not be too little; and it is no more than a rounding error would make it."""
+    for _ in play(scheduler, frames):
+        for edge, priority in product(("a", "b", "new"), (1, 2, 3)):
+            new = ticket("new", edge=edge, priority=priority, pixels=pixels, share=share)
+            rivals = list(scheduler.rivals(new))
+            held = (len(rivals), sum(each.bytes for each in rivals), sum(each.pixels for each in rivals))
+            told = scheduler.rivals_held(new)
+            assert all(one >= least for one, least in zip(told, held, strict=True)) and told[0] <= held[0] + 3
+
+
 @given(schedulers, arrivals)
 def test_a_preview_is_what_select_then_takes(scheduler: Scheduler[str], frames: list[tuple]) -> None:
     seen: list[list[str]] = []
@@ -434,6 +449,20 @@ def test_an_edge_that_is_turned_away_is_remembered_and_one_that_stays_away_is_no
         scheduler.select(0)
     [level] = scheduler._levels.values()
     assert len(level._edges) <= EDGES
+
+
+def test_names_that_are_made_up_without_end_are_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is turned away, and none is served meanwhile: nobody falls behind."""
+    monkeypatch.setattr(fair_queue, "MOST_EDGES", EDGES)
+    scheduler = make(max_frames=1)
+    waiting = [ticket("0", edge="waits"), ticket("1", edge="waits")]
+    for each in waiting:
+        scheduler.submit(each)
+    for number in range(5 * EDGES):
+        lesser(scheduler, ticket("new", edge=f"new {number}"))
+    [level] = scheduler._levels.values()
+    assert len(level._edges) <= 2 * EDGES + 2
+    assert [scheduler.select(0).batch for _ in waiting] == [[each] for each in waiting]
 
 
 def test_those_furthest_behind_are_not_the_ones_forgotten() -> None:

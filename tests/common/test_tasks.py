@@ -1,6 +1,7 @@
 """Tasks that swallow a cancellation, as within nats-py."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -49,6 +50,20 @@ async def test_who_ends_tasks_leaves_none_behind_when_cancelled_meanwhile() -> N
     async with asyncio.timeout(30):
         await end_tasks([outer])
     assert part.over and outer.cancelled()
+
+
+async def test_what_goes_wrong_on_the_way_out_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def leave_badly() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("it broke as it was closed")
+
+    task = asyncio.create_task(leave_badly(), name="part")
+    await asyncio.sleep(0)
+    with caplog.at_level(logging.DEBUG, "common.tasks"):
+        await end_tasks([task])
+    assert "part ended with OSError('it broke as it was closed')" in caplog.text
 
 
 async def test_run_all_is_ended_by_a_single_cancellation() -> None:

@@ -203,6 +203,48 @@ async def test_what_is_given_back_waits_with_its_attempt_and_pause(
     await keeping.close()
 
 
+async def test_what_has_its_line_meanwhile_is_not_given_up(tmp_path: Path) -> None:
+    """Two are too old; while the line of one is written the other is claimed by a late result, read and settled."""
+    reasons: list[str] = []
+
+    async def lost(entry: Entry, known: Description, reason: str) -> bool:
+        reasons.append(f"{entry.id.sequence}: {reason}")
+        if len(reasons) == 1:
+            other = await keeping.find(FrameId("e", "s", 1 - entry.id.sequence))
+            assert other is not None and keeping.take(other)
+            await keeping.settled(other)
+            assert not keeping.take(other)
+        return True
+
+    keeping = keeping_of(tmp_path)
+    keeping._on_lost = lost
+    await stored(keeping, 0, 1)
+    keeping._spool.max_age_s = -1
+    assert await keeping.give_up_old() == 1
+    assert len(reasons) == 1 and not keeping.counts["damaged"], "one line each"
+    await keeping.close()
+
+
+async def test_a_frame_for_which_there_is_no_memory_now_waits_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*arguments: object) -> None:
+        raise MemoryError
+
+    keeping = keeping_of(tmp_path)
+    await stored(keeping, 0)
+    entry = await keeping.next()
+    assert entry is not None
+    with monkeypatch.context() as small:
+        small.setattr(Spool, "load", fails)
+        with pytest.raises(MemoryError):
+            await keeping.load(entry)
+    assert await keeping.next() is None, "for a while"
+    keeping._paused.clear()
+    assert await keeping.next() == entry and await keeping.load(entry) is not None
+    await keeping.close()
+
+
 async def stored(keeping: Keeping, *sequences: int) -> list[Entry]:
     """Frames that wait."""
     entries = [await store(keeping, frame(sequence)) for sequence in sequences]
@@ -216,6 +258,27 @@ async def waiting(keeping: Keeping) -> list[int]:
     while (entry := await keeping.next()) is not None:
         found.append(entry.id.sequence)
     return found
+
+
+async def test_a_frame_that_is_read_before_it_is_stored_has_its_line_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk was slow: its line is before it, and the next run must not send it again."""
+    readings, keeping = JsonLines(tmp_path / "readings.jsonl"), keeping_of(tmp_path)
+    keeping._readings = readings
+    held = Held(monkeypatch, Spool, "missing")  # before it is stored
+    storing = asyncio.ensure_future(store(keeping, frame(0)))
+    await held.reached.wait()
+    readings.append({"frame": "e/s/0"})
+    held.on.set()
+    assert await storing is not None
+    await keeping.close()  # with no word of the line: as a kill
+    again = keeping_of(tmp_path)
+    again._readings = readings
+    await again.open()
+    assert not len(again) and await again.next() is None, "it has its line"
+    await again.close()
+    readings.close()
 
 
 class Held:

@@ -27,8 +27,8 @@ BLOCKS = 9_000  # bytes: a line of them needs blocks of its own
 
 
 @pytest.fixture
-def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FailingDisk]:
-    monkeypatch.setattr(edge_record, "FREE_BYTES", 0)
+def disk(tmp_path: Path) -> Iterator[FailingDisk]:
+    """With less than 16 MiB free."""
     with failing_disk(tmp_path) as disk:
         first = disk.mounted / "readings.jsonl"
         first.write_text(json.dumps({"frame": "e/s/before", "name": "x" * 8_156}) + "\n")

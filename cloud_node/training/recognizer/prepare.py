@@ -4,6 +4,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 from cloud_node.laegan import load as load_enhancer
 from cloud_node.training.images import DataError
-from cloud_node.training.recognizer import pages
+from cloud_node.training.recognizer import crops, pages
 from cloud_node.training.recognizer.crops import Line, bright, lines, load, save
 from cloud_node.training.recognizer.pages import Outline, Page
 from common.text_detection import DBNet
@@ -55,13 +56,15 @@ def prepare(
 ) -> list[Line]:
     """The lines in the order in which they were made; a page that is kept is made anew only if it cannot be read.
 
+    Kept under the seed and a checksum of what it is made of: other fonts of the same names, or other rules, are others.
+
     Raises DataError for data that is not there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     eyes, every = Eyes(), list[Line]()
     known: dict[str, list[Outline]] = {}
-    for page, number in drawn(data, fonts, amount, seed, eyes.teacher.letters, say):
-        file = folder / f"{page.name}-{number}-{seed}.npz"
+    for page, number, checksum in drawn(data, fonts, amount, seed, eyes.teacher.letters, say):
+        file = folder / f"{page.name}-{checksum:08x}-{number}-{seed}.npz"
         kept = _kept(file, say)
         if not kept:
             if not page.outlines and page.name not in known:
@@ -101,17 +104,29 @@ def _kept(file: Path, say: Callable[[str], None]) -> list[Line]:
 
 def drawn(
     data: Path, fonts: list[Path], amount: Amount, seed: int, letters: list[str], say: Callable[[str], None]
-) -> Iterator[tuple[Page, int]]:
-    """Pages and how many times each came before; photographs and written ones by turns, so that any part has both."""
+) -> Iterator[tuple[Page, int, int]]:
+    """Pages, how many times each came before, and a checksum of what it is made of.
+
+    Photographs and written ones by turns, so that any part has both.
+    """
     photographs = pages.photographs(data)
     faces = pages.faces(fonts, letters, say)
     named = zlib.crc32("\n".join(face.path.name for face in faces).encode())
     vocabulary, each = pages.words(data), amount.times * len(photographs)
+    rules = zlib.crc32(repr([SIDE, amount.lines, _constants(pages), _constants(crops)]).encode())
+    in_fonts = zlib.crc32("\n".join(vocabulary).encode(), rules)
+    for face in faces:
+        content = face.path.read_bytes()
+        in_fonts = zlib.crc32(content, zlib.crc32(str(len(content)).encode(), in_fonts))
     share = amount.written / max(1, each) if faces else 0.0
     done = 0
     for place in range(each):
-        yield pages.read(photographs[place % len(photographs)]), place // len(photographs)
+        yield pages.read(photographs[place % len(photographs)]), place // len(photographs), rules
         while done < share * (place + 1):
             rng = np.random.default_rng((seed, done))
-            yield pages.written(f"written-{named:08x}-{done:04d}", rng, faces, vocabulary), 0
+            yield pages.written(f"written-{named:08x}-{done:04d}", rng, faces, vocabulary), 0, in_fonts
             done += 1
+
+
+def _constants(module: ModuleType) -> list[tuple[str, object]]:
+    return sorted((name, value) for name, value in vars(module).items() if name.isupper())

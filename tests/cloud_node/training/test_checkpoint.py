@@ -1,3 +1,4 @@
+import os
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,29 @@ def test_weights_that_do_not_fit_leave_the_last_good_ones_whole(tmp_path: Path) 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == kept and list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_saved_is_on_the_disk_before_its_name_and_the_name_before_it_is_said_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[tuple[str, str]] = []
+    fsync, rename = os.fsync, os.replace
+
+    def noting(file: int) -> None:
+        fsync(file)
+        done.append(("fsync", Path(f"/proc/self/fd/{file}").readlink().name))
+
+    def naming(source: Path, to: Path) -> None:
+        rename(source, to)
+        done.append(("rename", to.name))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    monkeypatch.setattr(os, "replace", naming)
+    save_state({"fingerprint": {}}, tmp_path / "checkpoint.pt")
+    assert done == [("fsync", "checkpoint.new"), ("rename", "checkpoint.pt"), ("fsync", tmp_path.name)]
+    done.clear()
+    save_weights(LAEGAN(PRESETS["edge"]), "edge", tmp_path / "edge.safetensors", "edge-1", 1)
+    assert done == [("fsync", "edge.new"), ("rename", "edge.safetensors"), ("fsync", tmp_path.name)]
 
 
 @pytest.mark.parametrize(

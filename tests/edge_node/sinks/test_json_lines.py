@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import pytest
 
 from common.errors import SettingsError
+from common.files import sync_folder
 from common.frame import Outcome, Priority
 from common.telemetry import STAGES
 from edge_node import record
 from edge_node.record import Bound, earlier
-from edge_node.sinks import JsonLines, reading_to_json
+from edge_node.sinks import JsonLines, json_lines, reading_to_json
 from edge_node.sinks.json_lines import in_order
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -90,6 +91,26 @@ def test_numbers_and_names_that_json_does_not_have(tmp_path: Path, make_shown) -
     (line,) = path.read_text().splitlines()
     assert json.loads(line)["sharpness"]["after"] is None
     assert json.loads(line)["name"] == "stra\u00dfe \u8857 \udce9\n.jpg"
+
+
+def test_a_link_to_another_folder_or_to_a_pipe(tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a new file is on the disk where the file is."""
+    (tmp_path / "disk").mkdir()
+    path, synced, begin = tmp_path / "readings.jsonl", list[Path](), sync_folder
+    path.symlink_to(tmp_path / "disk" / "lines.jsonl")
+    monkeypatch.setattr(json_lines, "sync_folder", lambda folder: synced.append(folder) or begin(folder))
+    JsonLines(path).close()
+    assert synced == [(tmp_path / "disk").resolve()]
+    path.unlink()
+    reading, writing = os.pipe()
+    path.symlink_to(f"/proc/self/fd/{writing}")
+    (tmp_path / "readings.jsonl.doubt").touch()  # a pipe is never sure
+    sink = JsonLines(path)
+    sink.write(make_shown(1))
+    assert json.loads(os.read(reading, 4096))["sequence"] == 1 and not sink.sync()
+    sink.close()
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_line_cut_by_a_crash_stays_alone(tmp_path: Path, make_shown) -> None:
@@ -363,9 +384,9 @@ def test_a_copy_leaves_room_on_the_disk(tmp_path: Path, make_shown, monkeypatch:
     sink, _ = in_doubt(path, make_shown)
     before = path.stat().st_ino
     with monkeypatch.context() as full:
-        full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=path.stat().st_size + 64 * 2**20 - 1))
+        full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=path.stat().st_size + 4 * 2**20 - 1))
         assert not sink.sync() and path.stat().st_ino == before
-        full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=path.stat().st_size + 64 * 2**20))
+        full.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=path.stat().st_size + 4 * 2**20))
         assert sink.sync() and path.stat().st_ino != before, "at once"
     assert numbers(path) == [0, 1, 2]
     sink.close()
@@ -389,6 +410,53 @@ def test_lines_that_are_zeros_by_now_are_not_vouched_for(
     sink = JsonLines(path)
     assert sink.sync() and numbers(path) == [0, 1, 2], "the next run looks again"
     sink.close()
+
+
+def test_lines_of_a_former_run_that_turn_into_zeros_are_not_vouched_for(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its start they could be read, from memory alone: whoever relied on that must not be told that they stay."""
+    monkeypatch.setattr(record, "TRY_AGAIN_S", 0.0)
+    path = tmp_path / "readings.jsonl"
+    path.write_bytes(bytes(4096) + b"\n")  # of an earlier power cut
+    sink, stays = in_doubt(path, make_shown)
+    sink.close()
+    sink, lines = JsonLines(path), path.read_bytes()
+    with path.open("r+b") as other:  # the disk has none of the last two
+        other.seek(stays)
+        other.write(bytes(len(lines) - stays))
+    assert not sink.sync() and (tmp_path / "readings.jsonl.doubt").exists()
+    sink.close()
+    sink = JsonLines(path)
+    assert sink.sync() and path.read_bytes() == lines[:stays] + bytes(len(lines) - stays), "what is gone is known now"
+    sink.close()
+
+
+def test_a_new_file_whose_name_may_be_lost_is_not_vouched_for(
+    tmp_path: Path, make_shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = JsonLines(tmp_path / "readings.jsonl", bound=Bound(mib=0.001))
+    sink.write(make_shown(0))
+
+    def fails(folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(record, "sync_folder", fails)
+        sink.write(make_shown(1))
+        assert len(earlier(sink.path)) == 1 and sink.written and not sink.sync()
+    assert (tmp_path / "readings.jsonl.doubt").exists(), "for the next run"
+    sink._shelf._renew_not_before_s = 0.0
+    assert sink.sync() and numbers(sink.path) == [0, 1] and sink.size == JsonLines(sink.path).size
+    sink.close()
+
+
+def test_a_record_that_is_closed_says_nothing_of_its_lines(
+    tmp_path: Path, make_shown, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink, _ = in_doubt(tmp_path / "readings.jsonl", make_shown)
+    sink.close()
+    assert not sink.sync() and "to stay again" not in caplog.text
 
 
 def test_zeros_from_before_harm_no_line(tmp_path: Path, make_shown) -> None:

@@ -290,6 +290,29 @@ def test_a_frame_that_the_disk_did_not_take_is_not_kept_and_lends_its_place_to_n
     assert [entry.id.sequence for entry in open_spool()] == [0, 1], "it is whole, and never had a line"
 
 
+def test_a_last_file_that_cannot_be_read_now_keeps_no_other_from_being_sent(
+    open_spool, make_frame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bad block, where the power went while it was written."""
+    first, last = (open_spool().store(make_frame(number), "", 0, 0) for number in range(2))
+    read = Path.read_bytes
+
+    def fails(path: Path) -> bytes:
+        if path.name == last.file_name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "read_bytes", fails)
+        spool = open_spool()
+        entries = list(spool)
+        assert [entry.order for entry in entries] == [first.order, last.order] and spool.load(entries[0])
+        with pytest.raises(OSError, match="Input/output"):
+            spool.load(entries[1])
+        assert spool.store(make_frame(2), "", 0, 0).order == last.order + 1
+    assert spool.load(entries[1])
+
+
 def test_a_file_size_limit(tmp_path: Path) -> None:
     """EFBIG in the middle of a write, as a real process meets it: nothing of the frame is left."""
     program = """

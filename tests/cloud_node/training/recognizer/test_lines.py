@@ -10,7 +10,7 @@ import pytest
 
 from cloud_node.training.cli import main
 from cloud_node.training.images import DataError
-from cloud_node.training.recognizer import pages
+from cloud_node.training.recognizer import crops, pages
 from cloud_node.training.recognizer.crops import KEPT, RATIO, VIEWS, Line, darkened, load, save
 from cloud_node.training.recognizer.pages import LATIN, LEFT_OUT, Page
 from cloud_node.training.recognizer.prepare import Amount, prepare, reminders
@@ -126,7 +126,7 @@ def test_one_command_makes_weights_that_read(
 
 
 def test_neither_broken_lines_nor_those_of_another_seed_or_font_are_taken(
-    tmp_path: Path, page: Page, receipts: Receipts
+    tmp_path: Path, page: Page, receipts: Receipts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, folder, amount, said = (
         receipts(tmp_path / "data", page, 33),
@@ -147,6 +147,14 @@ def test_neither_broken_lines_nor_those_of_another_seed_or_font_are_taken(
     names = [path.stem for path in folder.iterdir()]
     assert sorted(name.rsplit("-", 1)[1] for name in names) == ["0", "0", "0", "1", "1", "1"]
     assert len({name.split("-")[1] for name in names if name.startswith("written")}) == 2
+    before, other = set(names), (FONTS / "DejaVuSans-Bold.ttf").read_bytes()
+    (tmp_path / "fonts" / "one.ttf").write_bytes(other)  # of the same name
+    prepare(data, [tmp_path / "fonts"], folder, amount, 1, said.append)
+    [written] = {path.stem for path in folder.iterdir()} - before
+    assert written.startswith("written-"), "photographs have no font"
+    monkeypatch.setattr(crops, "DROWNED", crops.DROWNED + 0.5)
+    prepare(data, [tmp_path / "fonts"], folder, amount, 1, said.append)
+    assert len({path.stem for path in folder.iterdir()} - before) == 4, "nor are those of other rules"
 
 
 def test_what_cannot_be_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
