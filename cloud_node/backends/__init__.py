@@ -5,6 +5,7 @@ import importlib.util
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cloud_node import laegan
+from cloud_node.backends.converted import Converted
 from cloud_node.backends.takeover import Takeover
-from cloud_node.backends.traced import Traced
 from cloud_node.color import Form, from_bytes, sharpness, to_bytes
 from cloud_node.laegan import LAEGAN, GeneratorConfig
 from cloud_node.laegan.presets import PRESETS
@@ -50,18 +51,8 @@ class Nothing(nn.Module):
 
 def light(network: Callable[[Tensor], Tensor], raw: Tensor, form: Form) -> tuple[Tensor, Tensor]:
     """The whole work on a batch: a `Step`, given a network."""
-    low = before(raw, form)
-    return after(low, network(low), form)
-
-
-def before(raw: Tensor, form: Form) -> Tensor:
-    """What a network gets of a batch."""
-    return at_least(from_bytes(raw, form), SMALLEST)
-
-
-def after(low: Tensor, out: Tensor, form: Form) -> tuple[Tensor, Tensor]:
-    """What a `Step` gives, of what a network got and gave."""
-    low, out = (rgb[..., : form.height, : form.width].float() for rgb in (low, out))
+    low = at_least(from_bytes(raw, form), SMALLEST)
+    low, out = (rgb[..., : form.height, : form.width].float() for rgb in (low, network(low)))
     # A sum is finite if all of its terms, which are 0..1, are.
     return to_bytes(out), torch.stack([out.sum(dim=(1, 2, 3)), sharpness(low), sharpness(out)], dim=1)
 
@@ -85,7 +76,7 @@ def load(preset: str, weights: Path | None, device: torch.device, backend: str =
     backend = choose(backend, device)
     if preset == NONE:
         nothing = Nothing()
-        return Model("none-0", nothing, _step(nothing, "none-0", device))
+        return Model("none-0", nothing, _step(nothing, "none-0", device, threads))
     if preset not in PRESETS:
         raise WeightsError(f"no preset '{preset}': choose one of {', '.join([*PRESETS, NONE])}")
     try:
@@ -124,13 +115,15 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def _fp32(version: str, network: LAEGAN, device: torch.device, threads: int) -> Model:
-    return Model(version, network, _step(network, version, device))
+    return Model(version, network, _step(network, version, device, threads))
 
 
-def _step(network: nn.Module, version: str, device: torch.device) -> Step:
-    if device.type == "cpu":
-        return Traced(network, version, before, after)
-    return lambda raw, form: light(network, raw, form)
+def _step(network: nn.Module, version: str, device: torch.device, threads: int) -> Step:
+    plain = partial(light, network)
+    if device.type != "cpu":
+        return plain
+    between = None if isinstance(network, Nothing) else network
+    return Converted(between, version, plain, partial(at_least, side=SMALLEST), threads)
 
 
 def _bf16(version: str, network: LAEGAN, device: torch.device, threads: int) -> Model:
@@ -151,7 +144,7 @@ def _openvino(version: str, network: LAEGAN, device: torch.device, threads: int)
     fast = on_openvino(network, version, threads)
     network = network.to(torch.bfloat16) if has_bf16(device) else network
     ways = fast.body.ways if isinstance(fast.body, Body) else None
-    return Model(version, network, _step(fast, version, device), ways)
+    return Model(version, network, _step(fast, version, device, threads), ways)
 
 
 BACKENDS: Final[dict[str, Callable[[str, LAEGAN, torch.device, int], Model]]] = {

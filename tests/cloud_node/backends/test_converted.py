@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("openvino", exc_type=ImportError)
+
+from cloud_node import backends  # noqa: E402
+from cloud_node.backends import Nothing, light  # noqa: E402
+from cloud_node.backends.converted import Converted  # noqa: E402
+from cloud_node.color import Form  # noqa: E402
+from common.pixels import ColorMatrix, ColorRange, PixelFormat, content_size  # noqa: E402
+
+FORMS = [
+    Form(width, height, pixel_format, color_range, color_matrix)
+    for pixel_format in PixelFormat
+    for (width, height), color_range, color_matrix in (
+        ((264, 200), ColorRange.LIMITED, ColorMatrix.BT709),
+        ((64, 48), ColorRange.FULL, ColorMatrix.BT601),
+        ((17, 9), ColorRange.LIMITED, ColorMatrix.BT601),
+        ((1, 2), ColorRange.FULL, ColorMatrix.BT709),
+    )
+    if not (pixel_format is PixelFormat.YUYV and width % 2)
+]
+
+
+class Brighter(torch.nn.Module):
+    """Not the identity, and no convolution."""
+
+    def forward(self, low: torch.Tensor) -> torch.Tensor:
+        assert min(low.shape[-2:]) >= backends.SMALLEST
+        return low.sqrt()
+
+
+def step_of(network: torch.nn.Module) -> Converted:
+    step = backends._step(network, "test", torch.device("cpu"), 1)
+    assert isinstance(step, Converted)
+    return step
+
+
+@pytest.mark.parametrize("network", [Nothing(), Brighter()], ids=["nothing", "a network"])
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@torch.inference_mode()
+def test_the_same_comes_out_once_the_fast_way_took_over(form: Form, network: torch.nn.Module) -> None:
+    step, random = step_of(network), np.random.default_rng(1)
+    size = content_size(form.pixel_format, form.width, form.height)
+    for frames in (1, 1, 3, 2):
+        raw = torch.from_numpy(random.integers(0, 256, (frames, size), np.uint8))
+        rgb, measures = step(raw, form)
+        expected_rgb, expected_measures = light(network, raw, form)
+        assert rgb.shape == expected_rgb.shape and (rgb.int() - expected_rgb.int()).abs().max() <= 1
+        assert (rgb != expected_rgb).float().mean() < 1e-3
+        torch.testing.assert_close(measures[:, 1:], expected_measures[:, 1:], rtol=1e-4, atol=1e-6)
+        assert torch.isfinite(measures).all()
+        step.ways.wait()
+    assert step.ways.taken_over == [form]
+
+
+@torch.inference_mode()
+def test_a_result_outlives_the_next_frame() -> None:
+    form = Form(32, 24, PixelFormat.I420, ColorRange.FULL, ColorMatrix.BT601)
+    step, frames = step_of(Nothing()), [torch.full((1, 32 * 24 * 3 // 2), level, dtype=torch.uint8) for level in (9, 99)]
+    with step.ways.at_once():
+        first, _ = step(frames[0], form)
+    kept = first.clone()
+    step(frames[1], form)
+    assert step.ways.taken_over and torch.equal(first, kept)
+
+
+@torch.inference_mode()
+def test_values_that_are_not_numbers_are_still_told() -> None:
+    form = Form(32, 32, PixelFormat.GRAY8, ColorRange.FULL, ColorMatrix.BT709)
+
+    class Broken(torch.nn.Module):
+        def forward(self, low: torch.Tensor) -> torch.Tensor:
+            broken = low.clone()
+            broken[:, 1, 3, 5] = float("nan")
+            return broken
+
+    step = step_of(Broken())
+    for _ in range(4):
+        _, measures = step(torch.full((2, 32 * 32), 9, dtype=torch.uint8), form)
+        assert not torch.isfinite(measures[:, 0]).any()
+        step.ways.wait()
+    assert step.ways.taken_over
