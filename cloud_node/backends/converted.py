@@ -69,7 +69,7 @@ def to_network(*planes: Tensor, form: Form, pad: Callable[[Tensor], Tensor]) -> 
 
 
 def from_network(out: Tensor, *, form: Form) -> Output:
-    """What the network gave, (1, 3, H, W) -> levels, and (1, 2): a sum that is finite if the image is, the sharpness."""
+    """What the network gave, (1, 3, H, W) -> levels, and (1, 2): a sum that is finite if the image is, sharpness."""
     rgb = out[..., : form.height, : form.width].split(1, dim=1)
     luma = luma_of(rgb)
     return _levels(rgb), torch.stack([luma.sum(dim=(1, 2, 3)), sharpness(luma)], dim=1)

@@ -19,6 +19,9 @@ if "openvino" not in sys.modules:
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 import openvino as ov  # noqa: E402
+from openvino.tools.ovc import convert_impl  # noqa: E402
+
+convert_impl.init_logger = lambda *_: None  # it would keep all but errors of this process out of its log
 
 FIXED_SHAPES = 4  # a graph of fixed size is some percent faster, and holds its own memory
 
