@@ -33,11 +33,6 @@ class Form:
     def __str__(self) -> str:
         return f"{self.width}x{self.height} {self.pixel_format.name}"
 
-    @property
-    def components(self) -> int:
-        """Of a pixel."""
-        return 1 if self.pixel_format is PixelFormat.GRAY8 else 3
-
     @classmethod
     def of(cls, image: RawImage) -> "Form":
         return cls(image.width, image.height, image.pixel_format, image.color_range, image.color_matrix)

@@ -35,26 +35,28 @@ class Converted:
         self, network: nn.Module | None, name: str, plain: Way, pad: Callable[[Tensor], Tensor], threads: int
     ) -> None:
         self._network, self._pad, self._threads = network, pad, threads
-        self.ways: Takeover[[Tensor, Form], Output] = Takeover(
-            f"{name}, conversions", plain, lambda raw, form: self._build(form), limit=FORMS
-        )
+        self.ways: Takeover[[Tensor, Form], Output] = Takeover(f"{name}, conversions", plain, self._build, limit=FORMS)
 
     def __call__(self, raw: Tensor, form: Form) -> Output:
         return self.ways(form, raw, form)
 
-    def _build(self, form: Form) -> Way:
+    def _build(self, raw: Tensor, form: Form) -> Way:
         from cloud_node.backends.openvino import Graph
 
-        planes = [torch.zeros(1, 1, form.height, form.width, dtype=torch.uint8)] * form.components
+        example = np.zeros(raw.shape[1], np.uint8)  # the batch itself belongs to the other thread
+        planes = [torch.from_numpy(plane) for plane in at_every_pixel(example, form)]
         if self._network is None:
-            return partial(_at_once, Graph(partial(whole, form=form), planes, self._threads))
+            return partial(_in_one, Graph(partial(_whole, form=form), planes, self._threads))
         padded = self._pad(torch.zeros(1, 3, form.height, form.width))
-        before = Graph(partial(to_network, form=form, pad=self._pad), planes, self._threads)
-        after = Graph(partial(from_network, form=form), [padded], self._threads)
+        before = Graph(partial(_to_network, form=form, pad=self._pad), planes, self._threads)
+        after = Graph(partial(_from_network, form=form), [padded], self._threads)
         return partial(_around, before, self._network, after, tuple(padded.shape[1:]))
 
 
-def whole(*planes: Tensor, form: Form) -> Output:
+# What OpenVINO compiles.
+
+
+def _whole(*planes: Tensor, form: Form) -> Output:
     """Planes of a frame, (1, 1, H, W) uint8 -> levels (1, 3, H, W) uint8 and the measures of a `Step` (1, 3)."""
     rgb = planes_to_rgb(planes, form)
     luma = luma_of(rgb)
@@ -62,13 +64,13 @@ def whole(*planes: Tensor, form: Form) -> Output:
     return _levels(rgb), torch.stack([luma.sum(dim=(1, 2, 3)), sharp, sharp], dim=1)
 
 
-def to_network(*planes: Tensor, form: Form, pad: Callable[[Tensor], Tensor]) -> Output:
+def _to_network(*planes: Tensor, form: Form, pad: Callable[[Tensor], Tensor]) -> Output:
     """Planes of a frame -> what the network gets, and the sharpness (1,)."""
     rgb = planes_to_rgb(planes, form)
     return pad(torch.cat(list(rgb), dim=1)), sharpness(luma_of(rgb))
 
 
-def from_network(out: Tensor, *, form: Form) -> Output:
+def _from_network(out: Tensor, *, form: Form) -> Output:
     """What the network gave, (1, 3, H, W) -> levels, and (1, 2): a sum that is finite if the image is, sharpness."""
     rgb = out[..., : form.height, : form.width].split(1, dim=1)
     luma = luma_of(rgb)
@@ -79,7 +81,10 @@ def _levels(rgb: Sequence[Tensor]) -> Tensor:
     return torch.cat([(plane * 255).round().clamp(0, 255).to(torch.uint8) for plane in rgb], dim=1)
 
 
-def _at_once(graph: Callable[..., None], raw: Tensor, form: Form) -> Output:
+# What calls it.
+
+
+def _in_one(graph: Callable[..., None], raw: Tensor, form: Form) -> Output:
     levels, measures = _empty(raw, form), np.empty((len(raw), 3), np.float32)
     for i, frame in enumerate(raw.numpy()):
         graph(at_every_pixel(frame, form), [levels[i : i + 1], measures[i : i + 1]])
@@ -95,14 +100,14 @@ def _around(
     form: Form,
 ) -> Output:
     frames = len(raw)
-    low, blurred = np.empty((frames, *shape), np.float32), np.empty(frames, np.float32)
+    low, sharp = np.empty((frames, *shape), np.float32), np.empty(frames, np.float32)
     for i, frame in enumerate(raw.numpy()):
-        before(at_every_pixel(frame, form), [low[i : i + 1], blurred[i : i + 1]])
+        before(at_every_pixel(frame, form), [low[i : i + 1], sharp[i : i + 1]])
     out = network(torch.from_numpy(low)).float().contiguous().numpy()
     levels, measures = _empty(raw, form), np.empty((frames, 2), np.float32)
     for i in range(frames):
         after([out[i : i + 1]], [levels[i : i + 1], measures[i : i + 1]])
-    return _output(levels, np.stack([measures[:, 0], blurred, measures[:, 1]], axis=1))
+    return _output(levels, np.insert(measures, 1, sharp, axis=1))
 
 
 def _empty(raw: Tensor, form: Form) -> Bytes:

@@ -1,3 +1,6 @@
+import sys
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,16 +13,6 @@ from cloud_node.backends.converted import Converted  # noqa: E402
 from cloud_node.color import Form  # noqa: E402
 from common.pixels import ColorMatrix, ColorRange, PixelFormat, content_size  # noqa: E402
 
-FORMS = [
-    Form(width, height, pixel_format, color_range, color_matrix)
-    for pixel_format in PixelFormat
-    for (width, height), color_range, color_matrix in (
-        ((264, 200), ColorRange.LIMITED, ColorMatrix.BT709),
-        ((17, 9), ColorRange.FULL, ColorMatrix.BT601),
-    )
-    if not (pixel_format is PixelFormat.YUYV and width % 2)
-] + [Form(1, 2, PixelFormat.NV12, ColorRange.LIMITED, ColorMatrix.BT601)]
-
 
 class Brighter(torch.nn.Module):
     """Not the identity, and no convolution."""
@@ -29,14 +22,30 @@ class Brighter(torch.nn.Module):
         return low.sqrt()
 
 
+LARGE = (264, 200, ColorRange.LIMITED, ColorMatrix.BT709)
+SMALL = (17, 9, ColorRange.FULL, ColorMatrix.BT601)  # than a network needs
+
+
+def form_of(pixel_format: PixelFormat, width: int, height: int, *color: Any) -> Form:
+    return Form(width + (width % 2 if pixel_format is PixelFormat.YUYV else 0), height, pixel_format, *color)
+
+
+CASES = [
+    *((form_of(pixel_format, *LARGE), Brighter()) for pixel_format in PixelFormat),
+    *((form_of(pixel_format, *SMALL), Nothing()) for pixel_format in PixelFormat),
+    (form_of(PixelFormat.I420, *LARGE), Nothing()),
+    (form_of(PixelFormat.I420, *SMALL), Brighter()),
+    (Form(1, 2, PixelFormat.NV12, ColorRange.LIMITED, ColorMatrix.BT601), Brighter()),
+]
+
+
 def step_of(network: torch.nn.Module) -> Converted:
     step = backends._model("test", network, network, torch.device("cpu"), 1).step
     assert isinstance(step, Converted)
     return step
 
 
-@pytest.mark.parametrize("network", [Nothing(), Brighter()], ids=["nothing", "a network"])
-@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize(("form", "network"), CASES, ids=str)
 @torch.inference_mode()
 def test_the_same_comes_out_once_the_fast_way_took_over(form: Form, network: torch.nn.Module) -> None:
     step, random = step_of(network), np.random.default_rng(1)
@@ -80,3 +89,17 @@ def test_values_that_are_not_numbers_are_still_told() -> None:
         assert not torch.isfinite(measures[:, 0]).any()
         step.ways.wait()
     assert step.ways.taken_over
+
+
+@torch.inference_mode()
+def test_without_openvino_torch_serves_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "cloud_node.backends.openvino", None)
+    form = Form(32, 24, PixelFormat.RGB24, ColorRange.FULL, ColorMatrix.BT601)
+    step, raw = step_of(Nothing()), torch.full((1, 32 * 24 * 3), 9, dtype=torch.uint8)
+    for _ in range(4):
+        assert (step(raw, form)[0] == 9).all()
+        step.ways.wait()
+    [line] = [record.message for record in caplog.records]
+    assert "conversions: no fast path for 32x24 RGB24, the plain one serves: " in line and not step.ways.taken_over
