@@ -11,7 +11,8 @@ from cloud_node.backends.takeover import Takeover
 from cloud_node.color import Form, at_every_pixel, luma_of, planes_to_rgb, sharpness
 from common.pixels import Bytes
 
-FORMS = 8  # that are built; each holds memory of its own
+FORMS = 8  # that are built; each holds some 17 bytes a pixel
+PIXELS = 2 * 1024 * 1024  # of a frame, at most: larger ones stay with torch, which gives its memory back
 
 Output = tuple[Tensor, Tensor]
 Way = Callable[[Tensor, Form], Output]
@@ -34,11 +35,11 @@ class Converted:
     def __init__(
         self, network: nn.Module | None, name: str, plain: Way, pad: Callable[[Tensor], Tensor], threads: int
     ) -> None:
-        self._network, self._pad, self._threads = network, pad, threads
+        self._network, self._plain, self._pad, self._threads = network, plain, pad, threads
         self.ways: Takeover[[Tensor, Form], Output] = Takeover(f"{name}, conversions", plain, self._build, limit=FORMS)
 
     def __call__(self, raw: Tensor, form: Form) -> Output:
-        return self.ways(form, raw, form)
+        return self._plain(raw, form) if form.width * form.height > PIXELS else self.ways(form, raw, form)
 
     def _build(self, raw: Tensor, form: Form) -> Way:
         from cloud_node.backends.openvino import Graph

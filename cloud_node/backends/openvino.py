@@ -1,4 +1,4 @@
-"""The network's body on OpenVINO: the fastest way on a CPU, and one that never waits for the GIL in the middle."""
+"""OpenVINO runs a network's body, or a function: the fastest way on a CPU, never waiting for the GIL in the middle."""
 
 import copy
 import functools

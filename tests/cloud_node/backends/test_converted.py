@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("openvino", exc_type=ImportError)
 
 from cloud_node import backends  # noqa: E402
-from cloud_node.backends import Nothing, light  # noqa: E402
+from cloud_node.backends import Nothing, converted, light  # noqa: E402
 from cloud_node.backends.converted import Converted  # noqa: E402
 from cloud_node.color import Form  # noqa: E402
 from common.pixels import ColorMatrix, ColorRange, PixelFormat, content_size  # noqa: E402
@@ -60,6 +60,15 @@ def test_the_same_comes_out_once_the_fast_way_took_over(form: Form, network: tor
         assert torch.isfinite(measures).all()
         step.ways.wait()
     assert step.ways.taken_over == [form]
+
+
+@torch.inference_mode()
+def test_frames_that_would_hold_much_memory_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(converted, "PIXELS", 32 * 24 - 1)
+    form = Form(32, 24, PixelFormat.RGB24, ColorRange.FULL, ColorMatrix.BT601)
+    step, raw = step_of(Nothing()), torch.full((1, 32 * 24 * 3), 9, dtype=torch.uint8)
+    with step.ways.at_once():
+        assert (step(raw, form)[0] == 9).all() and not step.ways.taken_over
 
 
 @torch.inference_mode()
