@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cloud_node.laegan.attention import LUMA
-from common.pixels import ColorMatrix, ColorRange, PixelFormat, RawImage, plane_shapes
+from common.filters import components
+from common.pixels import Bytes, ColorMatrix, ColorRange, PixelFormat, RawImage, plane_shapes
 
 # Kornia's YUV functions take Y in 0..1, U in +-0.436 and V in +-0.615 and know BT.601 alone.
 _KORNIA_U, _KORNIA_V = 0.436, 0.615
@@ -95,7 +96,8 @@ def to_bytes(rgb: Tensor) -> Tensor:
 
 
 def sharpness(rgb: Tensor, rows: int = SHARPNESS_ROWS) -> Tensor:
-    """Mean Sobel gradient magnitude of the luma, of about `rows` rows: (B, 3, H, W) in 0..1 -> (B,) in 0..1.
+    """Mean Sobel gradient magnitude of the luma, of about `rows` rows: (B, 3, H, W) in 0..1, or the luma
+    (B, 1, H, W) itself -> (B,) in 0..1.
 
     `laegan.attention.sobel_sharpness` looks at every row, and takes ten times as long.
     """
@@ -112,6 +114,8 @@ def sharpness(rgb: Tensor, rows: int = SHARPNESS_ROWS) -> Tensor:
 
 
 def _weigh(rgb: Tensor) -> Tensor:
+    if rgb.shape[1] == 1:
+        return rgb[:, 0]
     return LUMA[0] * rgb[:, 0] + LUMA[1] * rgb[:, 1] + LUMA[2] * rgb[:, 2]
 
 
@@ -139,3 +143,40 @@ def yuv_to_rgb(yuv: Tensor, matrix: ColorMatrix) -> Tensor:
         return torch.stack([y + 2 * (1 - _KR) * cr, green, y + 2 * (1 - _KB) * cb], 1)
     rgb: Tensor = kornia.color.yuv_to_rgb(torch.stack([y, 2 * _KORNIA_U * cb, 2 * _KORNIA_V * cr], 1))
     return rgb
+
+
+# The same with the components of a frame apart and each at every pixel, which takes few passes once compiled.
+
+
+def at_every_pixel(data: Bytes, form: Form) -> list[Bytes]:
+    """The components of a frame, each (1, 1, H, W): Y, Cb and Cr, or R, G and B, or grey alone."""
+    height, width = form.height, form.width
+    luma, rest = components(data, form.pixel_format, width, height)
+    if rest.shape[2] < width:
+        words = rest.astype(np.uint16, order="C")
+        words *= np.uint16(257)  # the same byte twice
+        rest = words.view(np.uint8)[:, :, :width]
+    if rest.shape[1] < height:
+        pairs = np.empty((len(rest), rest.shape[1], 2, width), np.uint8)
+        pairs[...] = rest[:, :, None]
+        rest = pairs.reshape(len(rest), -1, width)[:, :height]
+    planes = [rest[0], luma[0], rest[1]] if form.pixel_format is PixelFormat.RGB24 else [luma[0], *rest]
+    return [np.ascontiguousarray(plane).reshape(1, 1, height, width) for plane in planes]
+
+
+def planes_to_rgb(planes: Sequence[Tensor], form: Form) -> list[Tensor]:
+    """What `at_every_pixel` gives, as tensors, to R, G and B in 0..1: as `from_bytes` does it."""
+    if form.pixel_format is PixelFormat.RGB24:
+        return [plane.float() / 255 for plane in planes]
+    y = _luma(planes[0], form.color_range)
+    if form.pixel_format is PixelFormat.GRAY8:
+        return [y.clamp(0, 1)] * 3
+    cb, cr = (_chroma(plane, form.color_range) for plane in planes[1:])
+    _, of_cb, of_cr = yuv_to_rgb(torch.eye(3)[:, :, None, None], form.color_matrix).flatten(1).tolist()
+    return [(y + (a * cb + b * cr)).clamp(0, 1) for a, b in zip(of_cb, of_cr, strict=True)]
+
+
+def luma_of(rgb: Sequence[Tensor]) -> Tensor:
+    """R, G and B, (1, 1, H, W) each -> the same shape."""
+    red, green, blue = rgb
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -170,8 +170,9 @@ class Engine:
 
         Raises: as `enhance`.
         """
-        ways = self._model(preset).ways
-        with nullcontext() if ways is None else ways.at_once():
+        with ExitStack() as stack:
+            for ways in self._model(preset).ways:
+                stack.enter_context(ways.at_once())
             self.enhance(images, preset)
 
     def reload(self, preset: str, weights: Path | None) -> str:

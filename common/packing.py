@@ -198,9 +198,12 @@ def encode(rgb: Bytes, image_format: ImageFormat, quality: int = 0) -> PackedIma
         raise ImageError(f"expected a uint8 array, got {rgb.dtype}")
     if not 0 <= quality <= 100:
         raise ImageError(f"quality is {quality}, it must be 1..100, or 0 for the default")
-    image = RawImage.from_rgb(rgb)
     if image_format is ImageFormat.LOSSLESS:
-        return pack(image)
+        return pack(RawImage.from_rgb(rgb))
+    if rgb.ndim != 3 or rgb.shape[2] != 3:
+        raise ImageError(f"expected an (H, W, 3) array, got shape {rgb.shape}")
+    height, width, _ = rgb.shape
+    content_size(PixelFormat.RGB24, width, height)  # raises
     options: dict[str, str | int] = {"quality": quality or DEFAULT_QUALITY}
     if image_format is ImageFormat.JPEG:
         options["subsampling"] = JPEG_SUBSAMPLING
@@ -210,10 +213,17 @@ def encode(rgb: Bytes, image_format: ImageFormat, quality: int = 0) -> PackedIma
         options = {"compress_level": 1}
     file = io.BytesIO()
     try:
-        Image.fromarray(rgb).save(file, image_format.name, **options)
+        _picture(rgb).save(file, image_format.name, **options)
     except (OSError, ValueError) as error:
-        raise ImageError(f"{image_format.name} cannot hold {image.width}x{image.height}: {error}") from None
-    return EncodedImage(image_format, image.width, image.height, file.getvalue())
+        raise ImageError(f"{image_format.name} cannot hold {width}x{height}: {error}") from None
+    return EncodedImage(image_format, width, height, file.getvalue())
+
+
+def _picture(rgb: Bytes) -> Image.Image:
+    planes = rgb.transpose(2, 0, 1)
+    if planes.flags.c_contiguous:  # planes that lie apart: Pillow weaves them while it takes them over
+        return Image.merge("RGB", [Image.fromarray(plane) for plane in planes])
+    return Image.fromarray(rgb)
 
 
 def decode(image: PackedImage | EncodedImage, *, max_pixels: int = MAX_PIXELS) -> Bytes:

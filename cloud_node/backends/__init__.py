@@ -4,7 +4,8 @@ import copy
 import importlib.util
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from cloud_node import laegan
+from cloud_node.backends.converted import Converted
 from cloud_node.backends.takeover import Takeover
-from cloud_node.backends.traced import Traced
 from cloud_node.color import Form, from_bytes, sharpness, to_bytes
 from cloud_node.laegan import LAEGAN, GeneratorConfig
 from cloud_node.laegan.presets import PRESETS
@@ -36,7 +37,7 @@ class Model:
     version: str
     network: nn.Module  # the plain way, (B, 3, H, W) -> the same, in [0, 1]
     step: Step  # the fastest way
-    ways: Takeover | None = None  # where `step` becomes faster while it serves
+    ways: tuple[Takeover, ...] = ()  # by which `step` becomes faster while it serves
 
 
 class Nothing(nn.Module):
@@ -50,18 +51,8 @@ class Nothing(nn.Module):
 
 def light(network: Callable[[Tensor], Tensor], raw: Tensor, form: Form) -> tuple[Tensor, Tensor]:
     """The whole work on a batch: a `Step`, given a network."""
-    low = before(raw, form)
-    return after(low, network(low), form)
-
-
-def before(raw: Tensor, form: Form) -> Tensor:
-    """What a network gets of a batch."""
-    return at_least(from_bytes(raw, form), SMALLEST)
-
-
-def after(low: Tensor, out: Tensor, form: Form) -> tuple[Tensor, Tensor]:
-    """What a `Step` gives, of what a network got and gave."""
-    low, out = (rgb[..., : form.height, : form.width].float() for rgb in (low, out))
+    low = at_least(from_bytes(raw, form), SMALLEST)
+    low, out = (rgb[..., : form.height, : form.width].float() for rgb in (low, network(low)))
     # A sum is finite if all of its terms, which are 0..1, are.
     return to_bytes(out), torch.stack([out.sum(dim=(1, 2, 3)), sharpness(low), sharpness(out)], dim=1)
 
@@ -85,7 +76,7 @@ def load(preset: str, weights: Path | None, device: torch.device, backend: str =
     backend = choose(backend, device)
     if preset == NONE:
         nothing = Nothing()
-        return Model("none-0", nothing, _step(nothing, "none-0", device))
+        return _model("none-0", nothing, nothing, device, threads)
     if preset not in PRESETS:
         raise WeightsError(f"no preset '{preset}': choose one of {', '.join([*PRESETS, NONE])}")
     try:
@@ -124,13 +115,16 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def _fp32(version: str, network: LAEGAN, device: torch.device, threads: int) -> Model:
-    return Model(version, network, _step(network, version, device))
+    return _model(version, network, network, device, threads)
 
 
-def _step(network: nn.Module, version: str, device: torch.device) -> Step:
-    if device.type == "cpu":
-        return Traced(network, version, before, after)
-    return lambda raw, form: light(network, raw, form)
+def _model(version: str, network: nn.Module, fast: nn.Module, device: torch.device, threads: int) -> Model:
+    plain = partial(light, fast)
+    if device.type != "cpu":
+        return Model(version, network, plain)
+    between = None if isinstance(fast, Nothing) else fast
+    step = Converted(between, version, plain, partial(at_least, side=SMALLEST), threads)
+    return Model(version, network, step, (step.ways,))
 
 
 def _bf16(version: str, network: LAEGAN, device: torch.device, threads: int) -> Model:
@@ -142,7 +136,7 @@ def _compiled(version: str, network: LAEGAN, device: torch.device, threads: int)
 
     network = network.to(torch.bfloat16) if has_bf16(device) else network
     step = Compiled(network, light, version, device)
-    return Model(version, copy.deepcopy(network), step, step.ways)  # tiles set a state that a builder must not see
+    return Model(version, copy.deepcopy(network), step, (step.ways,))  # tiles set a state that a builder must not see
 
 
 def _openvino(version: str, network: LAEGAN, device: torch.device, threads: int) -> Model:
@@ -150,8 +144,8 @@ def _openvino(version: str, network: LAEGAN, device: torch.device, threads: int)
 
     fast = on_openvino(network, version, threads)
     network = network.to(torch.bfloat16) if has_bf16(device) else network
-    ways = fast.body.ways if isinstance(fast.body, Body) else None
-    return Model(version, network, _step(fast, version, device), ways)
+    model = _model(version, network, fast, device, threads)
+    return replace(model, ways=(*model.ways, fast.body.ways)) if isinstance(fast.body, Body) else model
 
 
 BACKENDS: Final[dict[str, Callable[[str, LAEGAN, torch.device, int], Model]]] = {

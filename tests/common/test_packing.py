@@ -288,6 +288,12 @@ def test_sliced_pictures_are_encoded_as_they_look() -> None:
         assert np.array_equal(decode(encode(rgb, image_format)), rgb)
 
 
+@pytest.mark.parametrize("image_format", ImageFormat)
+def test_planes_that_lie_apart_are_encoded_as_the_same_picture(image_format: ImageFormat) -> None:
+    planes = np.ascontiguousarray(picture().transpose(2, 0, 1))
+    assert encode(planes.transpose(1, 2, 0), image_format) == encode(picture(), image_format)
+
+
 def saved(image: Image.Image, image_format: ImageFormat, **options: object) -> EncodedImage:
     file = io.BytesIO()
     image.save(file, image_format.name, **options)

@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 from dataclasses import replace
@@ -62,6 +63,13 @@ def test_openvino_reports_to_nobody() -> None:
         "sys.exit(telemetry_utils.tm.__name__ != 'openvino.tools.ovc.telemetry_stub')"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_log_of_the_process_stays_as_it_is(network: LAEGAN) -> None:
+    root = logging.getLogger()
+    before = root.level, root.handlers[:], root.filters[:]
+    on_openvino(network, "edge-0", threads=1)
+    assert (root.level, root.handlers, root.filters) == before
 
 
 def test_a_signal_reaches_a_node_that_let_two_networks_go() -> None:
