@@ -32,10 +32,22 @@ def darken(rgb: np.ndarray, seed: int, ratio: tuple[float, float]) -> np.ndarray
     the sensor's gain K. Returns (H, W, 3) uint8. The same seed gives the same picture.
     """
     rng = np.random.default_rng(seed)
-    light = to_linear(rgb / np.float32(255)) / np.float32(np.exp(rng.uniform(*np.log(ratio))))
-    gains = np.array([rng.uniform(*RED_GAIN), 1.0, rng.uniform(*BLUE_GAIN)], np.float32)
-    log_gain = float(rng.uniform(*CAMERA.log_gain))
+    dimming, gains, log_gain = conditions(rng, ratio)
+    light = to_linear(rgb / np.float32(255)) / np.float32(dimming)
     return compress(render(demosaic(expose(mosaic(light / gains), log_gain, rng), gains)))
+
+
+def conditions(rng: np.random.Generator, ratio: tuple[float, float]) -> tuple[float, np.ndarray, float]:
+    """How many times less light there is, the gains of red, green and blue (3,) float32, and log K: drawn in turn."""
+    dimming = float(np.exp(rng.uniform(*np.log(ratio))))
+    gains = np.array([rng.uniform(*RED_GAIN), 1.0, rng.uniform(*BLUE_GAIN)], np.float32)
+    return dimming, gains, float(rng.uniform(*CAMERA.log_gain))
+
+
+def sensor_noise(rng: np.random.Generator, log_gain: float) -> tuple[float, float]:
+    """Scale of the read noise and standard deviation of a row's offset, in digital numbers: drawn in turn."""
+    read, row = (math.exp(k * log_gain + b + rng.normal(0, sd)) for k, b, sd in (TUKEY_SCALE, CAMERA.row))
+    return read, row
 
 
 def mosaic(rgb: np.ndarray) -> np.ndarray:
@@ -52,7 +64,7 @@ def expose(light: np.ndarray, log_gain: float, rng: np.random.Generator) -> np.n
     Photons are Poisson, read noise is Tukey-lambda, each row shares an offset, and the converter rounds.
     """
     gain = math.exp(log_gain)
-    read, row = (math.exp(k * log_gain + b + rng.normal(0, sd)) for k, b, sd in (TUKEY_SCALE, CAMERA.row))
+    read, row = sensor_noise(rng, log_gain)
     numbers = rng.poisson(light * ((WHITE - BLACK) / gain)) * gain
     numbers = numbers + tukey_lambda(light.shape, TUKEY_SHAPE, rng) * read + rng.normal(0, row, (light.shape[0], 1))
     return np.clip(np.round(numbers + BLACK), 0, WHITE).astype(np.uint16)

@@ -55,6 +55,7 @@ UNRUN = {  # command, as it begins: why it is not run
     "python benchmarks/reader_time.py": "as above",
     "python benchmarks/confidence.py": "as above",
     "python benchmarks/reading.py": "as above",
+    "python benchmarks/ideal_reader.py": "as above",
     "python benchmarks/text_prior.py": "as above",
     "python benchmarks/tracking.py": "as above",
     "python -m cloud_node.evaluation --data": "as above",
