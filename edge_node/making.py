@@ -17,6 +17,7 @@ from edge_node.route import LocalMode
 from edge_node.settings import EdgeSettings
 from edge_node.sinks import AnnotatedImages, AnnotatedVideo, JsonLines, Sink, TerminalLine, WhileRoom
 from edge_node.sinks.annotated_images import picture_name
+from edge_node.sinks.fusing_hint import FusingHint
 from edge_node.sinks.options import published
 from edge_node.sources import open_source
 from edge_node.sources.fused import fuse
@@ -52,6 +53,8 @@ def make_node(given: EdgeSettings, shared: Shared) -> EdgeNode:
     bound = Bound(given.kept.jsonl_mib, given.kept.keep_days)
     sinks: list[Sink] = [JsonLines(folder / "readings.jsonl", bound=bound), shared.line, *_pictures(given, folder)]
     sinks += _kept(given, folder)
+    if source.live and given.fusing.fuse <= 1:
+        sinks.append(FusingHint())
     if (elsewhere := published(given.sinks, given.name, login)) is not None:
         sinks.append(elsewhere)
     shows = [shared.line]
