@@ -1,11 +1,18 @@
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from common.frame import Region, Route
-from edge_node.sinks import Shown
+from common.settings import load
+from edge_node.care import Slowdown
+from edge_node.making import Shared, make_node
+from edge_node.reader import Reader
+from edge_node.settings import EdgeSettings
+from edge_node.sinks import Shown, TerminalLine
 from edge_node.sinks.fusing_hint import FRAMES, FusingHint
 
 MakeShown = Callable[..., Shown]
@@ -55,3 +62,16 @@ def test_frames_of_hours_ago_say_nothing_of_now(make_shown: MakeShown, caplog: p
         for sequence in range(2 * FRAMES):
             sink.write(replace(make_shown(sequence, path=Route.CLOUD, regions=(region(0.1),)), spooled=True))
     assert not caplog.records
+
+
+async def test_a_camera_without_fusing_has_it(tmp_path: Path) -> None:
+    for flags, expected in (
+        (["lavfi:testsrc=size=64x48:rate=5"], 1),
+        (["lavfi:testsrc=size=64x48:rate=5", "--fuse", "8"], 0),
+    ):
+        given = load(EdgeSettings, ["--output", str(tmp_path / "out"), "--source", *flags], {})
+        shared = Shared(Reader(None), TerminalLine(), lambda mode: None, Slowdown(), None)
+        node = await asyncio.to_thread(make_node, given, shared)
+        assert sum(isinstance(sink, FusingHint) for sink in node._arrivals._sinks) == expected
+        await asyncio.to_thread(node.source.close)
+        await node._arrivals.close()
