@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,7 +24,10 @@ from cloud_node.training.codecs import jpeg
 from cloud_node.training.recognizer.crops import Line
 from cloud_node.training.recognizer.student import Average, Student, as_input
 
-VIEWS = {"lit": 0.8, "dark": 0.12, "jpeg": 0.08}  # shares of the lines, as the student sees them
+# Shares of the lines, as the student sees them.
+VIEWS = {"lit": 0.58, "lit, jpeg": 0.15, "dark": 0.12, "bright, noisy": 0.1, "bright, jpeg": 0.05}
+NOISE = (2.0, 24.0)  # levels of standard deviation, of what is bright and noisy
+GRAIN = (0.5, 1.5)  # pixels: half of that noise is blurred so much, as a camera's own filters leave it
 JPEG_QUALITY = (25, 90)
 JPEG_SHARE = 0.3  # of the reminders
 LETTERS_COUNT = 3.0  # times as much a step with a letter counts as one between letters
@@ -37,10 +41,10 @@ BATCHES_SORTED = 8  # batches that are drawn at once and sorted by width
 class Course:
     steps: int = 2000
     minutes: float = math.inf  # after which the rate has gone to 0 as well
-    batch: int = 12
-    reminders: int = 6  # bright lines beside each batch
-    keep: float = 0.5  # weight of what they are to keep, a variance of logits, beside the lessons' nats
-    rate: float = 2e-4  # highest of AdamW; rises over `warm_up` steps, then a cosine to 0
+    batch: int = 16
+    reminders: int = 3  # bright lines beside each batch
+    keep: float = 0.1  # weight of what they are to keep, a variance of logits, beside the lessons' nats
+    rate: float = 3e-4  # highest of AdamW; rises over `warm_up` steps, then a cosine to 0
     warm_up: int = 40
     decay: float = 0.01
     clip: float = 1.0  # norm of the gradient
@@ -148,8 +152,21 @@ def recalled(lines: Sequence[Line], reminders: Sequence[np.ndarray], course: Cou
 
 def view(line: Line, rng: np.random.Generator) -> np.ndarray:
     """The line as the student is to see it."""
-    kind = str(rng.choice(list(VIEWS), p=list(VIEWS.values())))
-    return compressed(line.views["bright"], rng) if kind == "jpeg" else line.views[kind]
+    kind, *change = str(rng.choice(list(VIEWS), p=list(VIEWS.values()))).split(", ")
+    crop = line.views[kind]
+    if "noisy" in change:
+        crop = noisy(crop, rng)
+    return compressed(crop, rng) if "jpeg" in change else crop
+
+
+def noisy(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """With the noise of a camera that has little light and shows it bright."""
+    deviation = np.exp(rng.uniform(*np.log(NOISE)))
+    noise = rng.normal(0, deviation, crop.shape)
+    if rng.random() < 0.5:
+        noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(*GRAIN))
+        noise *= deviation / noise.std()
+    return (crop + noise + 0.5).clip(0, 255).astype(np.uint8)
 
 
 def compressed(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,7 @@ PLATES_EVERY = 3  # frames of a drive that are taken: those between show the sam
 LATIN = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789abcdefghijklmnopqrstuvwxyz.,:-/&%$#()+*'"
 SIZES = (9, 34)  # pixels of a letter's height, evenly in the logarithm
 MANY = 5000  # letters, of which a font of Chinese and Japanese has more
-MANY_SHARE = 0.5  # of the lines are written in such a font, if there is one: there are few of them
+MANY_SHARE = 0.15  # of the lines are written in such a font, if there is one: others read those
 NEIGHBOURS = 40  # letters of one script stand so near each other
 
 

@@ -10,12 +10,14 @@ import torch
 
 from cloud_node.training.recognizer.crops import Line
 from cloud_node.training.recognizer.distill import (
+    NOISE,
     WRITTEN,
     Course,
     Loss,
     collated,
     divergence,
     drawn,
+    noisy,
     recalled,
     shares,
     stacked,
@@ -143,6 +145,16 @@ def test_reminders_are_bright_lines_of_both_kinds(made: list[Line]) -> None:
     written = [bool((line == line[:, :1, :1]).all()) for batch in seen for line in batch]
     assert 0.4 < np.mean(written) < 0.95
     assert stacked([white]).shape == (1, 3, 48, 64)
+
+
+def test_noise_is_as_strong_as_it_is_said_and_sometimes_has_a_grain() -> None:
+    rng, grey = np.random.default_rng(0), np.full((48, 160, 3), 128, np.uint8)
+    made = [noisy(grey, rng).astype(float) - 128 for _ in range(40)]
+    strength = [noise.std() for noise in made]
+    assert NOISE[0] * 0.9 < min(strength) < 5 and 12 < max(strength) < NOISE[1] * 1.1
+    beside = [np.corrcoef(noise[:, 1:].ravel(), noise[:, :-1].ravel())[0, 1] for noise in made]
+    assert 0.2 < np.mean(np.array(beside) > 0.1) < 0.8
+    assert (noisy(np.full((48, 16, 3), 255, np.uint8), rng) > 100).all()  # and nothing wraps round
 
 
 def test_each_view_is_drawn(made: list[Line]) -> None:
