@@ -14,6 +14,7 @@ import torch
 
 from cloud_node import backends
 from cloud_node.backends import Model
+from cloud_node.backends.reasons import reason_of
 from cloud_node.color import Form, from_bytes, sharpness, tensor_of, to_bytes
 from cloud_node.device_wire import EngineSpec
 from cloud_node.devices import device_names
@@ -29,6 +30,7 @@ IN_FLIGHT = 2  # batches on a device at once: one is computed while the other is
 TILE_PIXELS, BYTES_PER_TILE_PIXEL = 4 * 1024 * 1024, 4_000
 # What CUDA says when nothing on the device will work any more in this process.
 LOST = ("CUDA error", "cudaError", "device-side assert")
+NO_MEMORY = ("out of memory", "can't allocate memory", "ALLOC_FAILED", "bad_alloc")
 
 
 def choose_devices(gpus: Sequence[int] | None, device: str) -> tuple[list[torch.device], str]:
@@ -237,9 +239,9 @@ class Engine:
         try:
             yield
         except (RuntimeError, MemoryError) as error:
-            reason = (str(error) or repr(error)).splitlines()[0]
-            memory = isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in reason
-            if memory or "can't allocate memory" in reason or "ALLOC_FAILED" in reason:
+            reason, told = reason_of(error), str(error)
+            memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+            if memory or any(sign in told for sign in NO_MEMORY):
                 raise OutOfDeviceMemory(str(self.device), len(images), images[0].width * images[0].height) from None
             if isinstance(error, torch.AcceleratorError) or any(sign in reason for sign in LOST):
                 raise DeviceLost(f"{self.device} stopped working: {reason}") from None

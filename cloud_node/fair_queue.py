@@ -207,6 +207,7 @@ class FairQueue(Generic[J]):
                 self._forget()
             edge = self._edges[ticket.edge] = _Edge(self._had + frame, ticket.share)
         elif not edge.frames:
+            self._edges[ticket.edge] = self._edges.pop(ticket.edge)  # whoever comes again is forgotten last
             edge.came += 1
             more = edge.came / (100 + edge.came)  # below one, and rises for ever
             edge.had = max(edge.had, self._had - (BEHIND + more) * frame)

@@ -253,8 +253,13 @@ class Keeping:
 
     async def _noted(self, spool: Spool, entry: Entry, reason: str, leave: Leave) -> bool:
         """Whether a lost frame went, its line being on the disk to stay; without one it waits for a better time."""
-        if not await self._on_lost(entry, await self._call(spool.describe, entry), reason):
-            self.try_later(entry)
+        noted = False
+        try:
+            noted = await self._on_lost(entry, await self._call(spool.describe, entry), reason)
+        finally:
+            if not noted:
+                self.try_later(entry)
+        if not noted:
             return False
         return await self._call(self._leave, entry, leave)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from cloud_node.backends.takeover import Takeover
 from cloud_node.color import Form, at_every_pixel, luma_of, planes_to_rgb, sharpness
+from common.memory import give_back
 from common.pixels import Bytes
 
 FORMS = 8  # that are built; each holds some 17 bytes a pixel
@@ -42,6 +43,12 @@ class Converted:
         return self._plain(raw, form) if form.width * form.height > PIXELS else self.ways(form, raw, form)
 
     def _build(self, raw: Tensor, form: Form) -> Way:
+        try:
+            return self._compiled(raw, form)
+        finally:
+            give_back()  # the compiler leaves some 100 MB of free memory behind
+
+    def _compiled(self, raw: Tensor, form: Form) -> Way:
         from cloud_node.backends.openvino import Graph
 
         example = np.zeros(raw.shape[1], np.uint8)  # the batch itself belongs to the other thread

@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, TypeVar
 
+from cloud_node.backends.reasons import reason_of
+
 log = logging.getLogger(__name__)
 
 REMEMBERED = 1000  # shapes whose calls are counted
@@ -114,8 +116,7 @@ class Takeover(Generic[P, R]):
         self._built[key] = None
         if not self._told:
             self._told = True
-            reason = (str(error) or repr(error)).strip().splitlines()[0]
-            log.warning("%s: no fast path for %s, the plain one serves: %s", self.name, _told(key), reason)
+            log.warning("%s: no fast path for %s, the plain one serves: %s", self.name, _told(key), reason_of(error))
 
 
 def _told(key: Hashable) -> str:

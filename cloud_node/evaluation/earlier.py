@@ -30,7 +30,7 @@ class Earlier:
             known = self.records.get(cases, {})
             if not known:
                 continue
-            if not _same(rows[RAW], known.get(RAW, {})):
+            if not _same(json.loads(json.dumps(rows[RAW])), known.get(RAW, {})):
                 say(f"set {cases!r}: no rows are taken from {self.path}, whose dark pictures were not these")
                 continue
             for row in self.rows:
@@ -69,7 +69,8 @@ def _agree(one: Figures, other: Figures) -> bool:
     def close(a: Any, b: Any) -> bool:
         return math.isclose(a, b, rel_tol=1e-4) if isinstance(a, float) else a == b
 
-    return all(close(one[key], other[key]) for key in one.keys() & other.keys())
+    both = one.keys() & other.keys()
+    return bool(both) and all(close(one[key], other[key]) for key in both)
 
 
 def _not_run(low: Any) -> Any:

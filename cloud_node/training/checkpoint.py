@@ -90,7 +90,13 @@ def _replace(fresh: Path, path: Path) -> None:
     with fresh.open("rb") as file:
         os.fsync(file.fileno())
     os.replace(fresh, path)
-    sync_folder(path.parent)
+    try:
+        sync_folder(path.parent)
+    except OSError as error:
+        raise TrainingError(
+            f"{path} is written, but after a power cut it may be what was there before: {error.strerror or error}; "
+            "look after the disk and run the same command again"
+        ) from None
 
 
 def _kept(path: Path) -> str:

@@ -460,8 +460,11 @@ def test_names_that_are_made_up_without_end_are_not_remembered(monkeypatch: pyte
         scheduler.submit(each)
     for number in range(5 * EDGES):
         lesser(scheduler, ticket("new", edge=f"new {number}"))
+        if number % 100 == 0:
+            lesser(scheduler, ticket("again", edge="comes again"))
     [level] = scheduler._levels.values()
     assert len(level._edges) <= 2 * EDGES + 2
+    assert level._edges["comes again"].came > 5 * EDGES // 100 - 2
     assert [scheduler.select(0).batch for _ in waiting] == [[each] for each in waiting]
 
 

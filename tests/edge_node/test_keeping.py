@@ -245,6 +245,24 @@ async def test_a_frame_for_which_there_is_no_memory_now_waits_again(
     await keeping.close()
 
 
+async def test_a_frame_whose_giving_up_fails_is_not_out_for_good(tmp_path: Path) -> None:
+    failing = [MemoryError]
+
+    def lost(reason: str) -> bool:
+        if failing:
+            raise failing.pop()
+        return True
+
+    keeping = keeping_of(tmp_path, lost)
+    await stored(keeping, 0)
+    assert keeping._spool is not None
+    keeping._spool.max_age_s = -1
+    with pytest.raises(MemoryError):
+        await keeping.give_up_old()
+    assert await keeping.give_up_old() == 1
+    await keeping.close()
+
+
 async def stored(keeping: Keeping, *sequences: int) -> list[Entry]:
     """Frames that wait."""
     entries = [await store(keeping, frame(sequence)) for sequence in sequences]

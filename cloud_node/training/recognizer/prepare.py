@@ -11,10 +11,12 @@ import numpy as np
 import torch
 
 from cloud_node.laegan import load as load_enhancer
+from cloud_node.laegan import weights_version
 from cloud_node.training.images import DataError
 from cloud_node.training.recognizer import crops, pages
 from cloud_node.training.recognizer.crops import Line, bright, lines, load, save
 from cloud_node.training.recognizer.pages import Outline, Page
+from common.onnx_models import wheel_model
 from common.text_detection import DBNet
 from common.text_recognition import PLAIN, CTCRecognizer
 
@@ -56,7 +58,8 @@ def prepare(
 ) -> list[Line]:
     """The lines in the order in which they were made; a page that is kept is made anew only if it cannot be read.
 
-    Kept under the seed and a checksum of what it is made of: other fonts of the same names, or other rules, are others.
+    Kept under the seed and a checksum of what it is made of: another font or photograph of the same name, other rules,
+    and other networks that look at it, make others.
 
     Raises DataError for data that is not there.
     """
@@ -113,7 +116,11 @@ def drawn(
     faces = pages.faces(fonts, letters, say)
     named = zlib.crc32("\n".join(face.path.name for face in faces).encode())
     vocabulary, each = pages.words(data), amount.times * len(photographs)
-    rules = zlib.crc32(repr([SIDE, amount.lines, _constants(pages), _constants(crops)]).encode())
+    looks = [
+        weights_version("fast"),
+        *(zlib.crc32(wheel_model(kind, "training").read_bytes()) for kind in ("det", "rec")),
+    ]
+    rules = zlib.crc32(repr([SIDE, amount.lines, looks, _constants(pages), _constants(crops)]).encode())
     in_fonts = zlib.crc32("\n".join(vocabulary).encode(), rules)
     for face in faces:
         content = face.path.read_bytes()
@@ -121,7 +128,8 @@ def drawn(
     share = amount.written / max(1, each) if faces else 0.0
     done = 0
     for place in range(each):
-        yield pages.read(photographs[place % len(photographs)]), place // len(photographs), rules
+        page = pages.read(photographs[place % len(photographs)])
+        yield page, place // len(photographs), zlib.crc32(page.rgb.tobytes(), rules)
         while done < share * (place + 1):
             rng = np.random.default_rng((seed, done))
             yield pages.written(f"written-{named:08x}-{done:04d}", rng, faces, vocabulary), 0, in_fonts

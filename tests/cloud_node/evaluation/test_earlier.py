@@ -40,6 +40,15 @@ def test_rows_of_an_earlier_run_join_the_tables(data: Path, before: Path, tmp_pa
     assert "| CLAHE |" in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_text_that_was_found_is_compared_too(data: Path, tmp_path: Path) -> None:
+    sets = ("--sets", "receipts 8")
+    assert run(data, tmp_path / "before", "--baselines", "CLAHE", *sets) == 0
+    earlier = ("--earlier", str(tmp_path / "before" / "results.json"))
+    assert run(data, tmp_path / "out", "--baselines", "raw", *sets, *earlier) == 0
+    pictures = json.loads((tmp_path / "out" / "results.json").read_text())["pictures"]["receipts 8-20x"]
+    assert "CLAHE" in pictures and "hits" in next(iter(pictures["raw"].values()))
+
+
 def test_other_pictures_are_not_joined(
     data: Path, before: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -86,6 +86,20 @@ def test_what_is_saved_is_on_the_disk_before_its_name_and_the_name_before_it_is_
     assert done == [("fsync", "edge.new"), ("rename", "edge.safetensors"), ("fsync", tmp_path.name)]
 
 
+def test_a_folder_that_cannot_be_synced_is_said_as_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def fails(file: int) -> None:
+        if Path(f"/proc/self/fd/{file}").readlink() == tmp_path:
+            raise OSError(5, "Input/output error")
+        fsync(file)
+
+    save_state({"fingerprint": {}, "step": 1}, tmp_path / "checkpoint.pt")
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(TrainingError, match=r"checkpoint.pt is written, but after a power cut .* Input/output error"):
+        save_state({"fingerprint": {}, "step": 2}, tmp_path / "checkpoint.pt")
+
+
 @pytest.mark.parametrize(
     ("number", "message"), [(float("nan"), "holds no finite numbers"), (7e4, "holds numbers above 65504")]
 )
