@@ -18,7 +18,7 @@ import numpy as np
 LEAST, MOST = 1e-3, 1 - 1e-4  # of a probability; what lies outside says no more
 FEATURES: Final = ("bias", "all letters", "least likely letter", "letters", "height", "too wide for its letters")
 WEIGHTS: Final = (-0.139, 0.447, 1.737, 0.212, 0.464, -0.828)
-WEIGHTS_TAUGHT: Final = (-0.406, 0.622, 0.758, 0.221, 0.443, -0.962)  # of recognizers/dark.npz
+WEIGHTS_TAUGHT: Final = (-0.158, 0.831, 0.384, 0.283, -0.067, -1.221)  # of recognizers/dark.npz
 WEIGHTS_CHOSEN: Final = (-1.834, 0.268, -0.781, 0.239, 2.033, -0.665, 0.677)  # of texts that a prior chose
 
 
