@@ -101,7 +101,7 @@ def test_what_is_read_again_is_read_by_the_same_network(monkeypatch: pytest.Monk
     recognizer.load()
     original = recognizer.probabilities
     monkeypatch.setattr(recognizer, "probabilities", lambda crop, known: asked.append(known) or original(crop, known))
-    rgb, regions = page(["PLATE B 104 XYZ"], 110)
+    rgb, regions = page(["PLATE B 104 XYZ"], 160)
     Looks(recognizer, rgb, lambda: rgb // 20, again=1).read([regions[0].polygon])
     assert asked == [True] * 3
 
