@@ -35,7 +35,7 @@ CLOSE = 0.10
 # What one node's processes carry on two cores whatever its network, as benchmarks/serving/throughput.py last found it;
 # and what a connected edge costs it (docs/serving.md).
 HOST_FPS = float(round(json.loads((RESULTS / "serving/throughput.json").read_text())["systems"]["ours"]["most_fps"]))
-EDGE_BYTES = 49_000
+EDGE_BYTES = 82_000
 EDGES, REGIONS, EDGE_FPS, SECONDS = 1_000_000, 5, 0.1, 120.0
 FAILURES = (Failure(20, 30, 0, 0.1), Failure(60, 40, 1, 1.0))
 

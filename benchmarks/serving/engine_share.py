@@ -69,8 +69,8 @@ def measure_served(made: Bench, fps: float) -> dict:
 
 
 def _keep_others_away(server: Server) -> None:
-    """The node pinned its device's thread; all others, and those that they will start, get the other core."""
-    threads = [thread.id for thread in server.family[0].threads()]
+    """The device's process pinned the device's thread; all others, and what they will start, get the other core."""
+    threads = [thread.id for process in server.family for thread in process.threads()]
     pinned = [thread for thread in threads if os.sched_getaffinity(thread) == {ENGINE_CPU}]
     if not pinned:
         raise RuntimeError(f"no thread of the node is kept to core {ENGINE_CPU}: is --device-cpus heard?")
