@@ -29,7 +29,7 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:
                 # Whoever wants it has it already, but for what went wrong on the way out.
-                log.debug("%s ended with %r", task.get_name(), error, exc_info=error)
+                log.debug("%r", task, exc_info=error)
     if cancelled:
         raise asyncio.CancelledError
 

@@ -63,7 +63,17 @@ async def test_what_goes_wrong_on_the_way_out_is_in_the_log(caplog: pytest.LogCa
     await asyncio.sleep(0)
     with caplog.at_level(logging.DEBUG, "common.tasks"):
         await end_tasks([task])
-    assert "part ended with OSError('it broke as it was closed')" in caplog.text
+    assert "name='part'" in caplog.text and "OSError('it broke as it was closed')" in caplog.text
+
+
+async def test_what_gathers_others_is_ended_too() -> None:
+    async def fails() -> None:
+        raise LookupError
+
+    together = asyncio.gather(fails(), asyncio.sleep(600))
+    with pytest.raises(LookupError):
+        await together
+    await end_tasks([together])  # type: ignore[list-item]
 
 
 async def test_run_all_is_ended_by_a_single_cancellation() -> None:
