@@ -104,14 +104,19 @@ def job_of(chance: random.Random, number: int, edges: int, priority: Priority) -
     return Job(frame, Encoding(ImageFormat.JPEG), Timeline({})), width, height
 
 
-def refuse(waiting: int, edges: int, over: int, rounds: int) -> Table:
-    """CPU microseconds of each refusal where all that waits takes `over` times as long as it may."""
-    chance, settings, load = random.Random(1), CloudSettings(), Load()
+def queue_of(settings: CloudSettings, load: Load, edges: int) -> tuple[Scheduler[Job], Admission]:
     scheduler: Scheduler[Job] = Scheduler(8 * 1616 * 1080, 8, 2_000 * MS)
     admission = Admission(
         settings, Policy(), scheduler, load, Streams(settings.window, edges),
         ticket=ticket, devices=lambda: 1, wake=lambda: None,
     )  # fmt: skip
+    return scheduler, admission
+
+
+def refuse(waiting: int, edges: int, over: int, rounds: int) -> Table:
+    """CPU microseconds of each refusal where all that waits takes `over` times as long as it may."""
+    chance, settings, load = random.Random(1), CloudSettings(), Load()
+    scheduler, admission = queue_of(settings, load, edges)
     for number in range(waiting):
         priority = chance.choices(list(Priority), (10, 60, 30))[0]
         scheduler.submit(ticket(*job_of(chance, number, edges, priority), 0))
@@ -140,11 +145,7 @@ def refuse_large(waiting: int, edges: int, had: float, over: float, rounds: int)
     """CPU microseconds of each refusal of a frame as large, in bytes, as three quarters of all that fills the queue."""
     limits = Limits(max_queued=2 * waiting, max_queued_mib=waiting * SMALL_BYTES // 2**20)
     chance, settings, load = random.Random(1), CloudSettings(limits=limits), Load()
-    scheduler: Scheduler[Job] = Scheduler(8 * 1616 * 1080, 8, 2_000 * MS)
-    admission = Admission(
-        settings, Policy(), scheduler, load, Streams(settings.window, edges),
-        ticket=ticket, devices=lambda: 1, wake=lambda: None,
-    )  # fmt: skip
+    scheduler, admission = queue_of(settings, load, edges)
     for number in range(waiting):
         job, width, height = job_of(chance, number, edges, Priority.STANDARD)
         job.frame = replace(job.frame, image=replace(job.frame.image, payload=bytes(SMALL_BYTES)))

@@ -259,9 +259,7 @@ class Keeping:
         finally:
             if not noted:
                 self.try_later(entry)
-        if not noted:
-            return False
-        return await self._call(self._leave, entry, leave)
+        return noted and await self._call(self._leave, entry, leave)
 
     def _leave(self, entry: Entry, leave: Leave) -> bool:
         """Whether an entry, whose line is written, went: it stays out until the line is on the disk to stay."""
